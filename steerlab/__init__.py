@@ -1,0 +1,72 @@
+"""The public names of steerlab, loaded when they are first used.
+
+`import steerlab` must stay light: no torch, no nnsight, no transformers, no work. Each name below says which module
+it lives in, and `__getattr__` (PEP 562) imports that module the first time the name is asked for. The imports under
+TYPE_CHECKING are the same list for type checkers and editors; `tests/test_public_names.py` proves that they agree.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+from steerlab._version import __version__
+
+if TYPE_CHECKING:
+    from steerlab import edits, errors, estimators, prompts
+    from steerlab.directions import Direction
+    from steerlab.errors import SteerlabError
+    from steerlab.generations import Generation, Sampling
+    from steerlab.lab import Lab
+    from steerlab.prompts import ContrastSet
+    from steerlab.recipes import BASELINE, Ablate, Add, Recipe
+    from steerlab.rows import Row
+    from steerlab.sites import Site
+
+__all__ = [
+    "BASELINE",
+    "Ablate",
+    "Add",
+    "ContrastSet",
+    "Direction",
+    "Generation",
+    "Lab",
+    "Recipe",
+    "Row",
+    "Sampling",
+    "Site",
+    "SteerlabError",
+    "__version__",
+    "edits",
+    "errors",
+    "estimators",
+    "prompts",
+]
+
+_HOME = {
+    "BASELINE": "recipes",
+    "Ablate": "recipes",
+    "Add": "recipes",
+    "ContrastSet": "prompts",
+    "Direction": "directions",
+    "Generation": "generations",
+    "Lab": "lab",
+    "Recipe": "recipes",
+    "Row": "rows",
+    "Sampling": "generations",
+    "Site": "sites",
+    "SteerlabError": "errors",
+}
+_MODULES = ("edits", "errors", "estimators", "prompts")
+
+
+def __getattr__(name: str) -> object:
+    if name in _MODULES:
+        return import_module(f"steerlab.{name}")
+    if name in _HOME:
+        value = getattr(import_module(f"steerlab.{_HOME[name]}"), name)
+        globals()[name] = value  # found without this function from now on
+        return value
+    raise AttributeError(f"module 'steerlab' has no attribute {name!r}; public names: {', '.join(__all__)}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)
