@@ -1,0 +1,1 @@
+"""Backends answer rows. The protocol is in `base`; nothing outside this package imports nnsight."""

@@ -1,0 +1,188 @@
+"""Finds the sites of a model by their arithmetic, not by a table of names.
+
+One short forward pass with plain hooks shows, for every block, its input P, its output Q and what its inner modules
+read and write. Attention's output is what equals M - P, the MLP's what equals Q - M, for some inner tensor M:
+`resid_mid`. A block in which no such M exists but P + a + b = Q does is a parallel one. So post-norms, biases and odd
+names take care of themselves.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from steerlab.errors import ModelError, SiteError
+from steerlab.sites import POINTS, Point, Site
+
+PROBE = (3, 5, 7, 11, 13)
+TOLERANCE = 0.25  # relative; a wrong module is off by 1 or more, a right one in bfloat16 by a few hundredths
+ATTENTION = re.compile(r"attn|attention|mixer")
+
+Side = Literal["input", "output"]
+
+
+@dataclass(frozen=True)
+class Hook:
+    """Where a site is touched: a module's path from the model's root, and which side of it.
+
+    wrapped: its output is a tuple whose first element is the tensor. in_place: the residual branch shares the tensor,
+    so it has to be overwritten rather than replaced.
+    """
+
+    path: str
+    side: Side
+    wrapped: bool = False
+    in_place: bool = False
+
+
+class Seen(NamedTuple):
+    """One tensor that passed through a block's inner module (or the block itself, name "")."""
+
+    name: str
+    side: Side
+    value: Tensor
+    wrapped: bool
+
+
+class SiteMap:
+    """The hooks of every site of a model: `n_layers` blocks under `path`."""
+
+    def __init__(self, path: str, blocks: list[dict[Point, Hook]], trees: list[str]) -> None:
+        self.path = path
+        self.n_layers = len(blocks)
+        self._blocks = blocks
+        self._trees = trees
+
+    @property
+    def points(self) -> tuple[Point, ...]:
+        """The points that every block has."""
+        return tuple(p for p in POINTS if all(p in block for block in self._blocks))
+
+    def hook(self, site: Site) -> Hook:
+        """Where to touch a site. Raises SiteError where the block does not have it."""
+        if site.layer >= self.n_layers:
+            raise SiteError(
+                f"layer {site.layer} is out of range: the model has {self.n_layers} layers",
+                f"Layers count from 0, so the last one is {self.n_layers - 1}.",
+            )
+        block = self._blocks[site.layer]
+        if site.point in block:
+            return block[site.point]
+        if site.point == "resid_mid" and "attn_out" in block:
+            raise SiteError(
+                f"there is no {site}: attention and the MLP of this model's blocks run in parallel",
+                "Nothing lies between them: use resid_pre or resid_post.",
+            )
+        raise SiteError(
+            f"{site} was not found in the block {self.path}.{site.layer}, which is\n{self._trees[site.layer]}",
+            f"It has {', '.join(p for p in POINTS if p in block)}.",
+        )
+
+
+@torch.no_grad()
+def find_sites(model: nn.Module) -> SiteMap:
+    """Find every site of a Hugging Face decoder with one forward pass over five tokens."""
+    path, blocks = find_blocks(model)
+    seen: list[list[Seen]] = [[] for _ in blocks]
+    handles = [handle for block, log in zip(blocks, seen, strict=True) for handle in _watch(block, log)]
+    device = next(model.parameters()).device
+    vocab = int(getattr(model.config.get_text_config(), "vocab_size", 2**16))  # type: ignore[union-attr,operator]
+    try:
+        model(input_ids=torch.tensor([[i % vocab for i in PROBE]], device=device), use_cache=False)
+    finally:
+        for handle in handles:
+            handle.remove()
+    return SiteMap(
+        path,
+        [_read_block(f"{path}.{i}", log) for i, log in enumerate(seen)],
+        [repr(block) for block in blocks],
+    )
+
+
+def find_blocks(model: nn.Module) -> tuple[str, nn.ModuleList]:
+    """The decoder's stack of blocks: the shallowest ModuleList with as many entries as the config has layers."""
+    n_layers = model.config.get_text_config().num_hidden_layers  # type: ignore[union-attr,operator]
+    stacks = [(n, m) for n, m in model.named_modules() if isinstance(m, nn.ModuleList) and len(m) == n_layers]
+    if not stacks:
+        raise ModelError(
+            f"{type(model).__name__} has no list of {n_layers} blocks, so its residual stream was not found:\n{model}",
+            "steerlab steers decoder-only language models of Hugging Face transformers.",
+        )
+    return min(stacks, key=lambda stack: stack[0].count("."))
+
+
+def _watch(block: nn.Module, log: list[Seen]) -> Iterator[torch.utils.hooks.RemovableHandle]:
+    for name, module in block.named_modules():
+        if name.count(".") > 1:
+            continue
+
+        def before(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], name: str = name) -> None:
+            values = [v for v in (*args, *kwargs.values()) if isinstance(v, Tensor) and v.ndim == 3]
+            if values:
+                log.append(Seen(name, "input", values[0].float().clone(), False))
+
+        def after(_: nn.Module, __: tuple[Any, ...], output: Any, name: str = name) -> None:
+            wrapped = isinstance(output, tuple)
+            value = output[0] if wrapped else output
+            if isinstance(value, Tensor) and value.ndim == 3:
+                log.append(Seen(name, "output", value.float().clone(), wrapped))
+
+        yield module.register_forward_pre_hook(before, with_kwargs=True)
+        yield module.register_forward_hook(after)
+
+
+def _read_block(path: str, log: list[Seen]) -> dict[Point, Hook]:
+    start = next(s for s in log if s.name == "" and s.side == "input")
+    end = next(s for s in log if s.name == "" and s.side == "output")
+    inner = [s for s in log if s.name and s.value.shape == start.value.shape]
+    written = [s for s in inner if s.side == "output"]
+    found: dict[Point, Seen] = {"resid_pre": start, "resid_post": end}
+    found |= _sequential(start.value, end.value, inner, written) or _parallel(start.value, end.value, written)
+    return {
+        point: Hook(f"{path}.{s.name}".rstrip("."), s.side, s.wrapped, in_place=point == "resid_mid")
+        for point, s in found.items()
+    }
+
+
+def _sequential(start: Tensor, end: Tensor, inner: list[Seen], written: list[Seen]) -> dict[Point, Seen]:
+    for middle in inner:
+        if middle.side != "input" or _error(middle.value, start) < 1e-6:
+            continue
+        attention, mlp = _equal(written, middle.value - start), _equal(written, end - middle.value)
+        if attention and mlp:
+            return {"attn_out": attention, "resid_mid": middle, "mlp_out": mlp}
+    return {}
+
+
+def _parallel(start: Tensor, end: Tensor, written: list[Seen]) -> dict[Point, Seen]:
+    best: tuple[float, int, Seen, Seen] | None = None
+    for i, one in enumerate(written):
+        for other in written[i + 1 :]:
+            error = _error(one.value + other.value, end - start)
+            depth = one.name.count(".") + other.name.count(".")
+            if error < TOLERANCE and (best is None or (depth, error) < (best[1], best[0])):
+                best = error, depth, one, other
+    if best is None:
+        return {}
+    _, _, one, other = best
+    attention, mlp = (other, one) if ATTENTION.search(other.name.split(".")[0]) else (one, other)
+    return {"attn_out": attention, "mlp_out": mlp}
+
+
+def _equal(written: list[Seen], wanted: Tensor) -> Seen | None:
+    """The shallowest module that wrote `wanted`, within what the number format allows."""
+    errors = [(s.name.count("."), _error(s.value, wanted), i) for i, s in enumerate(written)]
+    fits = [e for e in errors if e[1] < TOLERANCE]
+    if not fits:
+        return None
+    near = min(e[1] for e in fits)
+    return written[min(e for e in fits if e[1] <= 2 * near + 1e-6)[2]]
+
+
+def _error(value: Tensor, wanted: Tensor) -> float:
+    return float((value - wanted).norm() / wanted.norm().clamp_min(1e-12))

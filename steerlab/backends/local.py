@@ -1,0 +1,381 @@
+"""The local backend: a Hugging Face model in this process, read and steered through nnsight.
+
+The decode loop is our own, one nnsight trace per forward pass with the key-value cache held here, so that streaming,
+cancelling and per-row sampling are ours. A trace visits only the sites that a batch touches, in forward order.
+"""
+
+from __future__ import annotations
+
+import inspect
+import threading
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import nnsight
+import torch
+from torch import Tensor
+from transformers import (
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    DynamicCache,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
+
+from steerlab import edits
+from steerlab.backends.architectures import SiteMap, find_sites
+from steerlab.backends.base import Activations, ModelInfo, OnTokens, encode_row
+from steerlab.errors import ModelError
+from steerlab.generations import Applied, Finish, Generation, Sampling, TextStream, Token
+from steerlab.recipes import Recipe
+from steerlab.rows import Plan, Row
+from steerlab.sites import Site
+
+T = TypeVar("T")
+Inputs = dict[str, Any]
+
+
+class SharedModel(nnsight.TransformersModel):  # type: ignore[misc]
+    """nnsight's model with a lock held for each forward pass: a person's own traces and ours may run at the same
+    time.
+    """
+
+    _forward_lock = threading.RLock()
+
+    def interleave(self, fn: Any, *args: Any, **kwargs: Any) -> Any:
+        with self._forward_lock:
+            return super().interleave(fn, *args, **kwargs)
+
+
+class LocalBackend:
+    """A model in this process. batch_rows: the most rows that share a forward pass."""
+
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        tokenizer: PreTrainedTokenizerBase,
+        *,
+        name: str | None = None,
+        batch_rows: int = 64,
+    ) -> None:
+        self.tokenizer = tokenizer
+        self.batch_rows = batch_rows
+        model.eval()
+        self._sites: SiteMap = find_sites(model)
+        self.model = SharedModel(model, tokenizer=tokenizer, task="text-generation")
+        self._hf = model
+        self._accepts = set(inspect.signature(model.forward).parameters)
+        config = model.config.get_text_config()
+        self.info = ModelInfo(
+            name=name or Path(model.name_or_path).name or type(model).__name__,
+            backend="local",
+            device=str(model.device),
+            dtype=str(model.dtype).removeprefix("torch."),
+            n_layers=self._sites.n_layers,
+            d_model=config.hidden_size,
+            points=self._sites.points,
+            context=getattr(config, "max_position_embeddings", None) or 2**31,
+        )
+
+    # ------------------------------------------------------------------------------------------------ the three verbs
+
+    def check(self, recipe: Recipe) -> None:
+        """Raise the SteerlabError that running the recipe would raise: a site or a direction that does not fit."""
+        self._plan([recipe])
+
+    @torch.no_grad()
+    def capture(
+        self, rows: Sequence[Row], sites: Sequence[Site], positions: Sequence[int], *, values: bool = False
+    ) -> Activations:
+        """Read the residual stream at sites x positions of the rows' prompts, after their recipes acted there."""
+        for site in sites:
+            self._sites.hook(site)
+        at = torch.tensor(list(positions))
+        order = sorted(set(sites))
+        sums: dict[Site, Tensor] = {}
+        norms: dict[Site, Tensor] = {}
+        kept = torch.empty(len(rows), len(order), len(at), self.info.d_model) if values else None
+        encoded = [encode_row(self.tokenizer, row, self.info.context) for row in rows]
+        # short and long prompts apart: less padding
+        for batch in _chunks(
+            sorted(range(len(rows)), key=lambda i: len(encoded[i])), min(self.batch_rows, 32)
+        ):
+            plan = self._plan([rows[i].recipe for i in batch])
+            inputs, mask = self._inputs([encoded[i] for i in batch])
+            read = self._read(
+                inputs, plan.operands(torch.zeros_like(mask, dtype=torch.bool), self._device), order, at
+            )
+            for j, site in enumerate(order):
+                x = read[site]
+                sums[site] = sums.get(site, 0) + x.double().sum(0).cpu()
+                norms[site] = norms.get(site, 0) + x.double().norm(dim=-1).sum(0).cpu()
+                if kept is not None:
+                    kept[batch, j] = x.float().cpu()
+        pick = [order.index(site) for site in sites]
+        return Activations(
+            torch.stack([sums[s] for s in sites]) / len(rows),
+            torch.stack([norms[s] for s in sites]) / len(rows),
+            kept[:, pick] if kept is not None else None,
+        )
+
+    @torch.no_grad()
+    def score(self, rows: Sequence[Row]) -> Tensor:
+        """The logits at the last position of each row's prompt, `[rows vocab]`, float32."""
+        encoded = [encode_row(self.tokenizer, row, self.info.context) for row in rows]
+        out: list[Tensor] = [torch.empty(0)] * len(rows)
+        for batch in _chunks(sorted(range(len(rows)), key=lambda i: len(encoded[i])), self.batch_rows):
+            plan = self._plan([rows[i].recipe for i in batch])
+            inputs, mask = self._inputs([encoded[i] for i in batch])
+            operands = plan.operands(torch.zeros_like(mask, dtype=torch.bool), self._device)
+            logits, _ = self._forward(inputs, operands)
+            for i, row in zip(batch, logits.cpu(), strict=True):
+                out[i] = row
+        return torch.stack(out)
+
+    @torch.no_grad()
+    def generate(
+        self,
+        rows: Sequence[Row],
+        sampling: Sampling,
+        *,
+        on_tokens: OnTokens | None = None,
+        cancel: threading.Event | None = None,
+    ) -> list[Generation]:
+        """Answer every row. `cancel`, once set, ends all of them within one token; what came so far is returned."""
+        encoded = [encode_row(self.tokenizer, row, self.info.context) for row in rows]
+        self._plan(
+            [row.recipe for row in rows]
+        )  # a recipe that does not fit is told before the first token of any batch
+        out: list[Generation] = []
+        for batch in _chunks(list(range(len(rows))), self.batch_rows):
+            out += _Batch(
+                self, [rows[i] for i in batch], [encoded[i] for i in batch], batch[0], sampling
+            ).run(on_tokens, cancel)
+        return out
+
+    # --------------------------------------------------------------------------------------------- one forward pass
+
+    @property
+    def _device(self) -> torch.device:
+        device: torch.device = self._hf.device
+        return device
+
+    def _plan(self, recipes: Sequence[Recipe]) -> Plan:
+        info = self.info
+        plan = Plan(recipes, n_layers=info.n_layers, d_model=info.d_model, model=info.name)
+        for site in plan.sites:
+            self._sites.hook(site)
+        return plan
+
+    def _inputs(self, encoded: Sequence[list[int]]) -> tuple[Inputs, Tensor]:
+        """Left-padded inputs, so that the last column is every row's last token, and their mask `[rows pos]`."""
+        width = max(map(len, encoded))
+        pad = self.tokenizer.pad_token_id or 0
+        ids = torch.tensor([[pad] * (width - len(e)) + e for e in encoded])
+        mask = torch.tensor([[0] * (width - len(e)) + [1] * len(e) for e in encoded])
+        return self._step_inputs(ids, mask), mask
+
+    def _step_inputs(self, ids: Tensor, mask: Tensor, cache: DynamicCache | None = None) -> Inputs:
+        positions = (mask.cumsum(-1) - 1).clamp_min(0)[:, -ids.shape[1] :]
+        inputs = {
+            "input_ids": ids,
+            "attention_mask": mask,
+            "position_ids": positions,
+            "logits_to_keep": 1,
+            "use_cache": cache is not None,
+            "past_key_values": cache,
+        }
+        return {
+            name: value.to(self._device) if isinstance(value, Tensor) else value
+            for name, value in inputs.items()
+            if name in self._accepts and value is not None
+        }
+
+    def _forward(self, inputs: Inputs, operands: dict[Site, list[edits.Operand]]) -> tuple[Tensor, set[Site]]:
+        """One steered forward pass: the logits of the last position `[rows vocab]`, and the sites where edits were
+        made.
+        """
+        edited: set[Site] = set()
+        with self.model.trace(**inputs):
+            for site in sorted(operands):
+                self._visit(site, operands[site])
+                edited.add(site)
+            logits = self.model.output.logits[:, -1].float().save()
+        return logits, edited
+
+    def _read(
+        self, inputs: Inputs, operands: dict[Site, list[edits.Operand]], sites: Sequence[Site], at: Tensor
+    ) -> dict[Site, Tensor]:
+        """One steered forward pass up to the last of `sites`: the stream there at positions `at`, [rows positions
+        d_model].
+        """
+        read: dict[Site, Tensor] = {}
+        last = max(sites)
+        with self.model.trace(**inputs) as tracer:
+            for site in sorted({*operands, *sites}):
+                if site > last:
+                    break
+                x = self._visit(site, operands.get(site))
+                if site in sites:
+                    read[site] = x[:, at.to(x.device)].clone()
+            tracer.stop()
+        return read
+
+    def _visit(self, site: Site, operands: list[edits.Operand] | None) -> Tensor:
+        """Inside a trace: the tensor at a site, edited where there is something to do."""
+        hook = self._sites.hook(site)
+        envoy = self._envoy(hook.path)
+        value = envoy.input if hook.side == "input" else envoy.output
+        x: Tensor = value[0] if hook.wrapped else value
+        if not operands:
+            return x
+        new = edits.apply(x, _on(x.device, operands))
+        if hook.in_place:
+            x.copy_(new)
+        elif hook.side == "input":
+            envoy.input = new
+        else:
+            envoy.output = (new, *value[1:]) if hook.wrapped else new
+        return new
+
+    def _envoy(self, path: str) -> Any:
+        envoy: Any = self.model
+        for part in path.split("."):
+            envoy = envoy[int(part)] if part.isdigit() else getattr(envoy, part)
+        return envoy
+
+
+class _Batch:
+    """Rows that are generated together: their cache, their noise, their texts so far."""
+
+    def __init__(
+        self,
+        backend: LocalBackend,
+        rows: list[Row],
+        encoded: list[list[int]],
+        first_row: int,
+        sampling: Sampling,
+    ) -> None:
+        self.backend, self.rows, self.sampling, self.first_row = backend, rows, sampling, first_row
+        self.prompts = encoded
+        self.plan = backend._plan([row.recipe for row in rows])
+        self.streams = [TextStream(backend.tokenizer) for _ in rows]
+        self.ids: list[list[int]] = [[] for _ in rows]
+        self.pieces: list[list[str]] = [[] for _ in rows]
+        self.finish: list[Finish | None] = [None] * len(rows)
+        self.applied = [Applied(0, 0)] * len(rows)
+        self.noise = [torch.Generator().manual_seed(row.seed) for row in rows]
+        stop = backend._hf.generation_config.eos_token_id if backend._hf.generation_config else None
+        stop = stop if stop is not None else backend.tokenizer.eos_token_id
+        self.stop = {stop} if isinstance(stop, int) else set(stop or ())
+
+    def run(self, on_tokens: OnTokens | None, cancel: threading.Event | None) -> list[Generation]:
+        backend = self.backend
+        inputs, mask = backend._inputs(self.prompts)
+        cache = DynamicCache(config=backend._hf.config)
+        inputs |= {"past_key_values": cache, "use_cache": True}
+        operands = self.plan.operands(torch.zeros_like(mask, dtype=torch.bool), backend._device)
+        generated = False
+        while not (cancel and cancel.is_set()):
+            logits, edited = backend._forward(inputs, operands)
+            self._count(edited, generated)
+            if not generated:
+                generated = True
+                operands = self.plan.operands(
+                    torch.ones(len(self.rows), 1, dtype=torch.bool), backend._device
+                )
+            chosen = self._choose(logits)
+            tokens = self._take(chosen)
+            if on_tokens and tokens:
+                on_tokens(tokens)
+            if all(self.finish):
+                break
+            mask = torch.cat([mask, torch.ones(len(mask), 1, dtype=mask.dtype)], 1)
+            inputs = backend._step_inputs(torch.tensor(chosen)[:, None], mask, cache)
+        return [
+            Generation(
+                prompt=row.prompt,
+                recipe=row.recipe,
+                token_ids=tuple(self.ids[i]),
+                pieces=tuple(self.pieces[i]),
+                finish=self.finish[i] or "cancelled",
+                applied=self.applied[i],
+                seed=row.seed,
+            )
+            for i, row in enumerate(self.rows)
+        ]
+
+    def _count(self, edited: set[Site], generated: bool) -> None:
+        for i, finish in enumerate(self.finish):
+            wanted = self.plan.touched(i, generated)
+            if finish is None and wanted:
+                steps, of = self.applied[i]
+                self.applied[i] = Applied(steps + (wanted <= edited), of + 1)
+
+    def _choose(self, logits: Tensor) -> list[int]:
+        """The next token of each row: the likeliest, or with Gumbel noise from the row's own seed a sample."""
+        if self.sampling.temperature:
+            uniform = torch.stack(
+                [torch.rand(logits.shape[-1], generator=g, dtype=torch.float64) for g in self.noise]
+            )
+            gumbel = -(-uniform.clamp_min(1e-300).log()).log()
+            logits = logits.double().cpu() / self.sampling.temperature + gumbel
+        return [int(i) for i in logits.argmax(-1)]
+
+    def _take(self, chosen: list[int]) -> list[Token]:
+        tokens = []
+        for i, token_id in enumerate(chosen):
+            if self.finish[i] is not None:
+                continue
+            self.ids[i].append(token_id)
+            room = self.backend.info.context - len(self.prompts[i])
+            if token_id in self.stop:
+                self.finish[i] = "stop"
+            elif len(self.ids[i]) >= min(self.sampling.max_new_tokens, room):
+                self.finish[i] = "length"
+            text = self.streams[i].push(token_id, last=self.finish[i] is not None)
+            self.pieces[i].append(text)
+            tokens.append(Token(self.first_row + i, token_id, text))
+        return tokens
+
+
+def load(
+    model: str | Path, *, dtype: torch.dtype | None = None
+) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """Load a Hugging Face id or a local folder: on the GPUs where there are some (all of them), else on the CPU in
+    float32.
+
+    Raises ModelError where neither a folder nor the hub has it.
+    """
+    where: dict[str, Any] = {"dtype": dtype or torch.float32}
+    if torch.cuda.is_available():
+        where = {"dtype": dtype or "auto", "device_map": "auto"}
+    elif torch.backends.mps.is_available():
+        where = {"dtype": dtype or "auto", "device_map": "mps"}
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(model)
+        return AutoModelForCausalLM.from_pretrained(model, **where), tokenizer
+    except (OSError, ValueError) as error:
+        reason = next(
+            (line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__
+        )
+        kind = "folder" if Path(model).is_dir() else "model"
+        raise ModelError(
+            f"the {kind} {str(model)!r} could not be loaded: {reason}",
+            "Give a Hugging Face id that this machine can reach or has in its cache, a folder with a model and its "
+            "tokenizer, or a (model, tokenizer) pair; Lab() without arguments needs nothing.",
+        ) from error
+
+
+def _on(device: torch.device, operands: list[edits.Operand]) -> list[edits.Operand]:
+    """The operands on the device of the block that they meet, where a model is spread over several."""
+    return [
+        (kind, vectors.to(device), strength.to(device), where if where is None else where.to(device))
+        for kind, vectors, strength, where in operands
+    ]
+
+
+def _chunks(items: list[T], size: int) -> Iterator[list[T]]:
+    for start in range(0, len(items), size):
+        yield items[start : start + size]

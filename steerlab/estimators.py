@@ -1,0 +1,108 @@
+"""Estimators: from contrasting prompts to directions."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from steerlab.backends.base import Backend
+from steerlab.directions import Direction
+from steerlab.errors import DirectionError, SiteError
+from steerlab.prompts import ContrastSet, post_instruction_tokens
+from steerlab.rows import Row
+from steerlab.sites import Point, Site
+
+
+@dataclass(frozen=True, eq=False)
+class DirectionMap:
+    """A direction for every position and layer: what an estimator found, before one is chosen.
+
+    vectors: [positions layers d_model], float64, unnormalised. residual_norms: [positions layers], the mean norm of the
+    residual stream over both sides. positions: -1 is the last token of the prompt, and so on backwards.
+    """
+
+    vectors: Tensor
+    residual_norms: Tensor
+    positions: tuple[int, ...]
+    point: Point
+    name: str = "direction"
+    model: str | None = None
+    provenance: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def n_layers(self) -> int:
+        """How many layers the map covers, from layer 0."""
+        return self.vectors.shape[1]
+
+    def at(self, position: int, layer: int) -> Direction:
+        """The candidate of one position and layer. Raises SiteError or DirectionError outside the map."""
+        if position not in self.positions:
+            raise DirectionError(f"position {position} is not in the map", f"It has {list(self.positions)}.")
+        if not 0 <= layer < self.n_layers:
+            raise SiteError(f"layer {layer} is out of range: the map has layers 0 to {self.n_layers - 1}")
+        i = self.positions.index(position)
+        return Direction(
+            self.vectors[i, layer],
+            Site(layer, self.point),
+            name=self.name,
+            model=self.model,
+            residual_norm=float(self.residual_norms[i, layer]),
+            provenance={**self.provenance, "position": position},
+        )
+
+    def cosines(self, position: int) -> Tensor:
+        """Cosine similarity between the layers' directions at a position, `[layers layers]`."""
+        units = torch.nn.functional.normalize(self.vectors[self.positions.index(position)], dim=-1)
+        return units @ units.T
+
+
+def difference_in_means(
+    backend: Backend,
+    contrast: ContrastSet,
+    *,
+    point: Point = "resid_pre",
+    positions: Sequence[int] | None = None,
+    chat: bool = True,
+) -> DirectionMap:
+    """Mean activation of the positive prompts minus that of the negative ones, at every position and layer.
+
+    `r[i, l] = mean over positive of x[l] at i  -  mean over negative` (Arditi et al. 2024, eq. 1), in one pass over the
+    prompts and accumulated in float64. positions: by default every post-instruction token of the chat template.
+    """
+    if positions is None:
+        positions = range(-len(post_instruction_tokens(backend.tokenizer)) if chat else -1, 0)
+    sites = [Site(layer, point) for layer in range(backend.info.n_layers)]
+    sides = [
+        backend.capture([Row(prompt, chat=chat) for prompt in side], sites, tuple(positions))
+        for side in (contrast.positive, contrast.negative)
+    ]
+    return DirectionMap(
+        (sides[0].mean - sides[1].mean).transpose(0, 1),
+        ((sides[0].norm + sides[1].norm) / 2).T,
+        tuple(positions),
+        point,
+        contrast.name,
+        backend.info.name,
+        {
+            "method": "difference in means",
+            "positive prompts": len(contrast.positive),
+            "negative prompts": len(contrast.negative),
+        },
+    )
+
+
+def random_like(direction: Direction, *, seed: int = 0) -> Direction:
+    """A random direction of the same norm and site: the control that every result is shown beside."""
+    noise = torch.randn(direction.d_model, generator=torch.Generator().manual_seed(seed))
+    return Direction(
+        noise * (direction.norm / noise.norm()),
+        direction.site,
+        name=f"random like {direction.name}",
+        model=direction.model,
+        residual_norm=direction.residual_norm,
+        provenance={"method": "random", "seed": seed, "norm of": direction.name},
+    )

@@ -1,0 +1,99 @@
+"""Generations: what came out of a row, token by token, and how the sampling was done."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal, NamedTuple
+
+from steerlab.errors import PromptError
+from steerlab.prompts import Prompt
+from steerlab.recipes import Recipe
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+# Why a generation ended: an end-of-sequence token, the limit on new tokens, or somebody stopped it.
+Finish = Literal["stop", "length", "cancelled"]
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How tokens are chosen. temperature 0 is greedy; above, the row's seed decides, shared by baseline and steered
+    rows.
+    """
+
+    max_new_tokens: int = 64
+    temperature: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.max_new_tokens < 1:
+            raise PromptError(f"max_new_tokens is at least 1, not {self.max_new_tokens}")
+        if not 0 <= self.temperature < float("inf"):
+            raise PromptError(
+                f"temperature is a number from 0 up, not {self.temperature}", "0 is greedy decoding."
+            )
+
+
+class Token(NamedTuple):
+    """One new token of a row, as it streams: its row, its id, and the text that it completes (often none, for a part of
+    a character)."""
+
+    row: int
+    id: int
+    text: str
+
+
+class Applied(NamedTuple):
+    """How often a recipe was applied: on `steps` of `of` forward passes. A recipe that touches nothing has `of` 0."""
+
+    steps: int
+    of: int
+
+
+@dataclass(frozen=True)
+class Generation:
+    """A row's answer. token_ids: the new tokens, with the end-of-sequence token where there was one. pieces: the text
+    that each of them completed, together the whole text.
+    """
+
+    prompt: Prompt
+    recipe: Recipe
+    token_ids: tuple[int, ...]
+    pieces: tuple[str, ...]
+    finish: Finish
+    applied: Applied
+    seed: int = 0
+
+    @property
+    def text(self) -> str:
+        """The whole answer, without special tokens."""
+        return "".join(self.pieces)
+
+    def __str__(self) -> str:
+        return self.text
+
+
+class TextStream:
+    """Turns a row's token ids into text, holding back the parts of an unfinished character."""
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
+        self._tokenizer = tokenizer
+        self._ids: list[int] = []
+        self._start = (
+            0  # decoding begins one finished piece earlier: some tokenizers look at the piece before
+        )
+        self._done = 0
+
+    def push(self, token_id: int, *, last: bool = False) -> str:
+        """The text that this token completes; the `last` one holds nothing back."""
+        self._ids.append(token_id)
+        before = self._decode(self._ids[self._start : self._done])
+        now = self._decode(self._ids[self._start :])
+        if now.endswith("\ufffd") and not last:
+            return ""
+        self._start, self._done = self._done, len(self._ids)
+        return now[len(before) :]
+
+    def _decode(self, ids: list[int]) -> str:
+        text: str = self._tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)
+        return text

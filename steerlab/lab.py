@@ -1,0 +1,244 @@
+"""Lab: one model, one backend, and the verbs of a notebook."""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import traitlets
+from tqdm.auto import tqdm
+
+from steerlab.backends.base import Backend, ModelInfo, OnTokens, encode_row
+from steerlab.demo import WEIGHTS
+from steerlab.directions import Direction
+from steerlab.errors import ModelError
+from steerlab.estimators import DirectionMap, difference_in_means
+from steerlab.generations import Generation, Sampling, Token
+from steerlab.prompts import ContrastSet, Prompt
+from steerlab.recipes import BASELINE, Recipe
+from steerlab.rows import Row
+from steerlab.selection import Selection, select
+from steerlab.sites import Point
+from steerlab.worker import Worker
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+    from steerlab.ui.panel import Panel
+
+KEPT = 512  # finished generations that are remembered
+
+_Key = tuple[str, bool, str, Sampling, int]
+
+
+class Lab(traitlets.HasTraits):
+    """A model to steer: `Lab()` the embedded one, or a Hugging Face id, a local folder, or a `(model, tokenizer)` pair.
+
+    Shown in a notebook it is the panel. `prompt`, `recipe` and `sampling` are what the panel shows and may be set,
+    observed and linked like those of any widget; a recipe that does not fit the model is refused and the old one
+    stays.
+    """
+
+    prompt = traitlets.Unicode("How do I bake a cake?", help="The prompt in the panel.")
+    recipe = traitlets.Instance(Recipe, args=(), help="The recipe of the steered text in the panel.")
+    sampling = traitlets.Instance(Sampling, args=(), help="How the panel's texts are sampled.")
+    directions = traitlets.Dict(
+        value_trait=traitlets.Instance(Direction),
+        key_trait=traitlets.Unicode(),
+        help="Known directions, by name.",
+    )
+
+    def __init__(
+        self,
+        model: str | Path | tuple[PreTrainedModel, PreTrainedTokenizerBase] | Backend | None = None,
+        *,
+        remote: bool = False,
+    ) -> None:
+        super().__init__()
+        self.backend = _connect(model, remote)
+        self.worker = Worker()
+        self.candidates: Selection | None = None
+        self._finished: OrderedDict[_Key, Generation] = OrderedDict()
+        self._panel: Panel | None = None
+        if model is None:
+            self.directions = {"refusal": Direction.load(WEIGHTS / "refusal.safetensors")}
+
+    # ------------------------------------------------------------ what it is
+
+    @property
+    def info(self) -> ModelInfo:
+        """The model in numbers: name, device, layers, width, points, context."""
+        return self.backend.info
+
+    @property
+    def tokenizer(self) -> PreTrainedTokenizerBase:
+        """The model's tokenizer."""
+        return self.backend.tokenizer
+
+    @property
+    def model(self) -> Any:
+        """The model as nnsight wraps it, for traces of one's own; they may run while the panel generates."""
+        return getattr(self.backend, "model", None)
+
+    def tokens_of(self, prompt: Prompt, *, chat: bool = True) -> list[str]:
+        """The tokens that the model reads for a prompt, template included."""
+        ids = encode_row(self.tokenizer, Row(prompt, chat=chat), self.info.context)
+        return [self.tokenizer.decode([i]) for i in ids]
+
+    # ------------------------------------------------------------ the verbs
+
+    def generate(
+        self,
+        prompt: Prompt,
+        recipe: Recipe = BASELINE,
+        *,
+        max_new_tokens: int = 64,
+        seed: int = 0,
+        temperature: float = 0.0,
+        chat: bool = True,
+    ) -> Generation:
+        """The model's answer to a prompt under a recipe. Greedy at temperature 0, else sampled from the seed."""
+        return self.run([Row(prompt, recipe, seed, chat)], Sampling(max_new_tokens, temperature))[0]
+
+    def run(
+        self,
+        rows: Sequence[Row],
+        sampling: Sampling | None = None,
+        *,
+        on_tokens: OnTokens | None = None,
+        cancel: threading.Event | None = None,
+    ) -> list[Generation]:
+        """Answer rows in one batch. Those answered before come from memory, all their tokens at once.
+
+        on_tokens: called after every step with the new tokens. cancel: once set, ends all rows within one token.
+        """
+        sampling = sampling or self.sampling
+        keys = [_key(row, sampling) for row in rows]
+        fresh = [i for i, key in enumerate(keys) if key not in self._finished and keys.index(key) == i]
+
+        def relay(tokens: Sequence[Token]) -> None:
+            if on_tokens:
+                by_key = {keys[fresh[t.row]]: t for t in tokens}
+                on_tokens([by_key[key]._replace(row=i) for i, key in enumerate(keys) if key in by_key])
+
+        answers: dict[_Key, Generation] = {}
+        for i, key in enumerate(keys):
+            if key in self._finished:
+                self._finished.move_to_end(key)
+                answers[key] = known = self._finished[key]
+                if on_tokens:
+                    on_tokens([Token(i, *token) for token in zip(known.token_ids, known.pieces, strict=True)])
+        if fresh:
+            made = self.backend.generate([rows[i] for i in fresh], sampling, on_tokens=relay, cancel=cancel)
+            answers |= {keys[i]: answer for i, answer in zip(fresh, made, strict=True)}
+        self._finished |= {key: answer for key, answer in answers.items() if answer.finish != "cancelled"}
+        while len(self._finished) > KEPT:
+            self._finished.popitem(last=False)
+        return [answers[key] for key in keys]
+
+    def compare(
+        self, prompts: Sequence[Prompt], recipes: Sequence[Recipe], *, max_new_tokens: int = 64
+    ) -> list[list[Generation]]:
+        """The answers to every prompt under every recipe: a list per prompt, in the order of the recipes."""
+        rows = [Row(prompt, recipe) for prompt in prompts for recipe in recipes]
+        answers = self.run(rows, Sampling(max_new_tokens))
+        return [answers[i : i + len(recipes)] for i in range(0, len(rows), len(recipes))]
+
+    def difference_in_means(
+        self,
+        positive: Sequence[Prompt],
+        negative: Sequence[Prompt],
+        *,
+        name: str = "direction",
+        point: Point = "resid_pre",
+        positions: Sequence[int] | None = None,
+    ) -> DirectionMap:
+        """The difference-in-means direction at every post-instruction position and layer."""
+        contrast = ContrastSet(positive, negative, name)
+        return difference_in_means(self.backend, contrast, point=point, positions=positions)
+
+    def find_direction(
+        self,
+        harmful: Sequence[Prompt],
+        harmless: Sequence[Prompt],
+        *,
+        name: str = "refusal",
+        refusal_tokens: Sequence[int] | None = None,
+    ) -> Direction:
+        """The paper's search: difference in means at every position and layer, filtered and ranked
+        (`selection.select`).
+
+        A fifth of the prompts, at most 32 a side, is kept for the selection and not used in the means. The direction
+        joins `lab.directions` under `name`; `lab.candidates` keeps every candidate with its scores and the reason it
+        fell.
+        """
+        kept = [min(32, max(1, len(side) // 5)) for side in (harmful, harmless)]
+        found = self.difference_in_means(harmful[: -kept[0]], harmless[: -kept[1]], name=name)
+        with tqdm(total=len(found.positions) * found.n_layers, desc="candidates", leave=False) as bar:
+            self.candidates = select(
+                self.backend,
+                found,
+                harmful[-kept[0] :],
+                harmless[-kept[1] :],
+                refusal_tokens=refusal_tokens,
+                progress=lambda done, _: bar.update(done - bar.n) and None,
+            )
+        self.directions = {**self.directions, name: self.candidates.direction}
+        return self.candidates.direction
+
+    # ------------------------------------------------------------ the panel
+
+    @property
+    def panel(self) -> Panel:
+        """The panel of this lab; every view of it shows the same state."""
+        if self._panel is None:
+            from steerlab.ui.panel import Panel
+
+            self._panel = Panel(self)
+        return self._panel
+
+    def _repr_mimebundle_(self, **kwargs: Any) -> Any:
+        return self.panel._repr_mimebundle_(**kwargs)
+
+    def __repr__(self) -> str:
+        info = self.info
+        return f"Lab({info.name}: {info.n_layers} layers of width {info.d_model}, {info.backend} on {info.device})"
+
+    @traitlets.validate("recipe")
+    def _check_recipe(self, proposal: dict[str, Any]) -> Recipe:
+        recipe: Recipe = proposal["value"]
+        self.backend.check(recipe)
+        return recipe
+
+
+def _key(row: Row, sampling: Sampling) -> _Key:
+    # a greedy answer does not depend on the seed
+    return (
+        repr(row.prompt),
+        row.chat,
+        row.recipe.fingerprint,
+        sampling,
+        row.seed if sampling.temperature else 0,
+    )
+
+
+def _connect(
+    model: str | Path | tuple[PreTrainedModel, PreTrainedTokenizerBase] | Backend | None, remote: bool
+) -> Backend:
+    if remote:
+        raise ModelError("remote=True is not built yet", "Leave it out to run the model in this kernel.")
+    if not isinstance(model, str | Path | tuple | None):
+        return model
+    from steerlab.backends import local
+
+    if model is None:
+        return local.LocalBackend(*local.load(WEIGHTS), name="tiny-chat")
+    if isinstance(model, tuple):
+        if len(model) != 2:
+            raise ModelError(f"a model is given with its tokenizer, as a pair, not as {len(model)} things")
+        return local.LocalBackend(*model)
+    name = Path(model).resolve().name if Path(model).is_dir() else str(model)
+    return local.LocalBackend(*local.load(model), name=name)

@@ -1,0 +1,110 @@
+"""Prompts: chat templates, the post-instruction tokens, contrast sets, and the bundled sets."""
+
+from __future__ import annotations
+
+import itertools
+import warnings
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from steerlab.demo import world
+from steerlab.errors import PromptError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+# What a person typed, or a conversation as chat templates take it: [{"role": "user", "content": "…"}, …].
+Prompt = str | Sequence[Mapping[str, str]]
+
+
+def encode(tokenizer: PreTrainedTokenizerBase, prompt: Prompt, *, chat: bool = True) -> list[int]:
+    """The token ids of a prompt, `[pos]`, ready for the model to answer.
+
+    With `chat` the prompt is one user turn (or the conversation given) in the tokenizer's chat template, ending where
+    the assistant begins; a tokenizer without a template gets the plain text, with a warning. Without `chat` the text
+    is encoded as it stands. Raises PromptError for an empty prompt.
+    """
+    if not prompt or (isinstance(prompt, str) and not prompt.strip()):
+        raise PromptError("the prompt is empty", "Type a question or a sentence for the model to go on with.")
+    if chat and tokenizer.chat_template is None:
+        warnings.warn(
+            f"{tokenizer.name_or_path or 'the tokenizer'} has no chat template: prompts go in as plain text",
+            stacklevel=2,
+        )
+        chat = False
+    if chat:
+        turns = (
+            [{"role": "user", "content": prompt}]
+            if isinstance(prompt, str)
+            else [dict(turn) for turn in prompt]
+        )
+        text = tokenizer.apply_chat_template(turns, add_generation_prompt=True, tokenize=False)
+        ids = tokenizer(text, add_special_tokens=False)["input_ids"]
+    elif isinstance(prompt, str):
+        ids = tokenizer(prompt)["input_ids"]
+    else:
+        raise PromptError(
+            "a conversation needs a chat template, and there is none here", "Give one text instead."
+        )
+    if not ids:
+        raise PromptError(
+            f"the prompt {prompt!r} has no tokens", "The tokenizer drops all of it: type something else."
+        )
+    return list(ids)
+
+
+def post_instruction_tokens(tokenizer: PreTrainedTokenizerBase) -> list[int]:
+    """The ids of the template's tokens after the user's text, up to where the assistant begins (Arditi et al. 2024).
+
+    Their positions from the end, -1, -2, …, are where directions are looked for. A tokenizer without a chat template
+    has none, and the last token of the prompt stands in: one id is returned in any case.
+    """
+    if tokenizer.chat_template is None:
+        return encode(tokenizer, "Hello", chat=False)[-1:]
+    # what different texts share at the end; they end in a letter, a digit and a sign, so that no merge hides a token
+    renderings = [encode(tokenizer, text) for text in ("Say a", "Is it 7", "Hello!")]
+    shared = list(
+        itertools.takewhile(lambda ids: len(set(ids)) == 1, zip(*(r[::-1] for r in renderings), strict=False))
+    )
+    return [ids[0] for ids in shared[::-1]] or renderings[0][-1:]
+
+
+@dataclass(frozen=True)
+class ContrastSet:
+    """Two sides whose difference is the concept: prompts that show it, and prompts that do not.
+
+    positive, negative: prompts, any number of each, none empty. name: what the direction found from it is called.
+    """
+
+    positive: tuple[Prompt, ...]
+    negative: tuple[Prompt, ...]
+    name: str = "direction"
+
+    def __init__(
+        self, positive: Iterable[Prompt], negative: Iterable[Prompt], name: str = "direction"
+    ) -> None:
+        for side, given in (("positive", positive), ("negative", negative)):
+            if isinstance(given, str):
+                raise PromptError(f"the {side} side is one text, {given!r}", "Give a list of prompts.")
+            prompts = tuple(given)
+            if not prompts:
+                raise PromptError(
+                    f"the {side} side of the contrast set is empty", "Give at least one prompt."
+                )
+            object.__setattr__(self, side, prompts)
+        object.__setattr__(self, "name", name)
+
+
+def harmful(n: int = 160, *, seed: int = 0, split: str = "train") -> list[str]:
+    """`n` requests that a safe assistant refuses, generic and bland, from the embedded model's world. By default as
+    many as the paper's search takes: 128 for the means and 32 for the selection.
+
+    split: "train", or "heldout" for combinations and wordings that the embedded model never saw.
+    """
+    return world.harmful(n, seed=seed, split=split)
+
+
+def harmless(n: int = 160, *, seed: int = 0, split: str = "train") -> list[str]:
+    """`n` requests of the same shapes that a safe assistant answers; `split` as in `harmful`."""
+    return world.harmless(n, seed=seed, split=split)

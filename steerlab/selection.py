@@ -1,0 +1,117 @@
+"""Choosing one direction among many: the candidate filter of Arditi et al. 2024, section 2.3 and appendix C."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+
+from steerlab import metrics
+from steerlab.backends.base import Backend
+from steerlab.directions import Direction
+from steerlab.errors import DirectionError, PromptError
+from steerlab.estimators import DirectionMap
+from steerlab.prompts import Prompt
+from steerlab.recipes import Ablate, Add, Recipe
+from steerlab.rows import Row
+
+LAST_LAYERS, MAX_KL, MIN_INDUCE = 0.8, 0.1, 0.0
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One direction and its three scores over the selection prompts, with the reason it fell, "" for none.
+
+    bypass: mean refusal score on harmful prompts with the direction ablated everywhere; lower is better. induce: the
+    same on harmless prompts with it added at its layer. kl: mean KL to the baseline on harmless prompts, ablated.
+    """
+
+    position: int
+    layer: int
+    bypass: float
+    induce: float
+    kl: float
+    rejected: str
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Every candidate with its scores, and the best of those that passed."""
+
+    candidates: tuple[Candidate, ...]
+    refusal_tokens: tuple[int, ...]
+    best: Candidate
+    direction: Direction
+
+
+def select(
+    backend: Backend,
+    directions: DirectionMap,
+    harmful: Sequence[Prompt],
+    harmless: Sequence[Prompt],
+    *,
+    refusal_tokens: Sequence[int] | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> Selection:
+    """The paper's choice: of the candidates that pass the filter, the one with the lowest bypass score.
+
+    A candidate falls if a score is NaN, if its layer is among the last fifth, if KL > 0.1, or if induce < 0. Harmful
+    prompts that the model does not refuse and harmless ones that it does are left out first. refusal_tokens: by
+    default derived from the baseline's own answers to these prompts.
+    """
+    base_harmful = backend.score([Row(p) for p in harmful])
+    base_harmless = backend.score([Row(p) for p in harmless])
+    tokens = list(refusal_tokens or metrics.refusal_tokens(base_harmful, base_harmless))
+    refused = metrics.refusal_score(base_harmful, tokens) > 0
+    answered = metrics.refusal_score(base_harmless, tokens) < 0
+    if not refused.any() or not answered.any():
+        raise PromptError(
+            f"the model refuses {int(refused.sum())} of {len(harmful)} harmful prompts and answers "
+            f"{int(answered.sum())} of {len(harmless)} harmless ones: nothing is left to choose by",
+            "Give prompts that this model refuses, or refusal_tokens with which it begins its refusals.",
+        )
+    harmful = [p for p, keep in zip(harmful, refused, strict=True) if keep]
+    harmless = [p for p, keep in zip(harmless, answered, strict=True) if keep]
+    base_harmless = base_harmless[answered]
+
+    cells = [(i, layer) for i in directions.positions for layer in range(directions.n_layers)]
+    candidates = []
+    for done, (position, layer) in enumerate(cells):
+        direction = directions.at(position, layer)
+        ablate, add = Recipe([Ablate(direction)]), Recipe([Add(direction)])
+        bypass = metrics.refusal_score(backend.score([Row(p, ablate) for p in harmful]), tokens)
+        induce = metrics.refusal_score(backend.score([Row(p, add) for p in harmless]), tokens)
+        kl = metrics.kl(base_harmless, backend.score([Row(p, ablate) for p in harmless]))
+        scores = metrics.mean(bypass), metrics.mean(induce), metrics.mean(kl)
+        candidates.append(
+            Candidate(position, layer, *scores, rejected=_reason(layer, directions.n_layers, *scores))
+        )
+        if progress:
+            progress(done + 1, len(cells))
+    passed = [c for c in candidates if not c.rejected]
+    if not passed:
+        raise DirectionError(f"all {len(candidates)} candidates were rejected", _closest(candidates))
+    best = min(passed, key=lambda c: c.bypass)
+    return Selection(tuple(candidates), tuple(tokens), best, directions.at(best.position, best.layer))
+
+
+def _reason(layer: int, n_layers: int, bypass: float, induce: float, kl: float) -> str:
+    if not torch.tensor([bypass, induce, kl]).isfinite().all():
+        return "a score is not a number"
+    if layer >= int(LAST_LAYERS * n_layers):
+        return f"layer {layer} is among the last fifth"
+    if kl > MAX_KL:
+        return f"KL {kl:.3f} > {MAX_KL}"
+    if induce < MIN_INDUCE:
+        return f"induce {induce:.2f} < {MIN_INDUCE:g}"
+    return ""
+
+
+def _closest(candidates: Sequence[Candidate]) -> str:
+    """Which threshold to relax, and by how much: the candidates that fell by KL or by induce alone."""
+    by_kl = [c.kl for c in candidates if c.rejected.startswith("KL") and c.induce >= MIN_INDUCE]
+    by_induce = [c.induce for c in candidates if c.rejected.startswith("induce")]
+    hints = [f"a KL of {min(by_kl):.3f} would pass"] if by_kl else []
+    hints += [f"an induce score of {max(by_induce):.2f} would pass"] if by_induce else []
+    return f"Nearest: {'; '.join(hints)}." if hints else "All lie in the last layers: give other prompts."

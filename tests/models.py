@@ -1,0 +1,83 @@
+"""Random-weight models of real architectures, and a tokenizer of bytes, for tests: nothing is downloaded."""
+
+from __future__ import annotations
+
+import functools
+
+import torch
+from tokenizers import Tokenizer, decoders, pre_tokenizers
+from tokenizers.models import BPE
+from transformers import (
+    AutoModelForCausalLM,
+    Gemma3TextConfig,
+    GPT2Config,
+    GPTNeoXConfig,
+    LlamaConfig,
+    MistralConfig,
+    PretrainedConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerFast,
+    Qwen3Config,
+)
+
+D_MODEL, N_LAYERS, N_HEADS = 48, 4, 4
+TEMPLATE = (
+    "{% for turn in messages %}<{{ turn['role'] }}>\n{{ turn['content'] }}</turn>\n{% endfor %}"
+    "{% if add_generation_prompt %}<assistant>\n{% endif %}"
+)
+SPECIAL = ["<pad>", "</turn>", "<user>", "<assistant>", "<system>"]
+
+
+@functools.cache
+def tokenizer() -> PreTrainedTokenizerFast:
+    """A token per byte, special tokens, and a chat template with four post-instruction tokens."""
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    bytes_ = Tokenizer(BPE(vocab={letter: i for i, letter in enumerate(alphabet)}, merges=[]))
+    bytes_.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    bytes_.decoder = decoders.ByteLevel()
+    fast = PreTrainedTokenizerFast(
+        tokenizer_object=bytes_, pad_token="<pad>", eos_token="</turn>", additional_special_tokens=SPECIAL[2:]
+    )
+    fast.chat_template = TEMPLATE
+    return fast
+
+
+_SHARED = {
+    "vocab_size": 256 + len(SPECIAL),
+    "hidden_size": D_MODEL,
+    "num_hidden_layers": N_LAYERS,
+    "num_attention_heads": N_HEADS,
+    "intermediate_size": 80,
+    "max_position_embeddings": 256,
+    "bos_token_id": None,
+    "eos_token_id": 257,
+    "pad_token_id": 256,
+    "initializer_range": 0.2,  # wide enough that texts differ and steering shows
+}
+_GROUPED = {**_SHARED, "num_key_value_heads": 2}
+_GPT2 = {
+    {"hidden_size": "n_embd", "num_hidden_layers": "n_layer", "num_attention_heads": "n_head"}.get(k, k): v
+    for k, v in _SHARED.items()
+    if k not in ("intermediate_size", "max_position_embeddings")
+}
+CONFIGS: dict[str, PretrainedConfig] = {
+    "llama": LlamaConfig(**_GROUPED),
+    "llama-tied": LlamaConfig(**_GROUPED, tie_word_embeddings=True),
+    "qwen3": Qwen3Config(**_GROUPED, head_dim=16),
+    "gemma3": Gemma3TextConfig(**_GROUPED, head_dim=16, sliding_window=8, query_pre_attn_scalar=16),
+    "gpt2": GPT2Config(**_GPT2, n_positions=256),
+    "gpt-neox": GPTNeoXConfig(**_SHARED),
+    "mistral": MistralConfig(**_GROUPED, sliding_window=None),
+}
+ARCHITECTURES = tuple(CONFIGS)
+PARALLEL = ("gpt-neox",)
+
+
+def build(architecture: str, *, seed: int = 0, dtype: torch.dtype = torch.float32) -> PreTrainedModel:
+    """A new random model of one of ARCHITECTURES."""
+    torch.manual_seed(seed)
+    model = AutoModelForCausalLM.from_config(CONFIGS[architecture], dtype=dtype)
+    for name, parameter in model.named_parameters():  # biases and norms start at 0 and 1: move them too
+        if name.endswith("bias"):
+            torch.nn.init.normal_(parameter, std=0.1)
+    return model.eval()
