@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import os
+from typing import TYPE_CHECKING
 
 import pytest
+
+if TYPE_CHECKING:
+    import steerlab
 
 # Before any import of transformers or huggingface_hub: a test that reaches for the network must fail, not wait.
 os.environ["HF_HUB_OFFLINE"] = "1"
@@ -16,3 +20,11 @@ os.environ["JUPYTER_PLATFORM_DIRS"] = "1"
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Browser tests go last: they are the slowest, and what they need is proved by then."""
     items.sort(key=lambda item: item.get_closest_marker("e2e") is not None)
+
+
+@pytest.fixture(scope="session")
+def demo_lab() -> steerlab.Lab:
+    """A lab on the embedded model, loaded once. A test that sets its prompt or recipe sets them for itself alone."""
+    import steerlab
+
+    return steerlab.Lab()
