@@ -95,7 +95,13 @@ def _parser() -> argparse.ArgumentParser:
     )
     train.add_argument("--out", type=Path, required=True, help="folder for the weights, made where missing")
     train.add_argument("--seed", type=int, default=0)
-    train.add_argument("--device", default="cpu", help="cpu, cuda, cuda:1, mps (default: cpu)")
+    train.add_argument(
+        "--device", default="auto", help="cpu, cuda, cuda:1 … (default: a GPU where there is one)"
+    )
+    train.add_argument("--threads", type=int, help="CPU threads (default: torch's choice)")
+    train.add_argument(
+        "--scale", type=float, default=1.0, help="of the training tokens; 0.001 is a smoke test"
+    )
     train.set_defaults(run=train_demo)
     return parser
 
@@ -224,9 +230,20 @@ def run_doctor(arguments: argparse.Namespace) -> int:
 
 def train_demo(arguments: argparse.Namespace) -> int:
     """`steerlab train-demo`: the embedded model from its text generator."""
+    weights = arguments.out / "model.safetensors"
+    if weights.exists():
+        raise SteerlabError(
+            f"{weights} is there already", "Name a new folder: hours of training may be in this one."
+        )
     from steerlab.demo.train import train
 
-    train(arguments.out, seed=arguments.seed, device=arguments.device)
+    train(
+        arguments.out,
+        seed=arguments.seed,
+        device=arguments.device,
+        threads=arguments.threads,
+        scale=arguments.scale,
+    )
     return 0
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import sys
 import types
 from pathlib import Path
@@ -210,12 +211,30 @@ def test_doctor_survives_a_check_that_raises(monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_train_demo_hands_its_arguments_to_train(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    calls: list[tuple[Path, int, str]] = []
+    calls: list[tuple[Path, dict[str, object]]] = []
     stub = types.ModuleType("steerlab.demo.train")
-    stub.train = lambda out, *, seed, device: calls.append((out, seed, device))  # type: ignore[attr-defined]
+    stub.train = lambda out, **options: calls.append((out, options))  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "steerlab.demo.train", stub)
-    assert cli.main(["train-demo", "--out", str(tmp_path), "--seed", "3", "--device", "cuda:1"]) == 0
-    assert calls == [(tmp_path, 3, "cuda:1")]
+    words = ["--out", str(tmp_path), "--seed", "3", "--device", "cuda:1", "--threads", "1", "--scale", "0.5"]
+    assert cli.main(["train-demo", *words]) == 0
+    assert calls == [(tmp_path, {"seed": 3, "device": "cuda:1", "threads": 1, "scale": 0.5})]
+
+
+def test_train_has_the_options_that_the_command_line_hands_on() -> None:
+    from steerlab.demo.train import train
+
+    options = inspect.signature(train).parameters
+    assert {"seed", "device", "threads", "scale"} <= set(options)
+    given = vars(cli._parser().parse_args(["train-demo", "--out", "x"]))
+    assert {name: given[name] for name in ("seed", "device", "threads", "scale")} == {
+        name: options[name].default for name in ("seed", "device", "threads", "scale")
+    }
+
+
+def test_train_demo_does_not_train_over_a_model(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "model.safetensors").touch()
+    assert cli.main(["train-demo", "--out", str(tmp_path)]) == 1
+    assert "Name a new folder" in capsys.readouterr().err
 
 
 def test_train_demo_needs_a_folder(capsys: pytest.CaptureFixture[str]) -> None:
