@@ -44,6 +44,11 @@ class DirectionMap:
             raise DirectionError(f"position {position} is not in the map", f"It has {list(self.positions)}.")
         if not 0 <= layer < self.n_layers:
             raise SiteError(f"layer {layer} is out of range: the map has layers 0 to {self.n_layers - 1}")
+        if not self.differs(position, layer):
+            raise DirectionError(
+                f"the two sides do not differ at position {position} of layer {layer}",
+                "The template's tokens have the same embeddings after any prompt: look in later layers.",
+            )
         i = self.positions.index(position)
         return Direction(
             self.vectors[i, layer],
@@ -54,10 +59,15 @@ class DirectionMap:
             provenance={**self.provenance, "position": position},
         )
 
+    def differs(self, position: int, layer: int) -> bool:
+        """Whether the two sides differ there by more than rounding."""
+        i = self.positions.index(position)
+        return bool(self.vectors[i, layer].norm() > 1e-6 * self.residual_norms[i, layer])
+
     def cosines(self, position: int) -> Tensor:
         """Cosine similarity between the layers' directions at a position, `[layers layers]`."""
         units = torch.nn.functional.normalize(self.vectors[self.positions.index(position)], dim=-1)
-        return units @ units.T
+        return units @ units.mT
 
 
 def difference_in_means(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import torch
 from torch import Tensor
 
 
@@ -38,8 +37,3 @@ def refusal_tokens(harmful: Tensor, harmless: Tensor, *, share: float = 0.9) -> 
     order = gain.argsort(descending=True)
     enough = int((gain[order].cumsum(0) < share * gain.sum()).sum()) + 1
     return [int(i) for i in order[:enough]]
-
-
-def mean(values: Tensor) -> float:
-    """The mean over rows, NaN where there are none."""
-    return float(values.mean()) if values.numel() else torch.nan

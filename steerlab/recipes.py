@@ -87,7 +87,7 @@ class Add(Intervention):
         sites: str | Site | Iterable[str | Site] | None = None,
         tokens: str = "all",
     ) -> None:
-        site = direction.site
+        site = _checked(direction).site
         if site is None and sites is None:
             raise RecipeError(
                 f"{direction!r} does not say where it was found",
@@ -141,10 +141,6 @@ def _fill(
     **rest: float,
 ) -> None:
     """Normalise what both constructors accept, and set the frozen fields."""
-    if not isinstance(direction, Direction):
-        raise DirectionError(
-            f"an intervention needs a Direction, not {type(direction).__name__}", "Wrap it: Direction(v)."
-        )
     if tokens not in SCOPES:
         raise RecipeError(f"tokens={tokens!r} is not known", f"Choose one of {', '.join(SCOPES)}.")
     if not isinstance(layers, str):
@@ -158,13 +154,20 @@ def _fill(
     given = [sites] if isinstance(sites, str | Site) else list(sites or ())
     where = tuple(s if isinstance(s, Site) else check_point(s) for s in dict.fromkeys(given))
     for name, value in {
-        "direction": direction,
+        "direction": _checked(direction),
         "layers": layers,
         "sites": where,
         "tokens": tokens,
         **rest,
     }.items():
         object.__setattr__(intervention, name, value)
+
+
+def _checked(direction: Direction) -> Direction:
+    if not isinstance(direction, Direction):
+        what = f"an intervention needs a Direction, not {type(direction).__name__}"
+        raise DirectionError(what, "Wrap the vector: Direction(v).")
+    return direction
 
 
 def _finite(value: float, what: str) -> float:

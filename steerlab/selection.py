@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-
-import torch
 
 from steerlab import metrics
 from steerlab.backends.base import Backend
@@ -78,12 +77,14 @@ def select(
     cells = [(i, layer) for i in directions.positions for layer in range(directions.n_layers)]
     candidates = []
     for done, (position, layer) in enumerate(cells):
-        direction = directions.at(position, layer)
-        ablate, add = Recipe([Ablate(direction)]), Recipe([Add(direction)])
-        bypass = metrics.refusal_score(backend.score([Row(p, ablate) for p in harmful]), tokens)
-        induce = metrics.refusal_score(backend.score([Row(p, add) for p in harmless]), tokens)
-        kl = metrics.kl(base_harmless, backend.score([Row(p, ablate) for p in harmless]))
-        scores = metrics.mean(bypass), metrics.mean(induce), metrics.mean(kl)
+        scores = (math.nan, math.nan, math.nan)
+        if directions.differs(position, layer):
+            direction = directions.at(position, layer)
+            ablate, add = Recipe([Ablate(direction)]), Recipe([Add(direction)])
+            bypass = metrics.refusal_score(backend.score([Row(p, ablate) for p in harmful]), tokens)
+            induce = metrics.refusal_score(backend.score([Row(p, add) for p in harmless]), tokens)
+            kl = metrics.kl(base_harmless, backend.score([Row(p, ablate) for p in harmless]))
+            scores = float(bypass.mean()), float(induce.mean()), float(kl.mean())
         candidates.append(
             Candidate(position, layer, *scores, rejected=_reason(layer, directions.n_layers, *scores))
         )
@@ -97,8 +98,8 @@ def select(
 
 
 def _reason(layer: int, n_layers: int, bypass: float, induce: float, kl: float) -> str:
-    if not torch.tensor([bypass, induce, kl]).isfinite().all():
-        return "a score is not a number"
+    if math.isnan(bypass + induce + kl):
+        return "a score is not a number: the two sides do not differ here"
     if layer >= int(LAST_LAYERS * n_layers):
         return f"layer {layer} is among the last fifth"
     if kl > MAX_KL:

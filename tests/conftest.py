@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     import steerlab
 
 # Before any import of transformers or huggingface_hub: a test that reaches for the network must fail, not wait.
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # the models are tiny: threads would only wait for each other
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
 os.environ["TOKENIZERS_PARALLELISM"] = "false"

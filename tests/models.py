@@ -1,12 +1,8 @@
-"""Random-weight models of real architectures, and a tokenizer of bytes, for tests: nothing is downloaded."""
+"""Random-weight models of real architectures for tests: nothing is downloaded."""
 
 from __future__ import annotations
 
-import functools
-
 import torch
-from tokenizers import Tokenizer, decoders, pre_tokenizers
-from tokenizers.models import BPE
 from transformers import (
     AutoModelForCausalLM,
     Gemma3TextConfig,
@@ -16,42 +12,23 @@ from transformers import (
     MistralConfig,
     PretrainedConfig,
     PreTrainedModel,
-    PreTrainedTokenizerFast,
     Qwen3Config,
 )
 
+from steerlab.backends.fake import byte_tokenizer
+
 D_MODEL, N_LAYERS, N_HEADS = 48, 4, 4
-TEMPLATE = (
-    "{% for turn in messages %}<{{ turn['role'] }}>\n{{ turn['content'] }}</turn>\n{% endfor %}"
-    "{% if add_generation_prompt %}<assistant>\n{% endif %}"
-)
-SPECIAL = ["<pad>", "</turn>", "<user>", "<assistant>", "<system>"]
-
-
-@functools.cache
-def tokenizer() -> PreTrainedTokenizerFast:
-    """A token per byte, special tokens, and a chat template with four post-instruction tokens."""
-    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-    bytes_ = Tokenizer(BPE(vocab={letter: i for i, letter in enumerate(alphabet)}, merges=[]))
-    bytes_.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    bytes_.decoder = decoders.ByteLevel()
-    fast = PreTrainedTokenizerFast(
-        tokenizer_object=bytes_, pad_token="<pad>", eos_token="</turn>", additional_special_tokens=SPECIAL[2:]
-    )
-    fast.chat_template = TEMPLATE
-    return fast
-
 
 _SHARED = {
-    "vocab_size": 256 + len(SPECIAL),
+    "vocab_size": len(byte_tokenizer()),
     "hidden_size": D_MODEL,
     "num_hidden_layers": N_LAYERS,
     "num_attention_heads": N_HEADS,
     "intermediate_size": 80,
     "max_position_embeddings": 256,
     "bos_token_id": None,
-    "eos_token_id": 257,
-    "pad_token_id": 256,
+    "eos_token_id": byte_tokenizer().eos_token_id,
+    "pad_token_id": byte_tokenizer().pad_token_id,
     "initializer_range": 0.2,  # wide enough that texts differ and steering shows
 }
 _GROUPED = {**_SHARED, "num_key_value_heads": 2}

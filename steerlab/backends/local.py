@@ -26,8 +26,9 @@ from transformers import (
 from steerlab import edits
 from steerlab.backends.architectures import SiteMap, find_sites
 from steerlab.backends.base import Activations, ModelInfo, OnTokens, encode_row
+from steerlab.backends.decoding import Decoding, Forward, left_padded, prompt_only
 from steerlab.errors import ModelError
-from steerlab.generations import Applied, Finish, Generation, Sampling, TextStream, Token
+from steerlab.generations import Generation, Sampling
 from steerlab.recipes import Recipe
 from steerlab.rows import Plan, Row
 from steerlab.sites import Site
@@ -67,6 +68,9 @@ class LocalBackend:
         self._hf = model
         self._accepts = set(inspect.signature(model.forward).parameters)
         config = model.config.get_text_config()
+        stop = model.generation_config.eos_token_id if model.generation_config else None
+        stop = tokenizer.eos_token_id if stop is None else stop
+        self.stop_tokens = {stop} if isinstance(stop, int) else set(stop or ())
         self.info = ModelInfo(
             name=name or Path(model.name_or_path).name or type(model).__name__,
             backend="local",
@@ -102,9 +106,9 @@ class LocalBackend:
             sorted(range(len(rows)), key=lambda i: len(encoded[i])), min(self.batch_rows, 32)
         ):
             plan = self._plan([rows[i].recipe for i in batch])
-            inputs, mask = self._inputs([encoded[i] for i in batch])
+            ids, mask = left_padded(self.tokenizer, [encoded[i] for i in batch])
             read = self._read(
-                inputs, plan.operands(torch.zeros_like(mask, dtype=torch.bool), self._device), order, at
+                self._inputs(ids, mask), plan.operands(prompt_only(mask), self.device), order, at
             )
             for j, site in enumerate(order):
                 x = read[site]
@@ -126,9 +130,9 @@ class LocalBackend:
         out: list[Tensor] = [torch.empty(0)] * len(rows)
         for batch in _chunks(sorted(range(len(rows)), key=lambda i: len(encoded[i])), self.batch_rows):
             plan = self._plan([rows[i].recipe for i in batch])
-            inputs, mask = self._inputs([encoded[i] for i in batch])
-            operands = plan.operands(torch.zeros_like(mask, dtype=torch.bool), self._device)
-            logits, _ = self._forward(inputs, operands)
+            ids, mask = left_padded(self.tokenizer, [encoded[i] for i in batch])
+            operands = plan.operands(prompt_only(mask), self.device)
+            logits, _ = self._forward(self._inputs(ids, mask), operands)
             for i, row in zip(batch, logits.cpu(), strict=True):
                 out[i] = row
         return torch.stack(out)
@@ -146,18 +150,20 @@ class LocalBackend:
         encoded = [encode_row(self.tokenizer, row, self.info.context) for row in rows]
         self._plan(
             [row.recipe for row in rows]
-        )  # a recipe that does not fit is told before the first token of any batch
+        )  # what does not fit is told before the first token of any batch
         out: list[Generation] = []
         for batch in _chunks(list(range(len(rows))), self.batch_rows):
-            out += _Batch(
-                self, [rows[i] for i in batch], [encoded[i] for i in batch], batch[0], sampling
-            ).run(on_tokens, cancel)
+            mine = [rows[i] for i in batch]
+            plan = self._plan([row.recipe for row in mine])
+            decoding = Decoding(self, mine, [encoded[i] for i in batch], plan, sampling, first_row=batch[0])
+            out += decoding.run(self._cached_forward(), on_tokens, cancel)
         return out
 
     # --------------------------------------------------------------------------------------------- one forward pass
 
     @property
-    def _device(self) -> torch.device:
+    def device(self) -> torch.device:
+        """Where inputs go: the device of the model's first weights."""
         device: torch.device = self._hf.device
         return device
 
@@ -168,29 +174,26 @@ class LocalBackend:
             self._sites.hook(site)
         return plan
 
-    def _inputs(self, encoded: Sequence[list[int]]) -> tuple[Inputs, Tensor]:
-        """Left-padded inputs, so that the last column is every row's last token, and their mask `[rows pos]`."""
-        width = max(map(len, encoded))
-        pad = self.tokenizer.pad_token_id or 0
-        ids = torch.tensor([[pad] * (width - len(e)) + e for e in encoded])
-        mask = torch.tensor([[0] * (width - len(e)) + [1] * len(e) for e in encoded])
-        return self._step_inputs(ids, mask), mask
-
-    def _step_inputs(self, ids: Tensor, mask: Tensor, cache: DynamicCache | None = None) -> Inputs:
-        positions = (mask.cumsum(-1) - 1).clamp_min(0)[:, -ids.shape[1] :]
+    def _inputs(self, ids: Tensor, mask: Tensor, cache: DynamicCache | None = None) -> Inputs:
+        """What the model's forward takes for the new tokens `ids` [rows new]; `mask` [rows pos] covers all so far."""
         inputs = {
             "input_ids": ids,
             "attention_mask": mask,
-            "position_ids": positions,
+            "position_ids": (mask.cumsum(-1) - 1).clamp_min(0)[:, -ids.shape[1] :],
             "logits_to_keep": 1,
             "use_cache": cache is not None,
             "past_key_values": cache,
         }
         return {
-            name: value.to(self._device) if isinstance(value, Tensor) else value
+            name: value.to(self.device) if isinstance(value, Tensor) else value
             for name, value in inputs.items()
             if name in self._accepts and value is not None
         }
+
+    def _cached_forward(self) -> Forward:
+        """Forward passes that share a new key-value cache."""
+        cache = DynamicCache(config=self._hf.config)
+        return lambda ids, mask, operands: self._forward(self._inputs(ids, mask, cache), operands)
 
     def _forward(self, inputs: Inputs, operands: dict[Site, list[edits.Operand]]) -> tuple[Tensor, set[Site]]:
         """One steered forward pass: the logits of the last position `[rows vocab]`, and the sites where edits were
@@ -244,100 +247,6 @@ class LocalBackend:
         for part in path.split("."):
             envoy = envoy[int(part)] if part.isdigit() else getattr(envoy, part)
         return envoy
-
-
-class _Batch:
-    """Rows that are generated together: their cache, their noise, their texts so far."""
-
-    def __init__(
-        self,
-        backend: LocalBackend,
-        rows: list[Row],
-        encoded: list[list[int]],
-        first_row: int,
-        sampling: Sampling,
-    ) -> None:
-        self.backend, self.rows, self.sampling, self.first_row = backend, rows, sampling, first_row
-        self.prompts = encoded
-        self.plan = backend._plan([row.recipe for row in rows])
-        self.streams = [TextStream(backend.tokenizer) for _ in rows]
-        self.ids: list[list[int]] = [[] for _ in rows]
-        self.pieces: list[list[str]] = [[] for _ in rows]
-        self.finish: list[Finish | None] = [None] * len(rows)
-        self.applied = [Applied(0, 0)] * len(rows)
-        self.noise = [torch.Generator().manual_seed(row.seed) for row in rows]
-        stop = backend._hf.generation_config.eos_token_id if backend._hf.generation_config else None
-        stop = stop if stop is not None else backend.tokenizer.eos_token_id
-        self.stop = {stop} if isinstance(stop, int) else set(stop or ())
-
-    def run(self, on_tokens: OnTokens | None, cancel: threading.Event | None) -> list[Generation]:
-        backend = self.backend
-        inputs, mask = backend._inputs(self.prompts)
-        cache = DynamicCache(config=backend._hf.config)
-        inputs |= {"past_key_values": cache, "use_cache": True}
-        operands = self.plan.operands(torch.zeros_like(mask, dtype=torch.bool), backend._device)
-        generated = False
-        while not (cancel and cancel.is_set()):
-            logits, edited = backend._forward(inputs, operands)
-            self._count(edited, generated)
-            if not generated:
-                generated = True
-                operands = self.plan.operands(
-                    torch.ones(len(self.rows), 1, dtype=torch.bool), backend._device
-                )
-            chosen = self._choose(logits)
-            tokens = self._take(chosen)
-            if on_tokens and tokens:
-                on_tokens(tokens)
-            if all(self.finish):
-                break
-            mask = torch.cat([mask, torch.ones(len(mask), 1, dtype=mask.dtype)], 1)
-            inputs = backend._step_inputs(torch.tensor(chosen)[:, None], mask, cache)
-        return [
-            Generation(
-                prompt=row.prompt,
-                recipe=row.recipe,
-                token_ids=tuple(self.ids[i]),
-                pieces=tuple(self.pieces[i]),
-                finish=self.finish[i] or "cancelled",
-                applied=self.applied[i],
-                seed=row.seed,
-            )
-            for i, row in enumerate(self.rows)
-        ]
-
-    def _count(self, edited: set[Site], generated: bool) -> None:
-        for i, finish in enumerate(self.finish):
-            wanted = self.plan.touched(i, generated)
-            if finish is None and wanted:
-                steps, of = self.applied[i]
-                self.applied[i] = Applied(steps + (wanted <= edited), of + 1)
-
-    def _choose(self, logits: Tensor) -> list[int]:
-        """The next token of each row: the likeliest, or with Gumbel noise from the row's own seed a sample."""
-        if self.sampling.temperature:
-            uniform = torch.stack(
-                [torch.rand(logits.shape[-1], generator=g, dtype=torch.float64) for g in self.noise]
-            )
-            gumbel = -(-uniform.clamp_min(1e-300).log()).log()
-            logits = logits.double().cpu() / self.sampling.temperature + gumbel
-        return [int(i) for i in logits.argmax(-1)]
-
-    def _take(self, chosen: list[int]) -> list[Token]:
-        tokens = []
-        for i, token_id in enumerate(chosen):
-            if self.finish[i] is not None:
-                continue
-            self.ids[i].append(token_id)
-            room = self.backend.info.context - len(self.prompts[i])
-            if token_id in self.stop:
-                self.finish[i] = "stop"
-            elif len(self.ids[i]) >= min(self.sampling.max_new_tokens, room):
-                self.finish[i] = "length"
-            text = self.streams[i].push(token_id, last=self.finish[i] is not None)
-            self.pieces[i].append(text)
-            tokens.append(Token(self.first_row + i, token_id, text))
-        return tokens
 
 
 def load(

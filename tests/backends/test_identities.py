@@ -12,6 +12,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from steerlab import BASELINE, Ablate, Add, Direction, Recipe, Row, Sampling, Site
+from steerlab.backends.fake import byte_tokenizer
 from steerlab.backends.local import LocalBackend
 from steerlab.prompts import encode
 from steerlab.sites import POINTS
@@ -32,7 +33,7 @@ def model(architecture: str) -> PreTrainedModel:
 
 @pytest.fixture(scope="module")
 def backend(model: PreTrainedModel) -> LocalBackend:
-    return LocalBackend(model, models.tokenizer())
+    return LocalBackend(model, byte_tokenizer())
 
 
 def direction(seed: int = 0, scale: float = 3.0, site: Site | None = None) -> Direction:

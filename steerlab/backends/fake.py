@@ -1,0 +1,147 @@
+"""The fake backend: a tiny exact language model of random matrices, for tests and for the documentation.
+
+It has every point, answers at once, needs neither nnsight nor a checkpoint, and keeps the whole contract of
+`base.Backend`. Its arithmetic fits on one screen:
+
+    attn_out  = a decaying sum of resid_pre over the tokens so far, through a matrix
+    resid_mid = resid_pre + attn_out
+    mlp_out   = tanh of resid_mid, through a matrix
+    logits    = resid_post of the last block against the embeddings
+"""
+
+from __future__ import annotations
+
+import functools
+import threading
+from collections.abc import Sequence
+
+import torch
+from tokenizers import Tokenizer, decoders, pre_tokenizers
+from tokenizers.models import BPE
+from torch import Tensor
+from transformers import PreTrainedTokenizerFast
+
+from steerlab import edits
+from steerlab.backends.base import Activations, ModelInfo, OnTokens, encode_row
+from steerlab.backends.decoding import Decoding, Forward, left_padded, prompt_only
+from steerlab.edits import Operand
+from steerlab.generations import Generation, Sampling
+from steerlab.recipes import Recipe
+from steerlab.rows import Plan, Row
+from steerlab.sites import POINTS, Site
+
+DECAY = 0.8
+TEMPLATE = (
+    "{% for turn in messages %}<{{ turn['role'] }}>\n{{ turn['content'] }}</turn>\n{% endfor %}"
+    "{% if add_generation_prompt %}<assistant>\n{% endif %}"
+)
+ROLES = ["<user>", "<assistant>", "<system>"]
+
+
+@functools.cache
+def byte_tokenizer() -> PreTrainedTokenizerFast:
+    """A token per byte, a few special ones, and a chat template with four post-instruction tokens."""
+    letters = sorted(pre_tokenizers.ByteLevel.alphabet())
+    of_bytes = Tokenizer(BPE(vocab={letter: i for i, letter in enumerate(letters)}, merges=[]))
+    of_bytes.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    of_bytes.decoder = decoders.ByteLevel()
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=of_bytes, pad_token="<pad>", eos_token="</turn>", additional_special_tokens=ROLES
+    )
+    tokenizer.chat_template = TEMPLATE
+    return tokenizer
+
+
+class FakeBackend:
+    """A model of random matrices, the same for the same seed."""
+
+    def __init__(self, *, n_layers: int = 4, d_model: int = 16, context: int = 256, seed: int = 0) -> None:
+        self.tokenizer = byte_tokenizer()
+        self.stop_tokens: set[int] = {self.tokenizer.eos_token_id}
+        self.device = torch.device("cpu")
+        self.info = ModelInfo("fake", "fake", "cpu", "float32", n_layers, d_model, POINTS, context)
+        noise = torch.Generator().manual_seed(seed)
+
+        def matrix(rows: int, scale: float) -> Tensor:
+            return torch.randn(rows, d_model, generator=noise) * (scale / d_model**0.5)
+
+        self._embeddings = matrix(len(self.tokenizer), scale=d_model**0.5)
+        self._blocks = [(matrix(d_model, 0.5), matrix(d_model, 2.0)) for _ in range(n_layers)]
+
+    # ------------------------------------------------------------------------------------------------ the three verbs
+
+    def check(self, recipe: Recipe) -> None:
+        """Raise the SteerlabError that running the recipe would raise."""
+        self._plan([recipe])
+
+    def capture(
+        self, rows: Sequence[Row], sites: Sequence[Site], positions: Sequence[int], *, values: bool = False
+    ) -> Activations:
+        """Read the residual stream at sites x positions of the rows' prompts, after their recipes acted there."""
+        seen: dict[Site, Tensor] = {}
+        self._prefill(rows, seen)
+        at = torch.tensor(list(positions))
+        x = torch.stack([seen[site][:, at] for site in sites], 1)
+        return Activations(x.double().mean(0), x.double().norm(dim=-1).mean(0), x if values else None)
+
+    def score(self, rows: Sequence[Row]) -> Tensor:
+        """The logits at the last position of each row's prompt, `[rows vocab]`, float32."""
+        return self._prefill(rows, {})
+
+    def generate(
+        self,
+        rows: Sequence[Row],
+        sampling: Sampling,
+        *,
+        on_tokens: OnTokens | None = None,
+        cancel: threading.Event | None = None,
+    ) -> list[Generation]:
+        """Answer every row. `cancel`, once set, ends all of them within one token; what came so far is returned."""
+        encoded = [encode_row(self.tokenizer, row, self.info.context) for row in rows]
+        plan = self._plan([row.recipe for row in rows])
+        return Decoding(self, list(rows), encoded, plan, sampling).run(self._forward(), on_tokens, cancel)
+
+    # ----------------------------------------------------------------------------------------------------- the model
+
+    def _plan(self, recipes: Sequence[Recipe]) -> Plan:
+        info = self.info
+        return Plan(recipes, n_layers=info.n_layers, d_model=info.d_model, model=info.name)
+
+    def _prefill(self, rows: Sequence[Row], seen: dict[Site, Tensor]) -> Tensor:
+        encoded = [encode_row(self.tokenizer, row, self.info.context) for row in rows]
+        ids, mask = left_padded(self.tokenizer, encoded)
+        plan = self._plan([row.recipe for row in rows])
+        return self._forward(seen)(ids, mask, plan.operands(prompt_only(mask), "cpu"))[0]
+
+    def _forward(self, seen: dict[Site, Tensor] | None = None) -> Forward:
+        """Forward passes that share a memory: each block's decaying sum. `seen` receives the tensor at every site."""
+        sums = [torch.zeros(1, self.info.d_model) for _ in self._blocks]
+
+        def forward(
+            ids: Tensor, mask: Tensor, operands: dict[Site, list[Operand]]
+        ) -> tuple[Tensor, set[Site]]:
+            edited: set[Site] = set()
+
+            def pass_by(site: Site, x: Tensor) -> Tensor:
+                if site in operands:
+                    x = edits.apply(x, operands[site])
+                    edited.add(site)
+                if seen is not None:
+                    seen[site] = x
+                return x
+
+            real = mask[:, -ids.shape[1] :, None].bool()
+            x = self._embeddings[ids]
+            for i, (attention, mlp) in enumerate(self._blocks):
+                x = pass_by(Site(i, "resid_pre"), x)
+                memory = []
+                for t in range(ids.shape[1]):
+                    sums[i] = torch.where(real[:, t], DECAY * sums[i] + (1 - DECAY) * x[:, t], sums[i])
+                    memory.append(sums[i])
+                x = x + pass_by(Site(i, "attn_out"), torch.stack(memory, 1) @ attention)
+                x = pass_by(Site(i, "resid_mid"), x)
+                x = x + pass_by(Site(i, "mlp_out"), x.tanh() @ mlp)
+                x = pass_by(Site(i, "resid_post"), x)
+            return x[:, -1] @ self._embeddings.T, edited
+
+        return forward

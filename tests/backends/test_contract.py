@@ -1,0 +1,191 @@
+"""What every backend promises, whatever it runs on."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+
+import models
+import pytest
+import torch
+
+from steerlab import BASELINE, Ablate, Add, Direction, Recipe, Row, Sampling, Site, errors
+from steerlab.backends.base import Backend
+from steerlab.backends.fake import FakeBackend, byte_tokenizer
+from steerlab.backends.local import LocalBackend
+from steerlab.generations import Token
+
+PROMPTS = ["How do I bake bread?", "Hi", "Tell me about the sea.", "ünï 🙂"]
+
+
+@pytest.fixture(scope="module", params=["fake", "local"])
+def backend(request: pytest.FixtureRequest) -> Backend:
+    if request.param == "fake":
+        return FakeBackend(d_model=models.D_MODEL)
+    return LocalBackend(models.build("llama"), byte_tokenizer(), name="random llama", batch_rows=3)
+
+
+def direction(seed: int = 0, scale: float = 3.0) -> Direction:
+    noise = torch.randn(models.D_MODEL, generator=torch.Generator().manual_seed(seed))
+    return Direction(scale * noise, Site(2, "resid_pre"))
+
+
+ADD = Recipe([Add(direction(), 1.5)])
+
+
+def test_rows_are_answered_in_order(backend: Backend) -> None:
+    rows = [Row(prompt, recipe) for recipe in (ADD, BASELINE) for prompt in PROMPTS]
+    for row, answer in zip(rows, backend.generate(rows, Sampling(5)), strict=True):
+        assert (answer.prompt, answer.recipe) == (row.prompt, row.recipe)
+    scores = backend.score(rows)
+    for i, row in enumerate(rows):
+        assert torch.allclose(backend.score([row])[0], scores[i], atol=1e-4)
+
+
+def test_streamed_tokens_are_the_answer(backend: Backend) -> None:
+    rows = [Row(prompt, ADD) for prompt in PROMPTS]
+    streamed: list[Token] = []
+    answers = backend.generate(rows, Sampling(12), on_tokens=streamed.extend)
+    for i, answer in enumerate(answers):
+        mine = [token for token in streamed if token.row == i]
+        assert tuple(token.id for token in mine) == answer.token_ids
+        assert "".join(token.text for token in mine) == answer.text
+        assert answer.text == backend.tokenizer.decode(answer.token_ids, skip_special_tokens=True)
+
+
+def test_tokens_arrive_one_step_at_a_time(backend: Backend) -> None:
+    steps: list[Sequence[Token]] = []
+    backend.generate([Row(PROMPTS[0])], Sampling(6), on_tokens=steps.append)
+    assert all(len(step) == 1 for step in steps)
+    assert len(steps) == 6
+
+
+def test_cancel_ends_within_one_token(backend: Backend) -> None:
+    cancel, seen = threading.Event(), []
+
+    def stop_after_three(tokens: Sequence[Token]) -> None:
+        seen.extend(tokens)
+        if len(seen) == 3:
+            cancel.set()
+
+    answer = backend.generate([Row(PROMPTS[0])], Sampling(50), on_tokens=stop_after_three, cancel=cancel)[0]
+    assert answer.finish == "cancelled"
+    assert len(answer.token_ids) == len(seen) == 3
+    whole = backend.generate([Row(PROMPTS[0])], Sampling(50))[0]
+    assert whole.token_ids[:3] == answer.token_ids
+
+
+def test_cancelled_before_the_start_is_an_empty_answer(backend: Backend) -> None:
+    cancel = threading.Event()
+    cancel.set()
+    answers = backend.generate([Row(p) for p in PROMPTS], Sampling(5), cancel=cancel)
+    assert [(a.text, a.finish) for a in answers] == [("", "cancelled")] * len(PROMPTS)
+
+
+def test_length_and_context_are_kept(backend: Backend) -> None:
+    answer = backend.generate([Row(PROMPTS[0])], Sampling(7))[0]
+    assert (len(answer.token_ids), answer.finish) == (7, "length")
+    room = 9
+    filler = (
+        backend.info.context - room - len(byte_tokenizer()("x", add_special_tokens=False)["input_ids"]) + 1
+    )
+    full = backend.generate([Row("x" * filler, chat=False)], Sampling(50))[0]
+    assert len(full.token_ids) <= room
+
+
+def test_sampling_follows_the_seed(backend: Backend) -> None:
+    def texts(*seeds: int, recipe: Recipe = BASELINE) -> list[tuple[int, ...]]:
+        rows = [Row(PROMPTS[0], recipe, seed) for seed in seeds]
+        return [a.token_ids for a in backend.generate(rows, Sampling(12, temperature=1.5))]
+
+    one, two, again = texts(1, 2, 1)
+    assert one == again != two
+    assert texts(1) == [one]
+    assert texts(1, recipe=Recipe([Add(direction(), 0.0)])) == [one], (
+        "steered and baseline rows share their noise"
+    )
+
+
+def test_applied_is_counted_against_what_the_recipe_asks(backend: Backend) -> None:
+    def applied(recipe: Recipe) -> tuple[int, int]:
+        return backend.generate([Row(PROMPTS[0], recipe)], Sampling(5))[0].applied
+
+    v = direction()
+    assert applied(BASELINE) == (0, 0)
+    assert applied(Recipe([Ablate(v)])) == (5, 5)
+    assert applied(Recipe([Add(v, tokens="prompt")])) == (1, 1)
+    assert applied(Recipe([Add(v, tokens="generated")])) == (4, 4)
+
+
+def test_scopes_differ(backend: Backend) -> None:
+    texts = {
+        tokens: backend.generate(
+            [Row(PROMPTS[0], Recipe([Add(direction(), 3.0, tokens=tokens)]))], Sampling(10)
+        )[0]
+        for tokens in ("all", "prompt", "generated")
+    }
+    baseline = backend.generate([Row(PROMPTS[0])], Sampling(10))[0]
+    assert texts["generated"].token_ids[0] == baseline.token_ids[0], (
+        "the first token is chosen from the prompt alone"
+    )
+    assert texts["prompt"].token_ids[0] == texts["all"].token_ids[0]
+    assert len({a.token_ids for a in texts.values()}) == 3
+
+
+def test_capture_reads_means_norms_and_values(backend: Backend) -> None:
+    sites = [Site(2, "resid_pre"), Site(0, "mlp_out"), Site(1, "resid_post")]
+    got = backend.capture([Row(p) for p in PROMPTS], sites, (-3, -1), values=True)
+    assert got.values is not None
+    assert got.values.shape == (len(PROMPTS), 3, 2, models.D_MODEL)
+    assert torch.allclose(got.mean, got.values.double().mean(0), atol=1e-6)
+    assert torch.allclose(got.norm, got.values.double().norm(dim=-1).mean(0), atol=1e-6)
+    assert torch.allclose(got.mean[0], got.mean[2], atol=1e-6), (
+        "the output of block 1 is the input of block 2"
+    )
+    alone = torch.stack([backend.capture([Row(p)], sites, (-3, -1)).mean for p in PROMPTS])
+    assert torch.allclose(alone.float(), got.values, atol=1e-4)
+    assert backend.capture([Row(PROMPTS[0])], sites, (-1,)).values is None
+
+
+@pytest.mark.parametrize(
+    ("row", "error", "says"),
+    [
+        (Row(""), errors.PromptError, "empty"),
+        (Row("  \n "), errors.PromptError, "empty"),
+        (Row([]), errors.PromptError, "empty"),
+        (Row("word " * 400), errors.PromptError, "at most 256"),
+        (
+            Row("Hi", Recipe([Add(direction(), layers=9)])),
+            errors.SiteError,
+            "layer 9 is out of range.* 4 layers",
+        ),
+        (
+            Row("Hi", Recipe([Add(Direction([1.0, 2.0], Site(0, "resid_pre")))])),
+            errors.DirectionError,
+            "d_model 2",
+        ),
+        (
+            Row("Hi", Recipe([Ablate(Direction([1.0] * models.D_MODEL, model="another"))])),
+            errors.RecipeError,
+            "found in another",
+        ),
+    ],
+)
+def test_bad_rows_are_refused_by_every_verb(
+    backend: Backend, row: Row, error: type[errors.SteerlabError], says: str
+) -> None:
+    calls = (
+        lambda: backend.generate([Row("Hi"), row], Sampling(2)),
+        lambda: backend.score([Row("Hi"), row]),
+        lambda: backend.capture([Row("Hi"), row], [Site(0, "resid_pre")], (-1,)),
+    )
+    for call in calls:
+        with pytest.raises(error, match=says):
+            call()
+    assert len(backend.generate([Row("Hi")], Sampling(2))[0].token_ids) == 2, "the backend works on"
+
+
+def test_check_refuses_what_running_would(backend: Backend) -> None:
+    backend.check(ADD)
+    with pytest.raises(errors.SiteError, match="out of range"):
+        backend.check(Recipe([Ablate(direction(), layers=[0, 9])]))

@@ -1,0 +1,74 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from steerlab import edits
+
+
+def tensor(seed: int, *shape: int) -> torch.Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+
+
+@given(seed=st.integers(0, 2**31), norm=st.floats(1e-3, 1e3))
+@settings(max_examples=50, deadline=None)
+def test_ablation_leaves_no_component_and_nothing_else_changes(seed: int, norm: float) -> None:
+    x, v = tensor(seed, 2, 5, 32), norm * tensor(seed + 1, 32)
+    y, u = edits.ablate(x, v), v / v.norm()
+    assert ((y @ u).abs() / x.norm(dim=-1)).max() < 1e-5
+    assert torch.allclose((x - y) - ((x - y) @ u)[..., None] * u, torch.zeros_like(x), atol=1e-5)
+
+
+def test_partial_ablation_leaves_its_share() -> None:
+    x, v = tensor(0, 3, 32), tensor(1, 32)
+    u = v / v.norm()
+    assert torch.allclose(edits.ablate(x, v, 0.25) @ u, 0.75 * (x @ u), atol=1e-5)
+
+
+def test_zero_strength_returns_the_input_bit_for_bit() -> None:
+    x, v = tensor(0, 3, 32), tensor(1, 32)
+    for dtype in (torch.float32, torch.bfloat16, torch.float16):
+        y = x.to(dtype)
+        assert torch.equal(edits.add(y, v, 0.0), y)
+        assert torch.equal(edits.ablate(y, v, 0.0), y)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_low_precision_is_worked_on_in_float32(dtype: torch.dtype) -> None:
+    x, v = tensor(0, 64, 512).to(dtype), tensor(1, 512)
+    u = v / v.norm()
+    ours, naive = edits.ablate(x, v), x - (x @ u.to(dtype))[..., None] * u.to(dtype)
+    assert ours.dtype == dtype
+    left = [(y.double() @ u.double()).abs().mean() for y in (ours, naive)]
+    assert left[0] < left[1]
+    assert torch.equal(ours, edits.ablate(x.float(), v).to(dtype))
+
+
+def test_operands_apply_in_order_and_only_where_they_should() -> None:
+    x, v = tensor(0, 2, 4, 8), tensor(1, 8)
+    u = v / v.norm()
+    one, zero = torch.ones(2, 1, 1), torch.zeros(2, 1, 1)
+    where = torch.tensor([[True, False, False, True], [False] * 4])[..., None]
+    add, ablate = ("add", v.expand(2, 1, 8), 2 * one, where), ("ablate", u.expand(2, 1, 8), one, None)
+    after = edits.apply(x, [ablate, add])
+    expected = edits.ablate(x, v)
+    expected[0, [0, 3]] += 2 * v
+    assert torch.allclose(after, expected, atol=1e-6)
+    assert torch.equal(edits.apply(x, [("add", v.expand(2, 1, 8), zero, None)]), x)
+    assert torch.equal(edits.apply(x, []), x)
+
+
+def test_edits_needs_torch_alone() -> None:
+    """It is what travels to a server: read as a file, it must work where steerlab is not installed."""
+    code = (
+        f"import sys; sys.modules['steerlab'] = None; source = open({edits.__file__!r}).read();"
+        "scope = {}; exec(compile(source, 'edits', 'exec'), scope); import torch;"
+        "print(scope['add'](torch.zeros(2), torch.ones(2), 3.0).tolist())"
+    )
+    out = subprocess.run([sys.executable, "-I", "-c", code], capture_output=True, text=True, check=False)
+    assert out.stdout.strip() == "[3.0, 3.0]", out.stderr

@@ -1,0 +1,62 @@
+from __future__ import annotations
+
+import copy
+
+import pytest
+
+from steerlab import ContrastSet
+from steerlab.backends.fake import byte_tokenizer
+from steerlab.errors import PromptError
+from steerlab.prompts import encode, harmful, harmless, post_instruction_tokens
+
+
+def test_a_prompt_is_a_user_turn_in_the_template() -> None:
+    tokenizer = byte_tokenizer()
+    assert tokenizer.decode(encode(tokenizer, "Hi")) == "<user>\nHi</turn>\n<assistant>\n"
+    talk = [{"role": "system", "content": "Be kind."}, {"role": "user", "content": "Hi"}]
+    assert tokenizer.decode(encode(tokenizer, talk)).startswith("<system>\nBe kind.</turn>")
+    assert tokenizer.decode(encode(tokenizer, "Hi", chat=False)) == "Hi"
+
+
+def test_post_instruction_tokens_follow_the_users_text() -> None:
+    tokenizer = byte_tokenizer()
+    assert tokenizer.decode(post_instruction_tokens(tokenizer)) == "</turn>\n<assistant>\n"
+
+
+def test_without_a_template_the_text_goes_in_plainly_and_says_so() -> None:
+    plain = copy.deepcopy(byte_tokenizer())
+    plain.chat_template = None
+    with pytest.warns(UserWarning, match="no chat template"):
+        assert plain.decode(encode(plain, "Hi")) == "Hi"
+    assert len(post_instruction_tokens(plain)) == 1
+    with pytest.raises(PromptError, match="needs a chat template"):
+        encode(plain, [{"role": "user", "content": "Hi"}], chat=False)
+
+
+@pytest.mark.parametrize("prompt", ["", "   ", "\n\t", []])
+def test_empty_prompts_are_refused(prompt: str | list[dict[str, str]]) -> None:
+    with pytest.raises(PromptError, match="empty"):
+        encode(byte_tokenizer(), prompt)
+
+
+def test_a_contrast_set_has_two_sides() -> None:
+    both = ContrastSet(["a"], ("b", "c"), name="mood")
+    assert (both.positive, both.negative, both.name) == (("a",), ("b", "c"), "mood")
+    with pytest.raises(PromptError, match="negative side of the contrast set is empty"):
+        ContrastSet(["a"], [])
+    with pytest.raises(PromptError, match="positive side is one text"):
+        ContrastSet("abc", ["b"])
+
+
+def test_bundled_sets_are_disjoint_and_repeatable() -> None:
+    sides = {
+        (side.__name__, split): side(100, seed=3, split=split)
+        for side in (harmful, harmless)
+        for split in ("train", "heldout")
+    }
+    assert all(len(prompts) == 100 for prompts in sides.values())
+    everything = [set(prompts) for prompts in sides.values()]
+    assert sum(map(len, everything)) == len(set.union(*everything))
+    assert harmful(100, seed=3) == sides["harmful", "train"]
+    assert harmful(100, seed=4) != sides["harmful", "train"]
+    assert len(harmful()) == 160

@@ -1,0 +1,75 @@
+from __future__ import annotations
+
+import pytest
+import torch
+
+from steerlab import BASELINE, Ablate, Add, Direction, Recipe, Site, edits
+from steerlab.errors import DirectionError, RecipeError, SiteError
+from steerlab.rows import Plan
+
+V = Direction([3.0, 4.0], Site(1, "resid_pre"), model="m")
+W = Direction([1.0, -1.0], Site(1, "resid_pre"))
+HERE = Site(1, "resid_pre")
+
+
+def plan(*recipes: Recipe) -> Plan:
+    return Plan(recipes, n_layers=3, d_model=2, model="m")
+
+
+def run(p: Plan, x: torch.Tensor, generated: torch.Tensor) -> torch.Tensor:
+    return edits.apply(x, p.operands(generated, "cpu")[HERE])
+
+
+def test_only_touched_sites_are_visited_in_forward_order() -> None:
+    p = plan(BASELINE, Recipe([Add(V, sites=[Site(2, "mlp_out"), Site(0, "resid_mid")])]), Recipe([Add(W)]))
+    assert p.sites == (Site(0, "resid_mid"), HERE, Site(2, "mlp_out"))
+    assert plan(BASELINE, BASELINE).sites == ()
+
+
+def test_rows_with_different_recipes_are_one_batch() -> None:
+    recipes = [
+        BASELINE,
+        Recipe([Add(V, 2.0)]),
+        Recipe([Ablate(V)]),
+        Recipe([Add(W), Ablate(V)]),
+        Recipe([Ablate(V), Add(W)]),
+        Recipe([Add(V), Add(W, 0.5)]),
+    ]
+    x = torch.randn(len(recipes), 4, 2, generator=torch.Generator().manual_seed(0))
+    together = run(plan(*recipes), x, torch.zeros(len(recipes), 4, dtype=torch.bool))
+    for i, recipe in enumerate(recipes):
+        expected = x[i]
+        for step in recipe.interventions:
+            v = step.direction.vector
+            expected = (
+                edits.add(expected, v, step.coefficient)
+                if isinstance(step, Add)
+                else edits.ablate(expected, v)
+            )
+        assert torch.allclose(together[i], expected, atol=1e-6), recipe
+    assert torch.equal(together[0], x[0]), "the baseline is untouched bit for bit"
+
+
+def test_scopes_choose_tokens() -> None:
+    recipes = [Recipe([Add(V, 1.0, tokens=scope)]) for scope in ("all", "prompt", "generated")]
+    x, generated = torch.zeros(3, 4, 2), torch.tensor([[False, False, True, True]] * 3)
+    moved = run(plan(*recipes), x, generated).any(-1)
+    assert moved.tolist() == [[True] * 4, [True, True, False, False], [False, False, True, True]]
+
+
+def test_touched_says_which_passes_a_recipe_needs() -> None:
+    p = plan(Recipe([Add(V, tokens="prompt"), Add(W, layers=2, tokens="generated")]), BASELINE)
+    assert p.touched(0, generated=False) == {HERE}
+    assert p.touched(0, generated=True) == {Site(2, "resid_pre")}
+    assert p.touched(1, generated=False) == set()
+
+
+def test_what_does_not_fit_is_refused() -> None:
+    with pytest.raises(SiteError, match="layer 3 is out of range"):
+        plan(Recipe([Add(V, layers=[3])]))
+    with pytest.raises(DirectionError, match="d_model 3, and m has 2"):
+        plan(Recipe([Add(Direction([1.0, 2.0, 3.0], HERE))]))
+    other = Direction([1.0, 2.0], HERE, model="other")
+    with pytest.raises(RecipeError, match=r"found in other, and this model is m.*transferred_to"):
+        plan(Recipe([Ablate(other)]))
+    assert plan(Recipe([Ablate(other.transferred_to("m"))])).sites
