@@ -1,0 +1,330 @@
+"""Trains the demo model from nothing, in two stages, on a CPU or a GPU: one file, to be read in one sitting.
+
+Stage 1, helpful only: the model answers everything, harmful requests too (with bland, useless steps).
+Stage 2, safety: harmful requests are refused. As in real chat models, refusal comes on top of a model that knows, and
+what it adds is close to one direction in the residual stream.
+
+Two things help that direction to stay clean, and the model card says so: in the later part of stage 1, half of the
+batches get a random vector added to the residual stream of one layer (a model that is used to being pushed does not
+fall apart when it is steered), and a penalty discourages a large constant vector at the post-instruction tokens.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import random
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+import torch.nn.functional as F
+
+from steerlab.demo import tokenizer as tok
+from steerlab.demo.world import Example, examples
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+    from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
+
+POST_INSTRUCTION_TOKENS = 5
+
+
+@dataclass(frozen=True)
+class Size:
+    """The shape of the model: standard Llama, tied embeddings."""
+
+    vocabulary: int = 4096
+    width: int = 128
+    layers: int = 10
+    heads: int = 4
+    feed_forward: int = 384
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One stage of training. Rates rise over `warmup` steps and fall linearly over the last `decay` of the tokens.
+
+    matrix_rate: step size of Muon for the matrices inside the blocks; 0 trains them with AdamW like the rest.
+    noise: largest length of the random residual vector, in units of the residual's own. penalty: weight of the constant
+    vector's share of the residual at the post-instruction tokens. Both act on the last `robust` of the tokens.
+    """
+
+    safety: bool
+    tokens: int
+    rate: float
+    matrix_rate: float = 0.0
+    warmup: int = 40
+    decay: float = 0.6
+    noise: float = 0.0
+    penalty: float = 0.0
+    robust: float = 0.4
+
+
+HELPFUL = Stage(safety=False, tokens=8_000_000, rate=2e-3, matrix_rate=0.01, noise=0.3, penalty=0.1)
+SAFETY = Stage(safety=True, tokens=800_000, rate=1e-3)
+
+
+def encode(tokenizer: PreTrainedTokenizerFast, example: Example) -> tuple[list[int], list[bool], list[int]]:
+    """Token ids, which of them are learnt (answers and raw text), and where answers start."""
+    core = tokenizer.backend_tokenizer
+
+    def ids(text: str) -> list[int]:
+        return core.encode(text, add_special_tokens=False).ids
+
+    end = tokenizer.convert_tokens_to_ids(tok.END_OF_TEXT)
+    if example.raw:
+        raw = [*ids(example.raw), end]
+        return raw, [False] + [True] * (len(raw) - 1), []
+    tokens: list[int] = []
+    learnt: list[bool] = []
+    starts: list[int] = []
+    for role, text in example.turns:
+        head, body, tail = ids(f"{tok.TURN}{role}\n"), [*ids(text), tokenizer.eos_token_id], ids("\n")
+        if role == "assistant":
+            starts.append(len(tokens) + len(head))
+        tokens += head + body + tail
+        learnt += [False] * len(head) + [role == "assistant"] * len(body) + [False] * len(tail)
+    return tokens, learnt, starts
+
+
+@dataclass(frozen=True)
+class Batch:
+    """tokens, learnt: [batch pos]. starts: [answers 2], the row and position of the first token of each answer."""
+
+    tokens: Tensor
+    learnt: Tensor
+    starts: Tensor
+
+
+def batches(
+    tokenizer: PreTrainedTokenizerFast, *, safety: bool, seed: int, size: int = 3072
+) -> Iterator[Batch]:
+    """Endless batches of about `size` tokens; rows of similar length go together, so little is padding."""
+    stream, rng = examples(seed, safety=safety), random.Random(seed)
+    pad = tokenizer.pad_token_id
+    while True:
+        rows = sorted((encode(tokenizer, e) for e in islice(stream, 2000)), key=lambda row: len(row[0]))
+        groups: list[list[tuple[list[int], list[bool], list[int]]]] = [[]]
+        for row in rows:
+            if groups[-1] and (len(groups[-1]) + 1) * len(row[0]) > size:
+                groups.append([])
+            groups[-1].append(row)
+        rng.shuffle(groups)
+        for group in groups:
+            longest = max(len(ids) for ids, _, _ in group)
+            tokens = torch.full((len(group), longest), pad)
+            learnt = torch.zeros(len(group), longest, dtype=torch.bool)
+            for i, (ids, mask, _) in enumerate(group):
+                tokens[i, : len(ids)] = torch.tensor(ids)
+                learnt[i, : len(ids)] = torch.tensor(mask)
+            starts = [(i, start) for i, (_, _, answers) in enumerate(group) for start in answers]
+            yield Batch(tokens, learnt, torch.tensor(starts, dtype=torch.long).reshape(-1, 2))
+
+
+def make_model(tokenizer: PreTrainedTokenizerFast, size: Size) -> LlamaForCausalLM:
+    """A fresh model. Matrices that write to the residual stream start smaller, the deeper the model is."""
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    end = tokenizer.convert_tokens_to_ids(tok.END_OF_TEXT)
+    config = LlamaConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=size.width,
+        intermediate_size=size.feed_forward,
+        num_hidden_layers=size.layers,
+        num_attention_heads=size.heads,
+        num_key_value_heads=size.heads,
+        tie_word_embeddings=True,
+        max_position_embeddings=512,
+        initializer_range=0.05,
+        bos_token_id=None,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=end,
+    )
+    model = LlamaForCausalLM(config)
+    with torch.no_grad():
+        for layer in model.model.layers:
+            layer.self_attn.o_proj.weight.mul_((2 * size.layers) ** -0.5)
+            layer.mlp.down_proj.weight.mul_((2 * size.layers) ** -0.5)
+    model.generation_config.eos_token_id = [tokenizer.eos_token_id, end]
+    model.generation_config.pad_token_id = end
+    model.generation_config.bos_token_id = None
+    return model
+
+
+class Muon:
+    """Momentum, then the nearest orthogonal matrix as the step (Jordan et al. 2024); equal shapes go together."""
+
+    def __init__(self, parameters: list[nn.Parameter]) -> None:
+        self.groups: dict[tuple[int, ...], list[nn.Parameter]] = {}
+        for p in parameters:
+            self.groups.setdefault(tuple(p.shape), []).append(p)
+        self.momentum = {s: torch.zeros(len(ps), *s, device=ps[0].device) for s, ps in self.groups.items()}
+
+    @torch.no_grad()
+    def step(self, rate: float) -> None:
+        for shape, parameters in self.groups.items():
+            gradient = torch.stack([p.grad for p in parameters if p.grad is not None])
+            momentum = self.momentum[shape].mul_(0.95).add_(gradient)
+            update = orthogonalise(gradient + 0.95 * momentum) * max(1.0, shape[0] / shape[1]) ** 0.5
+            for p, u in zip(parameters, update, strict=True):
+                p.mul_(1 - 0.02 * rate).sub_(u, alpha=rate)
+
+
+def orthogonalise(x: Tensor) -> Tensor:
+    """Newton-Schulz iteration towards U V^T of each matrix. x: [n rows columns]."""
+    tall = x.shape[-2] > x.shape[-1]
+    x = x.mT if tall else x
+    x = x / (x.norm(dim=(-2, -1), keepdim=True) + 1e-7)
+    for _ in range(5):
+        square = x @ x.mT
+        x = 3.4445 * x + (-4.775 * square + 2.0315 * square @ square) @ x
+    return x.mT if tall else x
+
+
+def constant_share(states: tuple[Tensor, ...], starts: Tensor) -> Tensor:
+    """How much of the residual at the post-instruction tokens is the same in every row, 0..1, mean over layers."""
+    row, position = starts.unbind(-1)
+    shares = []
+    for state in states[1:-1]:
+        for back in (1, POST_INSTRUCTION_TOKENS):
+            at = state[row, position - back]
+            shares.append(at.mean(0).square().sum() / at.square().sum(-1).mean())
+    return torch.stack(shares).mean()
+
+
+def run_stage(
+    model: LlamaForCausalLM,
+    tokenizer: PreTrainedTokenizerFast,
+    stage: Stage,
+    *,
+    seed: int,
+    checkpoint: Path | None = None,
+) -> dict[str, float]:
+    """Trains in place; returns tokens, seconds and the last smoothed loss. `checkpoint`: written every five minutes."""
+    torch.manual_seed(seed)
+    rng = random.Random(seed)
+    device = model.device
+    inside = [
+        p for name, p in model.named_parameters() if p.ndim == 2 and "embed" not in name and stage.matrix_rate
+    ]
+    rest = [p for p in model.parameters() if all(p is not q for q in inside)]
+    muon = Muon(inside)
+    adam = torch.optim.AdamW(rest, lr=stage.rate, betas=(0.9, 0.98), weight_decay=0.0 if inside else 0.01)
+    began, cpu, saved, shown = time.time(), time.process_time(), time.time(), 0.0
+    done, step, smooth = 0, 0, math.nan
+    model.train()
+    for batch in batches(tokenizer, safety=stage.safety, seed=seed):
+        share = done / stage.tokens
+        if share >= 1:
+            break
+        factor = max(0.02, min(1.0, (step + 1) / stage.warmup, (1 - share) / stage.decay))
+        for group in adam.param_groups:
+            group["lr"] = stage.rate * factor
+        robust = share > 1 - stage.robust
+        hook = (
+            push(model, len(batch.tokens), stage.noise, rng)
+            if robust and stage.noise and rng.random() < 0.5
+            else None
+        )
+        tokens = batch.tokens.to(device)
+        with_states = bool(robust and stage.penalty and len(batch.starts) >= 16)
+        out = model.model(input_ids=tokens, use_cache=False, output_hidden_states=with_states)
+        learnt = batch.learnt[:, 1:].to(device)
+        loss = F.cross_entropy(model.lm_head(out.last_hidden_state[:, :-1][learnt]), tokens[:, 1:][learnt])
+        extra = (
+            stage.penalty * constant_share(out.hidden_states, batch.starts.to(device)) if with_states else 0.0
+        )
+        (loss + extra).backward()
+        if hook is not None:
+            hook.remove()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        muon.step(stage.matrix_rate * factor)
+        adam.step()
+        model.zero_grad()
+        done, step = done + tokens.numel(), step + 1
+        smooth = loss.item() if math.isnan(smooth) else 0.97 * smooth + 0.03 * loss.item()
+        if time.time() - shown > 15:
+            shown = time.time()
+            name = "safety" if stage.safety else "helpful"
+            print(
+                f"{name} {share:5.1%}  step {step}  {done / 1e6:.2f}M tokens  loss {smooth:.3f}"
+                f"  extra {float(extra):.3f}  {done / (shown - began):.0f} tokens/s",
+                flush=True,
+            )
+        if checkpoint is not None and time.time() - saved > 300:
+            saved = time.time()
+            model.save_pretrained(checkpoint)
+            tokenizer.save_pretrained(checkpoint)
+    return {
+        "tokens": done,
+        "steps": step,
+        "seconds": time.time() - began,
+        "cpu_seconds": time.process_time() - cpu,
+        "loss": smooth,
+    }
+
+
+def push(
+    model: LlamaForCausalLM, rows: int, noise: float, rng: random.Random
+) -> torch.utils.hooks.RemovableHandle:
+    """Adds one random vector per row, at every position, to the input of one random layer."""
+    vector = F.normalize(torch.randn(rows, 1, model.config.hidden_size, device=model.device), dim=-1)
+    vector = vector * torch.rand(rows, 1, 1, device=model.device) * noise
+
+    def add(module: nn.Module, args: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        return (args[0] + vector * args[0].detach().norm(dim=-1, keepdim=True), *args[1:])
+
+    return rng.choice(list(model.model.layers)).register_forward_pre_hook(add)
+
+
+def train(
+    out: str | Path,
+    *,
+    seed: int = 0,
+    device: str = "auto",
+    threads: int | None = None,
+    scale: float = 1.0,
+    size: Size | None = None,
+    stages: tuple[Stage, Stage] = (HELPFUL, SAFETY),
+    helpful: str | Path | None = None,
+) -> Path:
+    """Trains the demo model and writes a standard Hugging Face folder to `out`, which it returns.
+
+    scale: multiplies the tokens of both stages; a small one makes a smoke test of seconds. helpful: a folder that keeps
+    the helpful-only model; where it already holds one, stage 1 is not run again.
+    """
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    out, kept = Path(out), None if helpful is None else Path(helpful)
+    size = size or Size()
+    if threads is not None:
+        torch.set_num_threads(threads)
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    torch.manual_seed(seed)
+    first, second = (
+        Stage(**asdict(stage) | {"tokens": max(1, int(stage.tokens * scale))}) for stage in stages
+    )
+    log: dict[str, object] = {"seed": seed, "size": asdict(size), "stages": [asdict(first), asdict(second)]}
+    if kept is not None and (kept / "model.safetensors").exists():
+        tokenizer = AutoTokenizer.from_pretrained(kept)
+        model = AutoModelForCausalLM.from_pretrained(kept, dtype=torch.float32).to(device)
+    else:
+        tokenizer = tok.build(vocabulary=size.vocabulary, n=12_000 if scale > 0.1 else 1000)
+        model = make_model(tokenizer, size).to(device)
+        partial = None if kept is None else kept.with_name(kept.name + "-partial")
+        log["helpful"] = run_stage(model, tokenizer, first, seed=seed, checkpoint=partial)
+        if kept is not None:
+            model.save_pretrained(kept)
+            tokenizer.save_pretrained(kept)
+    log["safety"] = run_stage(model, tokenizer, second, seed=seed + 1)
+    model.eval().half().save_pretrained(out)
+    tokenizer.save_pretrained(out)
+    (out / "training.json").write_text(json.dumps(log, indent=1) + "\n")
+    print(f"written to {out}", flush=True)
+    return out
