@@ -216,7 +216,7 @@ def test_five_tokens_follow_the_users_text(trained: Path):
 def test_training_reads_the_template_the_model_is_used_with(trained: Path):
     from transformers import AutoTokenizer
 
-    from steerlab.demo.train import encode
+    from steerlab.demo.batches import encode
 
     tokenizer = AutoTokenizer.from_pretrained(trained)
     example = next(e for e in world.examples(0, safety=True) if e.turns)
