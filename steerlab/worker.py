@@ -5,6 +5,7 @@ work.
 from __future__ import annotations
 
 import contextvars
+import sys
 import threading
 from collections.abc import Callable
 
@@ -15,8 +16,8 @@ Job = Callable[[threading.Event], None]
 class Worker:
     """Runs jobs one at a time on a daemon thread. A new job cancels the running one and replaces one that waits.
 
-    Jobs handle their own errors. Each runs in the context of its `submit`, which is where Jupyter keeps the cell or the
-    message that output belongs to.
+    A job handles its own errors; one that it lets out is reported as any thread's is, and the worker goes on. Each job
+    runs in the context of its `submit`, which is where Jupyter keeps the cell or message that output belongs to.
     """
 
     def __init__(self, name: str = "steerlab-worker") -> None:
@@ -31,7 +32,7 @@ class Worker:
         with self._changed:
             self._cancel()
             self._waiting = (job, threading.Event(), contextvars.copy_context())
-            if self._thread is None or not self._thread.is_alive():
+            if self._thread is None:
                 self._thread = threading.Thread(target=self._serve, name=self._name, daemon=True)
                 self._thread.start()
             self._changed.notify_all()
@@ -61,6 +62,8 @@ class Worker:
                 self._running = cancel
             try:
                 context.run(job, cancel)
+            except Exception:
+                threading.excepthook(threading.ExceptHookArgs([*sys.exc_info(), self._thread]))
             finally:
                 with self._changed:
                     self._running = None

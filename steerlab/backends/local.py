@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 
 import nnsight
 import torch
+from nnsight.intervention.tracer import InterleavingTracer
 from torch import Tensor
 from transformers import (
     AutoModelForCausalLM,
@@ -37,15 +38,25 @@ T = TypeVar("T")
 Inputs = dict[str, Any]
 
 
-class SharedModel(nnsight.TransformersModel):  # type: ignore[misc]
-    """nnsight's model with a lock held for each forward pass: a person's own traces and ours may run at the same
-    time.
-    """
+_forward_lock = threading.RLock()
 
-    _forward_lock = threading.RLock()
+
+class LockedTracer(InterleavingTracer):  # type: ignore[misc]
+    """A trace that waits its turn."""
+
+    def execute(self, code: Any) -> None:
+        with _forward_lock:
+            super().execute(code)
+
+
+class SharedModel(nnsight.TransformersModel):  # type: ignore[misc]
+    """nnsight's model for several threads: a person's own traces and ours take turns, one forward pass each."""
+
+    def trace(self, *args: Any, tracer_cls: type[InterleavingTracer] = LockedTracer, **kwargs: Any) -> Any:
+        return super().trace(*args, tracer_cls=tracer_cls, **kwargs)
 
     def interleave(self, fn: Any, *args: Any, **kwargs: Any) -> Any:
-        with self._forward_lock:
+        with _forward_lock:
             return super().interleave(fn, *args, **kwargs)
 
 

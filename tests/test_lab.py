@@ -1,0 +1,202 @@
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+
+import models
+import pytest
+import torch
+
+from steerlab import BASELINE, Ablate, Add, Direction, Lab, Recipe, Row, Sampling, Site, errors
+from steerlab.backends.base import OnTokens
+from steerlab.backends.fake import FakeBackend, byte_tokenizer
+from steerlab.backends.local import LocalBackend
+from steerlab.generations import Generation, Token
+
+PROMPT = "How do I bake bread?"
+
+
+def direction(width: int = 16, scale: float = 3.0) -> Direction:
+    noise = torch.randn(width, generator=torch.Generator().manual_seed(0))
+    return Direction(scale * noise, Site(2, "resid_pre"), name="v")
+
+
+PUSH = Recipe([Add(direction(), 1.5)])
+
+
+class Counting(FakeBackend):
+    """Counts the rows that it is asked to generate."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked: list[Row] = []
+
+    def generate(
+        self,
+        rows: list[Row],  # type: ignore[override]
+        sampling: Sampling,
+        *,
+        on_tokens: OnTokens | None = None,
+        cancel: threading.Event | None = None,
+    ) -> list[Generation]:
+        self.asked += rows
+        return super().generate(rows, sampling, on_tokens=on_tokens, cancel=cancel)
+
+
+@pytest.fixture
+def backend() -> Counting:
+    return Counting()
+
+
+@pytest.fixture
+def lab(backend: Counting) -> Lab:
+    return Lab(backend)
+
+
+def test_generate_gives_an_answer_with_its_row(lab: Lab) -> None:
+    answer = lab.generate(PROMPT, PUSH, max_new_tokens=8, seed=3)
+    assert (answer.prompt, answer.recipe, len(answer.token_ids)) == (PROMPT, PUSH, 8)
+    assert answer.text == lab.tokenizer.decode(answer.token_ids, skip_special_tokens=True)
+    assert answer.token_ids != lab.generate(PROMPT, max_new_tokens=8).token_ids
+
+
+def test_no_row_is_generated_twice(lab: Lab, backend: Counting) -> None:
+    rows = [Row(PROMPT), Row(PROMPT, PUSH), Row(PROMPT)]
+    first = lab.run(rows, Sampling(6))
+    assert len(backend.asked) == 2
+    assert first[0] is first[2]
+    assert lab.run(rows, Sampling(6)) == first
+    assert len(backend.asked) == 2, "the second time all came from memory"
+    lab.run([Row(PROMPT, seed=5)], Sampling(6))
+    assert len(backend.asked) == 2, "a greedy answer does not depend on the seed"
+    lab.run([Row(PROMPT)], Sampling(7))
+    lab.run([Row(PROMPT, chat=False)], Sampling(6))
+    lab.run([Row(PROMPT, seed=5)], Sampling(6, temperature=1.0))
+    assert len(backend.asked) == 5
+
+
+def test_remembered_rows_stream_all_at_once_beside_new_ones(lab: Lab) -> None:
+    known = lab.run([Row(PROMPT)], Sampling(6))[0]
+    streamed: list[list[Token]] = []
+    rows = [Row(PROMPT, PUSH), Row(PROMPT), Row(PROMPT, PUSH)]
+    answers = lab.run(rows, Sampling(6), on_tokens=lambda tokens: streamed.append(list(tokens)))
+    assert [t.id for t in streamed[0]] == list(known.token_ids)
+    for i, answer in enumerate(answers):
+        assert [t.id for step in streamed for t in step if t.row == i] == list(answer.token_ids)
+
+
+def test_a_cancelled_answer_is_not_remembered(lab: Lab, backend: Counting) -> None:
+    cancel = threading.Event()
+    answer = lab.run([Row(PROMPT)], Sampling(20), on_tokens=lambda _: cancel.set(), cancel=cancel)[0]
+    assert (answer.finish, len(answer.token_ids)) == ("cancelled", 1)
+    assert lab.run([Row(PROMPT)], Sampling(20))[0].finish == "length"
+
+
+def test_compare_is_a_list_per_prompt(lab: Lab) -> None:
+    table = lab.compare([PROMPT, "Hi"], [BASELINE, PUSH], max_new_tokens=4)
+    assert [[(a.prompt, a.recipe) for a in line] for line in table] == [
+        [(PROMPT, BASELINE), (PROMPT, PUSH)],
+        [("Hi", BASELINE), ("Hi", PUSH)],
+    ]
+
+
+def test_state_can_be_observed_and_a_bad_recipe_leaves_it(lab: Lab) -> None:
+    seen = []
+    lab.observe(lambda change: seen.append(change.new), "recipe")
+    lab.recipe = PUSH
+    with pytest.raises(errors.DirectionError, match="d_model 5"):
+        lab.recipe = Recipe([Add(direction(5))])
+    with pytest.raises(errors.SiteError, match="layer 77"):
+        lab.recipe = Recipe([Ablate(direction(), layers=77)])
+    assert lab.recipe == PUSH
+    assert seen == [PUSH]
+
+
+def test_a_recipe_file_of_another_model_is_refused(lab: Lab, tmp_path: Path) -> None:
+    foreign = Direction(direction().vector, Site(2, "resid_pre"), name="v", model="another-model")
+    path = Recipe([Add(foreign)]).save(tmp_path / "r.steer.json")
+    with pytest.raises(errors.RecipeError, match="found in another-model"):
+        lab.recipe = Recipe.load(path)
+    assert lab.recipe == BASELINE
+
+
+def test_models_come_as_a_pair_or_a_folder(tmp_path: Path) -> None:
+    model = models.build("llama")
+    pair = Lab((model, byte_tokenizer()))
+    assert (pair.info.n_layers, pair.info.d_model, pair.info.backend) == (
+        models.N_LAYERS,
+        models.D_MODEL,
+        "local",
+    )
+    model.save_pretrained(tmp_path / "mine")
+    byte_tokenizer().save_pretrained(tmp_path / "mine")
+    folder = Lab(tmp_path / "mine")
+    assert folder.info.name == "mine"
+    assert (
+        folder.generate(PROMPT, max_new_tokens=5).token_ids
+        == pair.generate(PROMPT, max_new_tokens=5).token_ids
+    )
+
+
+@pytest.mark.parametrize(
+    ("model", "says"),
+    [
+        ("nobody/no-such-model", "'nobody/no-such-model' could not be loaded"),
+        ("./no/such/folder", "could not be loaded"),
+    ],
+)
+def test_unknown_models_say_what_to_do(model: str, says: str) -> None:
+    with pytest.raises(errors.ModelError, match=says) as caught:
+        Lab(model)
+    assert "Hugging Face id" in caught.value.fix
+    assert "Lab() without arguments" in caught.value.fix
+
+
+def test_an_empty_folder_is_no_model(tmp_path: Path) -> None:
+    with pytest.raises(errors.ModelError, match=r"the folder .* could not be loaded"):
+        Lab(tmp_path)
+
+
+def test_parallel_blocks_have_no_resid_mid() -> None:
+    lab = Lab((models.build("gpt-neox"), byte_tokenizer()))
+    assert "resid_mid" not in lab.info.points
+    with pytest.raises(errors.SiteError, match=r"run in parallel.*use resid_pre or resid_post"):
+        lab.generate(PROMPT, Recipe([Add(direction(models.D_MODEL), sites="resid_mid")]))
+
+
+def test_a_persons_traces_run_while_rows_are_generated() -> None:
+    """nnsight allows one trace at a time; the lock makes both wait their turn, forward by forward."""
+    lab = Lab((models.build("llama"), byte_tokenizer()))
+    row = Row(PROMPT, Recipe([Ablate(direction(models.D_MODEL))]))
+    alone = lab.run([row], Sampling(25))[0].token_ids
+    lab._finished.clear()
+
+    def trace() -> torch.Tensor:
+        with torch.no_grad(), lab.model.trace(PROMPT):
+            hidden: torch.Tensor = lab.model.model.layers[2].output.save()
+        return hidden.clone()
+
+    expected, answers = trace(), []
+    thread = threading.Thread(target=lambda: answers.extend(lab.run([row], Sampling(25))))
+    thread.start()
+    traces = 0
+    while thread.is_alive():
+        assert torch.equal(trace(), expected)
+        traces += 1
+    thread.join()
+    assert answers[0].token_ids == alone
+    assert traces > 1
+
+
+def test_tokens_of_shows_the_template(lab: Lab) -> None:
+    assert "".join(lab.tokens_of("Hi")) == "<user>\nHi</turn>\n<assistant>\n"
+
+
+def test_remote_says_that_it_is_not_there_yet() -> None:
+    with pytest.raises(errors.ModelError, match="remote=True"):
+        Lab("some/model", remote=True)
+
+
+def test_nnsight_is_not_needed_for_a_backend_of_ones_own(backend: Counting) -> None:
+    assert Lab(backend).model is None
+    assert LocalBackend(models.build("gpt2"), byte_tokenizer()).info.name == "GPT2LMHeadModel"

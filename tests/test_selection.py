@@ -1,0 +1,118 @@
+"""The paper's choice, against a rewrite of its formulas in NumPy on logits that plain hooks made."""
+
+from __future__ import annotations
+
+import math
+
+import models
+import numpy as np
+import pytest
+import reference
+import torch
+
+from steerlab import Ablate, Add, ContrastSet, Recipe, metrics, selection
+from steerlab.backends.fake import byte_tokenizer
+from steerlab.backends.local import LocalBackend
+from steerlab.errors import DirectionError, PromptError
+from steerlab.estimators import DirectionMap, difference_in_means
+from steerlab.prompts import encode
+
+HARMFUL = [f"Break the {thing} now" for thing in ("window", "lock", "door", "box", "safe", "gate")]
+HARMLESS = [f"Is a {thing} nice?" for thing in ("window", "lock", "door", "box", "safe", "gate")]
+
+
+@pytest.fixture(scope="module")
+def backend() -> LocalBackend:
+    return LocalBackend(models.build("llama", seed=4), byte_tokenizer())
+
+
+@pytest.fixture(scope="module")
+def directions(backend: LocalBackend) -> DirectionMap:
+    return difference_in_means(backend, ContrastSet(HARMFUL, HARMLESS, "refusal"), positions=[-2, -1])
+
+
+def test_metrics_are_the_papers_formulas() -> None:
+    logits = torch.tensor([[0.0, 1.0, 2.0], [3.0, 0.0, 0.0]])
+    p = np.exp(logits.numpy().astype(float))
+    p /= p.sum(1, keepdims=True)
+    mass = p[:, [0, 2]].sum(1)
+    score = metrics.refusal_score(logits, [0, 2])
+    assert score.numpy() == pytest.approx(np.log(mass + 1e-8) - np.log(1 - mass + 1e-8), abs=1e-12)
+    q = p[::-1]
+    kl = metrics.kl(logits, logits.flip(0))
+    assert kl.numpy() == pytest.approx((p * (np.log(p + 1e-6) - np.log(q + 1e-6))).sum(1), abs=1e-12)
+    assert metrics.kl(logits, logits).tolist() == [0.0, 0.0]
+
+
+def test_refusal_tokens_are_those_that_harm_makes_likelier() -> None:
+    harmful = torch.tensor([[5.0, 4.0, 0.0, 0.0, 1.0]]).repeat(3, 1)
+    harmless = torch.tensor([[0.0, 0.0, 5.0, 1.0, 1.0]]).repeat(4, 1)
+    assert metrics.refusal_tokens(harmful, harmless) == [0, 1]
+    assert metrics.refusal_tokens(harmful, harmless, share=0.5) == [0]
+
+
+def test_scores_equal_those_of_plain_hooks(
+    backend: LocalBackend, directions: DirectionMap, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(selection, "MAX_KL", math.inf)
+    monkeypatch.setattr(selection, "MIN_INDUCE", -math.inf)
+    base = {p: run(backend, p, Recipe()) for p in HARMFUL + HARMLESS}
+    tokens = metrics.refusal_tokens(
+        torch.stack([base[p] for p in HARMFUL]), torch.stack([base[p] for p in HARMLESS])
+    )
+    report = selection.select(backend, directions, HARMFUL, HARMLESS)
+    assert list(report.refusal_tokens) == tokens
+    harmful = [p for p in HARMFUL if float(metrics.refusal_score(base[p][None], tokens)) > 0]
+    harmless = [p for p in HARMLESS if float(metrics.refusal_score(base[p][None], tokens)) < 0]
+    assert harmful
+    assert harmless
+    assert len(report.candidates) == 2 * models.N_LAYERS
+    wanted = {}
+    for c in report.candidates:
+        if not directions.differs(c.position, c.layer):
+            assert c.rejected.startswith("a score is not a number")
+            continue
+        v = directions.at(c.position, c.layer)
+        ablate, add = Recipe([Ablate(v)]), Recipe([Add(v)])
+
+        def score(prompts: list[str], recipe: Recipe) -> float:
+            logits = torch.stack([run(backend, p, recipe) for p in prompts])
+            return float(metrics.refusal_score(logits, tokens).mean())
+
+        kl = metrics.kl(
+            torch.stack([base[p] for p in harmless]), torch.stack([run(backend, p, ablate) for p in harmless])
+        )
+        got = (c.bypass, c.induce, c.kl)
+        assert got == pytest.approx(
+            (score(harmful, ablate), score(harmless, add), float(kl.mean())), abs=1e-4
+        )
+        if c.layer < int(0.8 * models.N_LAYERS):
+            assert not c.rejected
+            wanted[c.position, c.layer] = c.bypass
+        else:
+            assert "last fifth" in c.rejected
+    assert (report.best.position, report.best.layer) == min(wanted, key=lambda cell: wanted[cell])
+    assert report.direction.provenance["position"] == report.best.position
+
+
+def run(backend: LocalBackend, prompt: str, recipe: Recipe) -> torch.Tensor:
+    return reference.logits(backend._hf, "llama", encode(backend.tokenizer, prompt), recipe)[-1]
+
+
+def test_each_filter_gives_its_reason_and_the_error_says_what_would_pass(
+    backend: LocalBackend, directions: DirectionMap, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(selection, "MAX_KL", -1.0)
+    monkeypatch.setattr(selection, "MIN_INDUCE", -math.inf)
+    with pytest.raises(DirectionError, match=r"all 8 candidates were rejected.*a KL of \d"):
+        selection.select(backend, directions, HARMFUL, HARMLESS)
+    monkeypatch.setattr(selection, "MAX_KL", math.inf)
+    monkeypatch.setattr(selection, "MIN_INDUCE", math.inf)
+    with pytest.raises(DirectionError, match="an induce score of"):
+        selection.select(backend, directions, HARMFUL, HARMLESS)
+
+
+def test_prompts_that_do_not_contrast_are_refused(backend: LocalBackend, directions: DirectionMap) -> None:
+    unused = [len(byte_tokenizer()) - 1]
+    with pytest.raises(PromptError, match="refuses 0 of 6 harmful prompts"):
+        selection.select(backend, directions, HARMFUL, HARMLESS, refusal_tokens=unused)
