@@ -163,7 +163,7 @@ def _fill(
         object.__setattr__(intervention, name, value)
 
 
-def _checked(direction: Direction) -> Direction:
+def _checked(direction: object) -> Direction:
     if not isinstance(direction, Direction):
         what = f"an intervention needs a Direction, not {type(direction).__name__}"
         raise DirectionError(what, "Wrap the vector: Direction(v).")
