@@ -1,0 +1,184 @@
+// Generated from steerlab/ui/protocol.py by `npm run protocol`. Change that file, not this one.
+
+/** On how many forward passes the recipe was applied. */
+export interface Applied {
+  steps: number;
+  of: number;
+}
+
+/** Kernel -> front end: what was asked for cannot be done. Nothing changes, a run that is going on goes on. */
+export interface Complaint {
+  kind: "complaint";
+  error: Trouble;
+}
+
+/** A direction that can be used in the panel. */
+export interface DirectionInfo {
+  name: string;
+  /** Where it was found; None where that is not known. */
+  layer: number | null;
+  point: "resid_pre" | "attn_out" | "resid_mid" | "mlp_out" | "resid_post" | null;
+  /** The Euclidean norm |v|. */
+  norm: number;
+  /** The mean norm of the residual stream at its site: |v| times the coefficient over this is the scale of a push. */
+  residual_norm: number | null;
+  description: string;
+}
+
+/** Kernel -> front end: the run is over. After an error the panes keep their last good text. */
+export interface End {
+  kind: "end";
+  run: number;
+  status: "done" | "stopped" | "error";
+  panes: Record<string, PaneEnd>;
+  error: Trouble | null;
+}
+
+/** Front end -> kernel: a view appeared; answered by a Snapshot. */
+export interface Hello {
+  kind: "hello";
+}
+
+/** The model that the panel steers. */
+export interface Info {
+  /** Its Hugging Face id, its folder's name, or "steerlab-demo". */
+  name: string;
+  /** Where it runs: "local", "ndif". */
+  backend: string;
+  device: string;
+  dtype: string;
+  n_layers: number;
+  d_model: number;
+  /** The points that its blocks have, in forward order. */
+  points: ("resid_pre" | "attn_out" | "resid_mid" | "mlp_out" | "resid_post")[];
+  /** What each site is, in words: by point (in the order of `points`), then by layer. */
+  sites: string[][];
+  /** The longest text it can read, in tokens. */
+  context: number;
+}
+
+/** How a pane's text ended. */
+export interface PaneEnd {
+  finish: "stop" | "length" | "cancelled" | null;
+  /** None where the recipe touches nothing. */
+  applied: Applied | null;
+  /** None where the text was ready before it was asked for. */
+  tokens_per_second: number | null;
+}
+
+/** A pane's last text, with how it ended. */
+export interface PaneResult {
+  finish: "stop" | "length" | "cancelled" | null;
+  /** None where the recipe touches nothing. */
+  applied: Applied | null;
+  /** None where the text was ready before it was asked for. */
+  tokens_per_second: number | null;
+  tokens: string[];
+}
+
+/** What a person has set. The kernel numbers its changes: an answer cannot undo a newer move of the slider. */
+export interface PanelState {
+  prompt: string;
+  steering: SteeringState[];
+  max_new_tokens: number;
+  /** 0 is greedy decoding. */
+  temperature: number;
+  seed: number;
+  /** Counted up by the kernel with every change; a front end sends the one that it last saw. */
+  revision: number;
+  /** The id of the front end that made the change; empty for Python. */
+  origin: string;
+}
+
+/** Kernel -> front end: the prompt as the model reads it. */
+export interface PromptTokens {
+  kind: "prompt";
+  run: number;
+  tokens: string[];
+}
+
+/** What the last run left: enough to show the panel again without a kernel. */
+export interface Result {
+  panes: Record<string, PaneResult>;
+  /** The prompt with its chat template, token by token, as the model reads it. */
+  prompt_tokens: string[];
+  status: "idle" | "running" | "done" | "stopped" | "error";
+  error: Trouble | null;
+}
+
+/** Front end -> kernel: this is the state now, generate. */
+export interface Run {
+  kind: "run";
+  state: PanelState;
+}
+
+/** Kernel -> front end: everything that there is, in answer to a hello. */
+export interface Snapshot {
+  kind: "snapshot";
+  run: number;
+  /** Of the last Tokens message of this run. */
+  seq: number;
+  /** Panes of a running run that have no token of it yet: their text is the one before. */
+  pending: string[];
+  state: PanelState;
+  result: Result;
+}
+
+/** Kernel -> front end: a run begins. Panes that are not named are ready as they stand. */
+export interface Start {
+  kind: "start";
+  run: number;
+  /** Written anew: their old text stays until the first token. */
+  panes: string[];
+  /** Go on where they were cut short. */
+  resumed: string[];
+}
+
+/** One row of the panel's list: a direction and what is done with it. */
+export interface SteeringState {
+  direction: string;
+  mode: "add" | "ablate";
+  /** add: multiples of the vector as it is, 0 does nothing. ablate: the strength, 1 removes the component wholly. */
+  coefficient: number;
+  /** The sites it acts at, as (layer, point). */
+  cells: ([number, "resid_pre" | "attn_out" | "resid_mid" | "mlp_out" | "resid_post"])[];
+  tokens: "all" | "prompt" | "generated";
+  /** An unticked row keeps its settings and does nothing. */
+  enabled: boolean;
+}
+
+/** Front end -> kernel: stop what is running, keep its text. */
+export interface Stop {
+  kind: "stop";
+}
+
+/** Kernel -> front end: new tokens, some panes at once, at most 30 times a second. */
+export interface Tokens {
+  kind: "tokens";
+  run: number;
+  /** Counted from 1 within a run; a gap makes the front end say hello again. */
+  seq: number;
+  panes: Record<string, string[]>;
+}
+
+/** The widget's traits, as both sides see them. */
+export interface Traits {
+  info: Info;
+  directions: DirectionInfo[];
+  examples: string[];
+  state: PanelState;
+  result: Result;
+  /** The class of the static page that stands in for the panel without a kernel. */
+  page: string;
+}
+
+/** An error in words. */
+export interface Trouble {
+  what: string;
+  /** What to do about it. */
+  hint: string;
+}
+
+export type FrontEndMessage = Hello | Run | Stop;
+
+export type KernelMessage = Start | PromptTokens | Tokens | End | Complaint | Snapshot;

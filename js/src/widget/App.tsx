@@ -1,0 +1,28 @@
+/** The panel, from top to bottom. */
+import { Banner } from "./Banner";
+import { Directions } from "./Directions";
+import { Header } from "./Header";
+import { Panes } from "./Panes";
+import { Prompt } from "./Prompt";
+import type { Store } from "./store";
+import { Where } from "./Where";
+
+export function App({ store }: { store: Store }) {
+  return (
+    <div role="group" aria-label="Steering lab">
+      <HideStaticPage page={store.page} />
+      <Header store={store} />
+      <Prompt store={store} />
+      <Directions store={store} />
+      <Where store={store} />
+      <Banner store={store} />
+      <Panes store={store} />
+    </div>
+  );
+}
+
+/** The texts that a notebook without a kernel shows are not needed beside a panel that is there. */
+function HideStaticPage({ page }: { page: string }) {
+  if (!/^[\w-]+$/.test(page)) return null;
+  return <style>{`.${page} {display: none} .jp-OutputArea-child:has(.${page}) {display: none}`}</style>;
+}

@@ -1,0 +1,36 @@
+/** A number to type. What is half typed ("−", "1.") is left alone until it is a number. */
+import { useState } from "preact/hooks";
+
+interface Props {
+  label: string;
+  value: number;
+  step?: number;
+  min?: number;
+  max?: number;
+  integer?: boolean;
+  onChange(value: number): void;
+}
+
+export function NumberField({ label, value, step = 1, min, max, integer, onChange }: Props) {
+  const [draft, setDraft] = useState<string | null>(null);
+  const take = (text: string) => {
+    setDraft(text);
+    const number = integer ? Math.round(Number(text)) : Number(text);
+    const fits =
+      text.trim() !== "" && Number.isFinite(number) && number >= (min ?? -1e6) && number <= (max ?? 1e6);
+    if (fits && number !== value) onChange(number);
+  };
+  return (
+    <input
+      class="sl-number"
+      type="number"
+      inputMode="decimal"
+      aria-label={label}
+      {...{ min, max }}
+      step={integer ? 1 : Number(step.toPrecision(3))}
+      value={draft ?? Number(value.toFixed(3))}
+      onInput={(event) => take(event.currentTarget.value)}
+      onBlur={() => setDraft(null)}
+    />
+  );
+}

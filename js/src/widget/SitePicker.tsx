@@ -1,0 +1,167 @@
+/**
+ * The map of sites: a column per layer, a row per point, brushed with the mouse or the keyboard.
+ *
+ * Keys: arrows move, space turns a site on or off, shift with an arrow carries on what the last site was given, Home and End
+ * go to the ends of a row. The heads of rows and columns are part of the grid and stand for all of theirs.
+ */
+import { useRef, useState } from "preact/hooks";
+import type { DirectionInfo, Info } from "../protocol";
+import { brush, type Cell, key, ownCells, words } from "./cells";
+
+interface Props {
+  info: Info;
+  direction: DirectionInfo | undefined;
+  cells: Cell[];
+  /** What is chosen, in words; said where nothing is pointed at. */
+  summary: string;
+  onChange(cells: Cell[]): void;
+}
+
+/** A place in the grid: row -1 holds the layers' heads, column -1 the points'. */
+type Place = readonly [row: number, column: number];
+
+export function SitePicker({ info, direction, cells, summary, onChange }: Props) {
+  const { points, n_layers: layers } = info;
+  const [focus, setFocus] = useState<Place>([0, direction?.layer ?? 0]);
+  const [pointed, setPointed] = useState<Place | null>(null);
+  const painting = useRef(true);
+  const grid = useRef<HTMLDivElement>(null);
+  const chosen = new Set(cells.map(key));
+  const own = new Set(ownCells(direction).map(key));
+  const sparse = layers > 16; // every second or fourth number, where all would not fit
+
+  const covered = ([row, column]: Place): Cell[] =>
+    points
+      .filter((_, r) => row < 0 || r === row)
+      .flatMap((point) =>
+        Array.from({ length: layers }, (_, layer): Cell => [layer, point]).filter(
+          ([layer]) => column < 0 || layer === column,
+        ),
+      );
+  const isOn = (place: Place) => covered(place).every((cell) => chosen.has(key(cell)));
+  const paint = (place: Place, on: boolean) => {
+    painting.current = on;
+    onChange(brush(cells, covered(place), on));
+  };
+  const go = (place: Place) => {
+    setFocus(place);
+    grid.current?.querySelector<HTMLElement>(`[data-place="${place}"]`)?.focus();
+  };
+  const onKey = (event: KeyboardEvent) => {
+    const [row, column] = focus;
+    const to = target(event.key, row, column, points.length, layers);
+    if (to) {
+      event.preventDefault();
+      go(to);
+      if (event.shiftKey) paint(to, painting.current);
+    } else if (event.key === " " || event.key === "Enter") {
+      event.preventDefault();
+      paint(focus, !isOn(focus));
+    }
+  };
+  const handlers = (place: Place) => ({
+    "data-place": String(place),
+    tabIndex: place[0] === focus[0] && place[1] === focus[1] ? 0 : -1,
+    onFocus: () => {
+      setFocus(place);
+      setPointed(place);
+    },
+    onPointerDown: (event: PointerEvent) => {
+      if (event.button !== 0) return;
+      // a finger would keep the pointer on the cell that it touched first
+      (event.currentTarget as Element).releasePointerCapture?.(event.pointerId);
+      paint(place, !isOn(place));
+    },
+    onPointerEnter: (event: PointerEvent) => {
+      setPointed(place);
+      if (event.buttons & 1) paint(place, painting.current);
+    },
+  });
+  const say = pointed ? describe(info, pointed) : "";
+
+  return (
+    <div class="sl-picker">
+      <div
+        ref={grid}
+        class="sl-grid"
+        role="grid"
+        aria-label="Layers and points"
+        aria-multiselectable="true"
+        style={{ "--layers": layers }}
+        onKeyDown={onKey}
+        onPointerLeave={() => setPointed(null)}
+        onFocusOut={() => setPointed(null)}
+      >
+        <div role="row" class="sl-grid-row">
+          <span role="columnheader" class="sl-corner">
+            layer
+          </span>
+          {Array.from({ length: layers }, (_, layer) => (
+            <span
+              key={layer}
+              role="columnheader"
+              class="sl-layer"
+              aria-label={`Layer ${layer}, every point`}
+              {...handlers([-1, layer])}
+            >
+              {sparse && layer % 4 !== 0 && layer !== layers - 1 ? "·" : layer}
+            </span>
+          ))}
+        </div>
+        {points.map((point, row) => (
+          <div key={point} role="row" class="sl-grid-row">
+            <span
+              role="rowheader"
+              class="sl-point"
+              aria-label={`${point}, every layer`}
+              {...handlers([row, -1])}
+            >
+              {point}
+            </span>
+            {Array.from({ length: layers }, (_, layer) => {
+              const id = key([layer, point]);
+              return (
+                <span
+                  key={id}
+                  role="gridcell"
+                  class="sl-cell"
+                  data-own={own.has(id)}
+                  aria-selected={chosen.has(id)}
+                  aria-label={`${id}: ${words(info, [layer, point])}${own.has(id) ? " (found here)" : ""}`}
+                  {...handlers([row, layer])}
+                />
+              );
+            })}
+          </div>
+        ))}
+      </div>
+      <p class="sl-say" aria-hidden={pointed !== null}>
+        {say || summary}
+      </p>
+    </div>
+  );
+}
+
+function target(pressed: string, row: number, column: number, rows: number, columns: number): Place | null {
+  const moves: Record<string, Place> = {
+    ArrowLeft: [row, column - 1],
+    ArrowRight: [row, column + 1],
+    ArrowUp: [row - 1, column],
+    ArrowDown: [row + 1, column],
+    Home: [row, 0],
+    End: [row, columns - 1],
+  };
+  const to = moves[pressed];
+  if (!to) return null;
+  const place: Place = [clamp(to[0], rows), clamp(to[1], columns)];
+  return place[0] < 0 && place[1] < 0 ? [row, column] : place; // the corner stands for nothing
+}
+
+const clamp = (x: number, size: number) => Math.max(-1, Math.min(size - 1, x));
+
+function describe(info: Info, [row, column]: Place): string {
+  const point = info.points[row];
+  if (point === undefined) return `layer ${column}: every point`;
+  if (column < 0) return `${point}: every layer`;
+  return `${key([column, point])}: ${words(info, [column, point])}`;
+}

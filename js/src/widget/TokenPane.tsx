@@ -1,0 +1,129 @@
+/**
+ * A text that is being written. Tokens are put in by hand once a frame, never diffed, and only ever as text nodes.
+ *
+ * A new run writes over the old text: what is left of it stays, dimmed, until the new text has passed it, so that the pane
+ * does not collapse while a slider moves.
+ */
+import { useEffect, useRef } from "preact/hooks";
+import type { Pane, Sink } from "./stream";
+
+const EMPTY: Record<string, string> = {
+  baseline: "The model’s own answer appears here.",
+  steered: "Move a slider: the steered answer appears here.",
+};
+
+export function TokenPane({ pane }: { pane: Pane }) {
+  const text = useRef<HTMLDivElement>(null);
+  const title = pane.id.charAt(0).toUpperCase() + pane.id.slice(1);
+  const phase = pane.phase.value;
+  useEffect(() => (text.current ? draw(pane, text.current) : undefined), [pane]);
+  return (
+    <section
+      class="sl-pane"
+      data-pane={pane.id}
+      data-phase={phase}
+      aria-label={title}
+      aria-busy={phase !== "resting"}
+    >
+      <h5>{title}</h5>
+      <div class="sl-scroll" tabIndex={0} role="region" aria-label={`${title} text`}>
+        {pane.length.value === 0 && phase === "resting" && <p class="sl-empty">{EMPTY[pane.id]}</p>}
+        <div ref={text} class="sl-text" dir="auto" />
+      </div>
+      <Foot pane={pane} />
+    </section>
+  );
+}
+
+function Foot({ pane }: { pane: Pane }) {
+  const { finish, applied, tokens_per_second: rate } = pane.end.value;
+  const n = pane.length.value;
+  const ended = {
+    stop: "ended by itself",
+    length: `cut at ${n} tokens`,
+    cancelled: `stopped at ${n} tokens`,
+  };
+  const running = pane.phase.value !== "resting";
+  return (
+    <p class="sl-foot">
+      <span>{running ? `${n} tokens` : finish ? ended[finish] : " "}</span>
+      {!running && applied && (
+        <span
+          data-warn={applied.steps < applied.of}
+        >{`applied on ${applied.steps} of ${applied.of} steps`}</span>
+      )}
+      {!running && !applied && finish && pane.id !== "baseline" && <span>not steered</span>}
+      {!running && rate !== null && <span>{`${Math.round(rate)} tok/s`}</span>}
+    </p>
+  );
+}
+
+/** Keeps `text` equal to the pane: first the spans of the new text, then those of the old one that are still there. */
+function draw(pane: Pane, text: HTMLElement): () => void {
+  const scroller = text.parentElement as HTMLElement;
+  const spans = text.children;
+  let queue: (() => void)[] = [];
+  let frame = 0;
+  let fresh = 0; // how many of the spans belong to the newest run
+  const paint = () => {
+    frame = 0;
+    const stick = scroller.scrollHeight - scroller.scrollTop - scroller.clientHeight < 24;
+    for (const step of queue) step();
+    queue = [];
+    if (stick) scroller.scrollTop = scroller.scrollHeight;
+  };
+  const later = (step: () => void) => {
+    queue.push(step);
+    frame ||= requestAnimationFrame(paint);
+  };
+  const last = (yes: boolean) => spans[fresh - 1]?.classList.toggle("sl-last", yes);
+  const old = (yes: boolean) => {
+    for (const child of spans) {
+      child.classList.toggle("sl-old", yes);
+      if (yes) child.setAttribute("aria-hidden", "true");
+      else child.removeAttribute("aria-hidden");
+    }
+  };
+  const sink: Sink = {
+    replace: (tokens) =>
+      later(() => {
+        text.replaceChildren(...tokens.map(span));
+        fresh = tokens.length;
+      }),
+    add: (tokens) =>
+      later(() => {
+        last(false);
+        for (const token of tokens) {
+          const before = spans[fresh++];
+          if (before) before.replaceWith(span(token));
+          else text.append(span(token));
+        }
+        last(true);
+      }),
+    age: () =>
+      later(() => {
+        last(false);
+        fresh = 0;
+        old(true);
+      }),
+    settle: () =>
+      later(() => {
+        last(false);
+        // a run that brought nothing leaves the text that was there
+        if (fresh === 0) fresh = spans.length;
+        while (spans.length > fresh) text.lastElementChild?.remove();
+        old(false);
+      }),
+  };
+  const stop = pane.watch(sink);
+  return () => {
+    stop();
+    cancelAnimationFrame(frame);
+  };
+}
+
+function span(token: string): HTMLSpanElement {
+  const made = document.createElement("span");
+  made.textContent = token;
+  return made;
+}

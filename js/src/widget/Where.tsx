@@ -1,0 +1,60 @@
+/** Where the selected direction acts: presets, and the map of layers and points. */
+import { useState } from "preact/hooks";
+import { presets, same, summary } from "./cells";
+import { SitePicker } from "./SitePicker";
+import type { Store } from "./store";
+import { useUnique } from "./unique";
+
+export function Where({ store }: { store: Store }) {
+  const [open, setOpen] = useState(true);
+  const id = useUnique();
+  const rows = store.state.value.steering;
+  const index = Math.min(store.selected.value, rows.length - 1);
+  const row = rows[index];
+  if (!row) return null;
+  const info = store.info.value;
+  const direction = store.directions.value.find((d) => d.name === row.direction);
+  return (
+    <section class="sl-section" aria-label={`Where ${row.direction} acts`}>
+      <div class="sl-bar">
+        <h4 class="sl-label">
+          <button
+            type="button"
+            class="sl-fold"
+            aria-expanded={open}
+            aria-controls={id}
+            onClick={() => setOpen(!open)}
+          >
+            Where <span class="sl-of">{row.direction}</span>
+          </button>
+        </h4>
+        {!open && <p class="sl-folded">{summary(info, row.cells)}</p>}
+        <div class="sl-presets" role="group" aria-label="Presets">
+          {presets(info, direction).map(({ name, hint, cells }) => (
+            <button
+              key={name}
+              type="button"
+              class="sl-button"
+              title={hint}
+              aria-pressed={same(cells, row.cells)}
+              onClick={() => store.editRow(index, { cells })}
+            >
+              {name}
+            </button>
+          ))}
+        </div>
+      </div>
+      <div id={id}>
+        {open && (
+          <SitePicker
+            info={info}
+            direction={direction}
+            cells={row.cells}
+            summary={summary(info, row.cells)}
+            onChange={(cells) => store.editRow(index, { cells })}
+          />
+        )}
+      </div>
+    </section>
+  );
+}

@@ -1,0 +1,46 @@
+/** What the page around the panel has to be told or asked; every host that lacks one of these things is fine without. */
+
+/**
+ * Keeps JupyterLab's notebook shortcuts (a, b, dd, the arrows) away from the panel's controls. They are matched in the
+ * capture phase at `document`, before any handler of ours, and only this attribute on the focused element itself turns them
+ * off. Ctrl, Meta and Alt pass, so that saving and the palette still work; Escape leaves the cell, as everywhere.
+ */
+export function watchKeys(root: HTMLElement, signal: AbortSignal): void {
+  window.addEventListener(
+    "keydown",
+    (event) => {
+      const target = event.target as Element;
+      const passes = event.ctrlKey || event.metaKey || event.altKey || event.key === "Escape";
+      if (root.contains(target)) target.toggleAttribute("data-lm-suppress-shortcuts", !passes);
+    },
+    { capture: true, signal },
+  );
+}
+
+/** Sets data-theme: from JupyterLab and Notebook, from VS Code, else from the system. */
+export function watchTheme(root: HTMLElement, signal: AbortSignal): void {
+  const system = matchMedia("(prefers-color-scheme: dark)");
+  const follow = () => {
+    const { jpThemeLight, vscodeThemeKind } = document.body.dataset;
+    const dark = jpThemeLight
+      ? jpThemeLight === "false"
+      : (vscodeThemeKind?.includes("dark") ?? system.matches);
+    root.dataset.theme = dark ? "dark" : "light";
+  };
+  const watch = new MutationObserver(follow);
+  watch.observe(document.body, { attributeFilter: ["data-jp-theme-light", "data-vscode-theme-kind"] });
+  signal.addEventListener("abort", () => watch.disconnect());
+  system.addEventListener("change", follow, { signal });
+  follow();
+}
+
+/** ipywidgets marks the view's element when its connection to the kernel is closed, or was never there. */
+export function watchConnection(root: HTMLElement, signal: AbortSignal, tell: (yes: boolean) => void): void {
+  const host = root.closest(".jupyter-widgets");
+  if (!host) return;
+  const look = () => tell(!host.classList.contains("jupyter-widgets-disconnected"));
+  const watch = new MutationObserver(look);
+  watch.observe(host, { attributeFilter: ["class"] });
+  signal.addEventListener("abort", () => watch.disconnect());
+  look();
+}

@@ -1,0 +1,43 @@
+/** The widget: a factory that anywidget calls once per model, so that all views of a panel share one store. */
+import type { AnyModel } from "@anywidget/types";
+import { render as mount } from "preact";
+import type { Traits } from "../protocol";
+import { App } from "./App";
+import { watchConnection, watchKeys, watchTheme } from "./host";
+import { Store } from "./store";
+import "./css/base.css";
+import "./css/controls.css";
+import "./css/picker.css";
+import "./css/panes.css";
+
+interface Context {
+  model: AnyModel<Traits>;
+  el: HTMLElement;
+  signal?: AbortSignal;
+}
+
+export default () => {
+  let store: Store;
+  return {
+    initialize({ model }: Pick<Context, "model">) {
+      store = new Store(model);
+    },
+    render({ el, signal }: Context) {
+      const end = new AbortController();
+      const close = () => {
+        end.abort();
+        mount(null, root);
+      };
+      signal?.addEventListener("abort", close);
+      const root = document.createElement("div");
+      root.className = "sl-app";
+      watchKeys(root, end.signal);
+      watchTheme(root, end.signal);
+      el.append(root);
+      mount(<App store={store} />, root);
+      // the host marks its own element, which holds ours only once this function has returned
+      queueMicrotask(() => watchConnection(root, end.signal, (yes) => store.connected(yes)));
+      return close;
+    },
+  };
+};

@@ -1,0 +1,55 @@
+/** How far a slider goes, and what its number means. */
+import type { DirectionInfo, SteeringState } from "../protocol";
+
+export interface Range {
+  min: number;
+  max: number;
+  step: number;
+}
+
+const NICE = [1, 2, 3, 4, 5, 6, 8, 10];
+const UNKNOWN = 4; // reaches well past 1, the paper's convention, where no residual norm gives a scale
+
+/** The next number upwards that is pleasant to read: 1, 2, 3, 4, 5, 6, 8 times a power of ten. */
+export function niceCeil(x: number): number {
+  const power = 10 ** Math.floor(Math.log10(x));
+  const factor = NICE.find((n) => n >= x / power - 1e-9) ?? 10;
+  return factor * power;
+}
+
+/** Addition reaches 1.5 times the residual norm either way; a number typed beyond that widens the slider. */
+export function range({ mode, coefficient }: SteeringState, direction: DirectionInfo | undefined): Range {
+  const size = Math.abs(coefficient);
+  if (mode === "ablate") return { min: Math.min(0, coefficient), max: Math.max(1, coefficient), step: 0.05 };
+  const known = direction?.residual_norm && direction.norm;
+  const reach = known ? niceCeil((1.5 * (direction.residual_norm ?? 0)) / direction.norm) : UNKNOWN;
+  const max = Math.max(reach, size > reach ? niceCeil(size) : 0);
+  return { min: -max, max, step: max / 100 };
+}
+
+/** The push relative to the stream it is added to, where that is known. */
+export function relative(row: SteeringState, direction: DirectionInfo | undefined): number | null {
+  if (row.mode === "ablate" || !direction?.residual_norm) return null;
+  return (row.coefficient * direction.norm) / direction.residual_norm;
+}
+
+/** A number with its sign (a real minus) and as many digits as a person reads. */
+export function signed(x: number, digits = 2): string {
+  const text = Math.abs(x).toFixed(digits);
+  return Number(text) === 0 ? text : `${x < 0 ? "−" : "+"}${text}`;
+}
+
+/** What the slider says beside its number. */
+export function meaning(row: SteeringState, direction: DirectionInfo | undefined): string {
+  if (row.mode === "ablate") return `${Math.round(row.coefficient * 100)} % removed`;
+  const push = relative(row, direction);
+  return push === null ? "× the vector" : `${signed(push)} × ‖resid‖`;
+}
+
+/** The same for the ear. */
+export function spoken(row: SteeringState, direction: DirectionInfo | undefined): string {
+  const push = relative(row, direction);
+  const number = String(Number(row.coefficient.toFixed(3)));
+  if (row.mode === "ablate") return `${Math.round(row.coefficient * 100)} percent removed`;
+  return push === null ? number : `${number}, ${push.toFixed(2)} times the residual norm`;
+}

@@ -1,0 +1,169 @@
+/** What the kernel streams: the panes' texts, outside of the signals, because a growing list is no state to diff. */
+import { batch, type Signal, signal } from "@preact/signals";
+import type { KernelMessage, PaneEnd, Result, Trouble } from "../protocol";
+
+/** resting: the text stands. pending: a run has no token for it yet. running: tokens come in. */
+export type Phase = "resting" | "pending" | "running";
+
+/** Someone who draws a pane. */
+export interface Sink {
+  /** The whole text, again. */
+  replace(tokens: readonly string[]): void;
+  add(tokens: readonly string[]): void;
+  /** What is there is the text of an older run, until it is written over. */
+  age(): void;
+  /** The run is over: nothing more is coming. */
+  settle(): void;
+}
+
+const NO_END: PaneEnd = { finish: null, applied: null, tokens_per_second: null };
+
+export class Pane {
+  readonly phase: Signal<Phase> = signal("resting");
+  readonly end: Signal<PaneEnd> = signal(NO_END);
+  readonly length: Signal<number> = signal(0);
+  private tokens: string[] = [];
+  private readonly sinks = new Set<Sink>();
+
+  constructor(readonly id: string) {}
+
+  watch(sink: Sink): () => void {
+    this.sinks.add(sink);
+    sink.replace(this.tokens);
+    if (this.phase.value === "pending") sink.age();
+    return () => this.sinks.delete(sink);
+  }
+
+  replace(tokens: readonly string[]): void {
+    this.tokens = [...tokens];
+    this.length.value = tokens.length;
+    for (const sink of this.sinks) sink.replace(tokens);
+  }
+
+  begin(resumed: boolean): void {
+    this.phase.value = resumed ? "running" : "pending";
+    if (!resumed) for (const sink of this.sinks) sink.age();
+  }
+
+  add(tokens: readonly string[]): void {
+    if (this.phase.value === "pending") {
+      this.tokens = [];
+      this.end.value = NO_END;
+    }
+    this.phase.value = "running";
+    this.tokens.push(...tokens);
+    this.length.value = this.tokens.length;
+    for (const sink of this.sinks) sink.add(tokens);
+  }
+
+  settle(end: PaneEnd | undefined): void {
+    this.phase.value = "resting";
+    if (end) this.end.value = end;
+    for (const sink of this.sinks) sink.settle();
+  }
+}
+
+/** Follows the newest run. `resync` asks the kernel for everything; `landed` hears the first answer to a run. */
+export class Stream {
+  readonly panes: Signal<readonly Pane[]> = signal([]);
+  readonly status: Signal<Result["status"]> = signal("idle");
+  readonly error: Signal<Trouble | null> = signal(null);
+  readonly promptTokens: Signal<readonly string[]> = signal([]);
+  private run = 0;
+  private seq = 0;
+
+  constructor(
+    private readonly resync: () => void,
+    private readonly landed: () => void,
+  ) {}
+
+  pane(id: string): Pane {
+    const known = this.panes.value.find((pane) => pane.id === id);
+    if (known) return known;
+    const pane = new Pane(id);
+    this.panes.value = [...this.panes.value, pane];
+    return pane;
+  }
+
+  /** What was saved with the notebook, or what a snapshot brings. */
+  show(result: Result): void {
+    batch(() => {
+      for (const [id, { tokens, ...end }] of Object.entries(result.panes)) {
+        const pane = this.pane(id);
+        pane.replace(tokens);
+        pane.settle(end);
+      }
+      this.promptTokens.value = result.prompt_tokens;
+      this.status.value = result.status;
+      this.error.value = result.error;
+    });
+  }
+
+  /** There is no kernel any more: what stands is the last there is. */
+  settle(): void {
+    batch(() => {
+      for (const pane of this.panes.value) pane.settle(undefined);
+      if (this.status.value === "running") this.status.value = "stopped";
+    });
+  }
+
+  receive(message: KernelMessage): void {
+    batch(() => this.take(message));
+  }
+
+  private take(message: KernelMessage): void {
+    if (message.kind === "complaint") {
+      this.error.value = message.error;
+      this.landed();
+      return;
+    }
+    if (message.run < this.run) return; // of a run that a newer one has replaced
+    switch (message.kind) {
+      case "start":
+        if (message.run > this.run) this.seq = 0;
+        this.run = message.run;
+        this.status.value = "running";
+        this.error.value = null;
+        for (const id of message.panes) this.pane(id).begin(false);
+        for (const id of message.resumed) this.pane(id).begin(true);
+        for (const pane of this.panes.value) {
+          if (!message.panes.includes(pane.id) && !message.resumed.includes(pane.id)) this.keep(pane);
+        }
+        break;
+      case "prompt":
+        this.promptTokens.value = message.tokens;
+        break;
+      case "tokens":
+        if (message.seq !== this.seq + 1) {
+          this.resync();
+          break;
+        }
+        this.seq = message.seq;
+        for (const [id, tokens] of Object.entries(message.panes)) this.pane(id).add(tokens);
+        this.landed();
+        break;
+      case "end":
+        this.status.value = message.status;
+        this.error.value = message.error;
+        for (const pane of this.panes.value) pane.settle(message.panes[pane.id]);
+        this.landed();
+        break;
+      case "snapshot":
+        this.run = message.run;
+        this.seq = message.seq;
+        this.show(message.result);
+        if (message.result.status === "running") {
+          for (const pane of this.panes.value) {
+            if (message.pending.includes(pane.id)) pane.begin(false);
+            else if (pane.end.value.finish === null) pane.begin(true);
+          }
+        }
+        break;
+    }
+  }
+
+  /** A pane that a new run leaves alone stands as it is, though a run before may have aged it. */
+  private keep(pane: Pane): void {
+    if (pane.phase.value === "pending") pane.settle(undefined);
+  }
+}

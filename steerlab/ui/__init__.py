@@ -1,0 +1,1 @@
+"""The panel: Python validates and computes, TypeScript draws."""

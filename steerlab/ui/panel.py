@@ -1,0 +1,249 @@
+"""The panel: a widget over a Lab. Python validates and computes; `js/` draws.
+
+It never computes on the thread that a message came in on: generation belongs to the lab's worker, so that neither a
+slider nor a stop ever waits. What a front end sends is checked, and answered in words where it makes no sense.
+"""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import anywidget
+import traitlets
+from pydantic import ValidationError
+
+from steerlab import prompts
+from steerlab.errors import SteerlabError
+from steerlab.generations import Sampling
+from steerlab.lab import Lab
+from steerlab.sites import Site
+from steerlab.ui import protocol, snapshot
+from steerlab.ui.preview import Preview, trouble
+from steerlab.ui.protocol import Info, PanelState, SteeringState, Trouble
+from steerlab.ui.translate import direction_info, fresh_row, named, recipe_of, steering_of
+
+_STATIC = Path(__file__).parent.parent / "static"
+_NOT_BUILT = """export default { render({ el }) {
+  el.textContent = "The panel is not built: run `npm ci && npm run build` in js/, then restart the kernel.";
+} }"""
+
+
+class Panel(anywidget.AnyWidget):
+    """The panel of a lab: `lab` at the end of a cell shows it, as often as wanted.
+
+    `state` may be set like any trait; `lab.prompt`, `lab.recipe` and `lab.sampling` are the same in the lab's words.
+    """
+
+    _esm = _STATIC / "widget.js" if (_STATIC / "widget.js").is_file() else _NOT_BUILT
+    _css = _STATIC / "widget.css" if (_STATIC / "widget.css").is_file() else ""
+
+    info = traitlets.Dict(help="The model, a protocol.Info.").tag(sync=True)
+    directions: traitlets.List[Any] = traitlets.List(
+        help="What can be steered with, each a protocol.DirectionInfo."
+    ).tag(sync=True)
+    examples = traitlets.List(traitlets.Unicode(), help="Prompts to start from.").tag(sync=True)
+    state = traitlets.Dict(help="What is set, a protocol.PanelState.").tag(sync=True)
+    result = traitlets.Dict(help="The last run's texts, a protocol.Result; written when a run ends.").tag(
+        sync=True
+    )
+    page = traitlets.Unicode(help="The class of the static page, which a live view hides.").tag(sync=True)
+
+    def __init__(self, lab: Lab) -> None:
+        self._lab = lab
+        self._lock = threading.RLock()  # messages and cells come in on different threads
+        self._info = _info(lab)
+        self._table = named(lab.recipe, lab.directions)
+        self._known: dict[str, Any] = {name: getattr(lab, name) for name in ("prompt", "recipe", "sampling")}
+        self._state = PanelState(steering=self._rows([]), **self._in_lab())
+        self._changes: dict[str, int] = {}  # the newest revision that came from each origin
+        self._seen = False  # a front end said hello
+        self._placed = False  # the static page is in the notebook
+        self._preview = Preview(lab, self._tell, self._ended)
+        super().__init__(
+            info=self._info.model_dump(mode="json"),
+            directions=self._listed(),
+            examples=[*prompts.harmless(4, split="heldout"), *prompts.harmful(4, split="heldout")],
+            state=self._state.model_dump(mode="json"),
+            result=self._preview.result().model_dump(mode="json"),
+            page=snapshot.new_class(),
+        )
+        self.on_msg(self._on_message)
+        self.observe(self._on_state, "state")
+        lab.observe(self._on_lab, list(self._known))
+        lab.observe(self._on_directions, "directions")
+
+    @property
+    def last_exception(self) -> BaseException | None:
+        """What the last failed run raised, with its traceback."""
+        return self._preview.last_exception
+
+    # ------------------------------------------------------------------------------------------- from the front end
+
+    def _on_message(self, _widget: object, content: Any, _buffers: object) -> None:
+        try:
+            message = protocol.front_end_message.validate_python(content)
+        except ValidationError as error:
+            self._tell(protocol.Complaint(error=_misunderstood(error)))
+            return
+        match message:
+            case protocol.Hello():
+                first, self._seen = not self._seen, True
+                self._tell(self._preview.snapshot(self._state))
+                if first:
+                    self._start()
+            case protocol.Run(state=state):
+                self._take(state)
+            case protocol.Stop():
+                self._preview.stop()
+
+    def _take(self, state: PanelState) -> None:
+        """Adopt what a front end sent, unless the state was changed from elsewhere after that front end last saw it."""
+        with self._lock:
+            elsewhere = max((n for origin, n in self._changes.items() if origin != state.origin), default=0)
+            if state.revision < elsewhere:
+                return  # the newer state is on its way there
+            try:
+                self._adopt(state)
+            except SteerlabError as error:
+                self._tell(protocol.Complaint(error=trouble(error)))
+
+    def _on_state(self, change: Any) -> None:
+        with self._lock:
+            if change["new"] == self._state.model_dump(mode="json"):
+                return
+            try:
+                self._adopt(PanelState.model_validate({**change["new"], "origin": ""}))
+            except (ValidationError, SteerlabError) as error:
+                what = _misunderstood(error) if isinstance(error, ValidationError) else trouble(error)
+                self._tell(protocol.Complaint(error=what))
+                self.state = self._state.model_dump(mode="json")
+
+    def _adopt(self, state: PanelState) -> None:
+        """Make this the state, in the lab too, and run it. Raises SteerlabError where it does not fit the model."""
+        lab, before = self._lab, self._known
+        self._known = {
+            "prompt": state.prompt,
+            "recipe": recipe_of(state.steering, self._table, self._info.n_layers, lab.recipe),
+            "sampling": Sampling(state.max_new_tokens, state.temperature),
+        }
+        try:
+            lab.recipe = self._known["recipe"]
+        except SteerlabError:
+            self._known = before
+            raise
+        lab.prompt, lab.sampling = self._known["prompt"], self._known["sampling"]
+        self._renew(state)
+
+    # -------------------------------------------------------------------------------------------------- from Python
+
+    def _on_lab(self, change: Any) -> None:
+        with self._lock:
+            if change["new"] == self._known[change["name"]]:
+                return
+            self._known[change["name"]] = change["new"]
+            steering = self._state.steering
+            if change["name"] == "recipe":
+                self._relist()
+                steering = self._rows(steering)
+            self._renew(self._state.model_copy(update={"steering": steering, "origin": "", **self._in_lab()}))
+
+    def _on_directions(self, _change: object) -> None:
+        with self._lock:
+            before = self._table
+            self._relist()
+            # a name that means another vector now starts anew
+            kept = [
+                r for r in self._state.steering if self._table.get(r.direction) is before.get(r.direction)
+            ]
+            self._renew(self._state.model_copy(update={"steering": self._rows(kept), "origin": ""}))
+
+    def _in_lab(self) -> dict[str, Any]:
+        sampling = self._known["sampling"]
+        return {
+            "prompt": self._known["prompt"],
+            "max_new_tokens": sampling.max_new_tokens,
+            "temperature": sampling.temperature,
+        }
+
+    def _relist(self) -> None:
+        self._table = named(self._lab.recipe, self._lab.directions)
+        self.directions = self._listed()
+
+    def _listed(self) -> list[dict[str, Any]]:
+        return [direction_info(name, d).model_dump(mode="json") for name, d in self._table.items()]
+
+    def _rows(self, before: list[SteeringState]) -> list[SteeringState]:
+        rows = steering_of(self._lab.recipe, self._table, self._info.n_layers, before)
+        listed = {row.direction for row in rows}
+        return rows + [fresh_row(name, d) for name, d in self._table.items() if name not in listed]
+
+    # ------------------------------------------------------------------------------------------------ to the front end
+
+    def _renew(self, state: PanelState) -> None:
+        """Number the state, show it everywhere, and generate once somebody looks."""
+        self._state = state.model_copy(update={"revision": self._state.revision + 1})
+        self._changes[state.origin] = self._state.revision
+        self.state = self._state.model_dump(mode="json")
+        if self._seen:
+            self._start()
+
+    def _start(self) -> None:
+        state, known = self._state, self._known
+        self._preview.start(state.prompt, known["recipe"], known["sampling"], state.seed)
+
+    def _tell(self, message: protocol.KernelMessage) -> None:
+        self.send(message.model_dump(mode="json"))
+
+    def _ended(self) -> None:
+        self.result = self._preview.result().model_dump(mode="json")
+        if self._placed:
+            snapshot.replace(self.page, self._static())
+
+    def _static(self) -> str:
+        return snapshot.render(self.page, self._info, self._state, self._preview.result())
+
+    def _repr_mimebundle_(self, **kwargs: Any) -> Any:
+        self._placed = snapshot.place(
+            self.page, snapshot.render(self.page, self._info, self._state, self._preview.result())
+        )
+        bundle = super()._repr_mimebundle_(**kwargs)
+        if bundle is not None:
+            bundle[0]["text/plain"] = f"The panel of {self._lab!r}: run the cell to steer"
+        return bundle
+
+    # ---------------------------------------------------------------------------------------------- kernel subshells
+
+    def open(self) -> None:
+        """Open the connection to the front end."""
+        super().open()
+        self._unpin()
+
+    def _send(self, msg: Any, buffers: Any = None) -> None:
+        super()._send(msg, buffers)
+        self._unpin()
+
+    def _unpin(self) -> None:
+        # ipykernel (from 7.4) hands the front end's next message to whichever shell sent last on this connection.
+        # After a send from a cell that stays busy, slider and stop would wait for that cell. Forgotten, the
+        # message's own header decides, which names a free subshell.
+        getattr(self.comm, "__dict__", {}).pop("_reply_subshell_id", None)
+
+
+def _info(lab: Lab) -> Info:
+    about = asdict(lab.info)
+    sites = [
+        [Site(layer, point).describe() for layer in range(lab.info.n_layers)] for point in lab.info.points
+    ]
+    return Info(**about, sites=sites)
+
+
+def _misunderstood(error: ValidationError) -> Trouble:
+    first = error.errors()[0]
+    where = ".".join(str(part) for part in first["loc"])
+    return Trouble(
+        what=f"the panel sent something that this kernel does not understand ({where}: {first['msg']})",
+        hint="Reload the page; if that does not help, restart the kernel, so that both are of the same version.",
+    )

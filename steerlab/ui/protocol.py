@@ -1,0 +1,227 @@
+"""Every type that crosses the wire between the kernel and the panel, written once.
+
+Traits are what must survive without a kernel: `info`, `directions`, `examples`, `state`, `result`. Everything that
+streams is a message, with the run it belongs to. `python -m steerlab.ui.typescript` writes the same types in
+TypeScript, for `js/src/protocol.ts`.
+
+Panes are data: a pane is named by an id ("baseline", "steered"), and neither side counts on which ones there are.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
+
+from steerlab.generations import Finish
+from steerlab.recipes import Scope
+from steerlab.sites import Point
+
+PaneId = str
+Cell = tuple[Annotated[int, Field(ge=0)], Point]
+Status = Literal["idle", "running", "done", "stopped", "error"]
+
+
+class Wire(BaseModel):
+    """The root of the wire types: no unknown fields, no infinite numbers, nothing changed after it was made."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, use_attribute_docstrings=True)
+
+
+class Info(Wire):
+    """The model that the panel steers."""
+
+    name: str
+    """Its Hugging Face id, its folder's name, or "steerlab-demo"."""
+    backend: str
+    """Where it runs: "local", "ndif"."""
+    device: str
+    dtype: str
+    n_layers: int
+    d_model: int
+    points: list[Point]
+    """The points that its blocks have, in forward order."""
+    sites: list[list[str]]
+    """What each site is, in words: by point (in the order of `points`), then by layer."""
+    context: int
+    """The longest text it can read, in tokens."""
+
+
+class DirectionInfo(Wire):
+    """A direction that can be used in the panel."""
+
+    name: str
+    layer: int | None = None
+    """Where it was found; None where that is not known."""
+    point: Point | None = None
+    norm: float
+    """The Euclidean norm |v|."""
+    residual_norm: float | None = None
+    """The mean norm of the residual stream at its site: |v| times the coefficient over this is the scale of a push."""
+    description: str = ""
+
+
+class SteeringState(Wire):
+    """One row of the panel's list: a direction and what is done with it."""
+
+    direction: str
+    mode: Literal["add", "ablate"] = "add"
+    coefficient: float = 0.0
+    """add: multiples of the vector as it is, 0 does nothing. ablate: the strength, 1 removes the component wholly."""
+    cells: list[Cell] = []
+    """The sites it acts at, as (layer, point)."""
+    tokens: Scope = "all"
+    enabled: bool = True
+    """An unticked row keeps its settings and does nothing."""
+
+
+class PanelState(Wire):
+    """What a person has set. The kernel numbers its changes: an answer cannot undo a newer move of the slider."""
+
+    prompt: str = ""
+    steering: list[SteeringState] = []
+    max_new_tokens: Annotated[int, Field(ge=1, le=4096)] = 64
+    temperature: Annotated[float, Field(ge=0, le=10)] = 0.0
+    """0 is greedy decoding."""
+    seed: int = 0
+    revision: int = 0
+    """Counted up by the kernel with every change; a front end sends the one that it last saw."""
+    origin: str = ""
+    """The id of the front end that made the change; empty for Python."""
+
+
+class Trouble(Wire):
+    """An error in words."""
+
+    what: str
+    hint: str = ""
+    """What to do about it."""
+
+
+class Applied(Wire):
+    """On how many forward passes the recipe was applied."""
+
+    steps: int
+    of: int
+
+
+class PaneEnd(Wire):
+    """How a pane's text ended."""
+
+    finish: Finish | None = None
+    applied: Applied | None = None
+    """None where the recipe touches nothing."""
+    tokens_per_second: float | None = None
+    """None where the text was ready before it was asked for."""
+
+
+class PaneResult(PaneEnd):
+    """A pane's last text, with how it ended."""
+
+    tokens: list[str] = []
+
+
+class Result(Wire):
+    """What the last run left: enough to show the panel again without a kernel."""
+
+    panes: dict[PaneId, PaneResult] = {}
+    prompt_tokens: list[str] = []
+    """The prompt with its chat template, token by token, as the model reads it."""
+    status: Status = "idle"
+    error: Trouble | None = None
+
+
+class Hello(Wire):
+    """Front end -> kernel: a view appeared; answered by a Snapshot."""
+
+    kind: Literal["hello"] = "hello"
+
+
+class Run(Wire):
+    """Front end -> kernel: this is the state now, generate."""
+
+    kind: Literal["run"] = "run"
+    state: PanelState
+
+
+class Stop(Wire):
+    """Front end -> kernel: stop what is running, keep its text."""
+
+    kind: Literal["stop"] = "stop"
+
+
+class Start(Wire):
+    """Kernel -> front end: a run begins. Panes that are not named are ready as they stand."""
+
+    kind: Literal["start"] = "start"
+    run: int
+    panes: list[PaneId]
+    """Written anew: their old text stays until the first token."""
+    resumed: list[PaneId] = []
+    """Go on where they were cut short."""
+
+
+class PromptTokens(Wire):
+    """Kernel -> front end: the prompt as the model reads it."""
+
+    kind: Literal["prompt"] = "prompt"
+    run: int
+    tokens: list[str]
+
+
+class Tokens(Wire):
+    """Kernel -> front end: new tokens, some panes at once, at most 30 times a second."""
+
+    kind: Literal["tokens"] = "tokens"
+    run: int
+    seq: int
+    """Counted from 1 within a run; a gap makes the front end say hello again."""
+    panes: dict[PaneId, list[str]]
+
+
+class End(Wire):
+    """Kernel -> front end: the run is over. After an error the panes keep their last good text."""
+
+    kind: Literal["end"] = "end"
+    run: int
+    status: Literal["done", "stopped", "error"]
+    panes: dict[PaneId, PaneEnd] = {}
+    error: Trouble | None = None
+
+
+class Complaint(Wire):
+    """Kernel -> front end: what was asked for cannot be done. Nothing changes, a run that is going on goes on."""
+
+    kind: Literal["complaint"] = "complaint"
+    error: Trouble
+
+
+class Snapshot(Wire):
+    """Kernel -> front end: everything that there is, in answer to a hello."""
+
+    kind: Literal["snapshot"] = "snapshot"
+    run: int
+    seq: int
+    """Of the last Tokens message of this run."""
+    pending: list[PaneId]
+    """Panes of a running run that have no token of it yet: their text is the one before."""
+    state: PanelState
+    result: Result
+
+
+FrontEndMessage = Annotated[Hello | Run | Stop, Field(discriminator="kind")]
+KernelMessage = Start | PromptTokens | Tokens | End | Complaint | Snapshot
+
+front_end_message: TypeAdapter[Hello | Run | Stop] = TypeAdapter(FrontEndMessage)
+
+
+class Traits(Wire):
+    """The widget's traits, as both sides see them."""
+
+    info: Info
+    directions: list[DirectionInfo]
+    examples: list[str]
+    state: PanelState
+    result: Result
+    page: str
+    """The class of the static page that stands in for the panel without a kernel."""

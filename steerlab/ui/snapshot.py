@@ -1,0 +1,74 @@
+"""The panel as a static page: what a saved notebook shows where there is no kernel.
+
+JupyterLab does not save the state of widgets by default, and in place of a widget without state it shows an error and
+ignores the HTML beside it. So the last texts are an output of their own, next to the panel: a live panel hides it, and
+without one it is what a reader sees. Model text is escaped; styles stand in the tags, as viewers drop style sheets.
+"""
+
+from __future__ import annotations
+
+from html import escape
+from uuid import uuid4
+
+from IPython.core.getipython import get_ipython
+from IPython.display import HTML, display
+
+from steerlab.ui.protocol import Info, PanelState, PaneResult, Result, SteeringState
+
+CLASS = "steerlab-static"
+# hides "Error displaying widget: model not found" below the texts
+_HIDE_ERROR = (
+    f"<style>.jp-OutputArea-child:has(.{CLASS}) ~ .jp-OutputArea-child .jupyter-widgets:not(:has(*)) "
+    "{display: none}</style>"
+)
+_BOX = "border:1px solid #8888;border-radius:6px;padding:10px 12px;margin:4px 0;max-width:72em"
+_PANE = "flex:1 1 240px;min-width:0;border-left:3px solid {};padding-left:10px"
+_TEXT = "white-space:pre-wrap;overflow-wrap:anywhere;margin:4px 0"
+_COLOURS = {"baseline": "#8a8a8a", "steered": "#6d5bd0"}
+
+
+def new_class() -> str:
+    """A name for one panel's page: the class of its HTML and the id of its output."""
+    return f"{CLASS}-{uuid4().hex}"
+
+
+def place(page: str, html: str) -> bool:
+    """Put the page into the running cell's output. Returns whether there is a notebook to hold it."""
+    shell = get_ipython()
+    if shell is None or getattr(shell, "kernel", None) is None:
+        return False
+    display(HTML(html), display_id=page)  # type: ignore[no-untyped-call]
+    return True
+
+
+def replace(page: str, html: str) -> None:
+    """Put a newer page where `place` put the last one."""
+    display(HTML(html), display_id=page, update=True)  # type: ignore[no-untyped-call]
+
+
+def render(page: str, info: Info, state: PanelState, result: Result) -> str:
+    """The last texts, what made them, and how to make them move again. Nothing to see before there is a text."""
+    if not any(pane.tokens for pane in result.panes.values()):
+        return f'<div class="{CLASS} {page}"></div>'
+    panes = "".join(_pane(name, pane) for name, pane in result.panes.items())
+    rows = "<br>".join(_row(row) for row in state.steering if row.enabled)
+    error = f"<div><b>Error:</b> {escape(result.error.what)}</div>" if result.error else ""
+    return (
+        f'<div class="{CLASS} {page}" style="{_BOX}">{_HIDE_ERROR}'
+        f"<div><b>Steering lab</b> · {escape(info.name)} · saved texts; run the cell to steer</div>"
+        f'<div style="{_TEXT}"><b>Prompt</b> {escape(state.prompt)}</div><div>{rows}</div>{error}'
+        f'<div style="display:flex;flex-wrap:wrap;gap:16px;margin-top:8px">{panes}</div></div>'
+    )
+
+
+def _row(row: SteeringState) -> str:
+    sites = f"{len(row.cells)} site{'' if len(row.cells) == 1 else 's'}"
+    return f"{escape(row.mode)} <b>{escape(row.direction)}</b> {row.coefficient:+g} at {sites}"
+
+
+def _pane(name: str, pane: PaneResult) -> str:
+    applied = f"applied on {pane.applied.steps} of {pane.applied.of} steps" if pane.applied else ""
+    return (
+        f'<div style="{_PANE.format(_COLOURS.get(name, "#8a8a8a"))}"><b>{escape(name.capitalize())}</b>'
+        f'<div style="{_TEXT}">{escape("".join(pane.tokens))}</div><small>{applied}</small></div>'
+    )

@@ -1,0 +1,124 @@
+"""Between recipes and the rows of the panel, both ways. Neither way touches what the other side did not change."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from steerlab.directions import Direction
+from steerlab.errors import DirectionError
+from steerlab.recipes import PAPER_POINTS, Ablate, Add, Recipe
+from steerlab.sites import POINTS, Point, Site
+from steerlab.ui.protocol import Cell, DirectionInfo, SteeringState
+
+Directions = Mapping[str, Direction]
+
+
+def direction_info(name: str, direction: Direction) -> DirectionInfo:
+    """A direction as the panel lists it."""
+    site = direction.site
+    return DirectionInfo(
+        name=name,
+        layer=site.layer if site else None,
+        point=site.point if site else None,
+        norm=direction.norm,
+        residual_norm=direction.residual_norm,
+        description=str(direction.provenance.get("description", "")),
+    )
+
+
+def fresh_row(name: str, direction: Direction) -> SteeringState:
+    """A direction that nobody used yet: addition at its own site, at zero, so that a move of the slider is enough."""
+    site = direction.site
+    return SteeringState(direction=name, cells=[(site.layer, site.point)] if site else [])
+
+
+def named(recipe: Recipe, directions: Directions) -> dict[str, Direction]:
+    """`directions` with those of the recipe that are not among them, each under a name of its own."""
+    table = dict(directions)
+    for step in recipe.interventions:
+        if not any(step.direction is known for known in table.values()):
+            name, n = step.direction.name, 2
+            while name in table:
+                name, n = f"{step.direction.name} ({n})", n + 1
+            table[name] = step.direction
+    return table
+
+
+def steering_of(
+    recipe: Recipe, directions: Directions, n_layers: int, before: Sequence[SteeringState] = ()
+) -> list[SteeringState]:
+    """The panel's rows for a recipe. Rows of `before` that it does not use stay, but do nothing: no setting is lost.
+
+    directions: every direction of the recipe under its name (see `named`). Raises SiteError for a layer out of range.
+    """
+    names = {id(direction): name for name, direction in directions.items()}
+    used = [_row(step, names[id(step.direction)], n_layers) for step in recipe.interventions]
+    rows = []
+    for row in before:
+        match = next((u for u in used if u.direction == row.direction), None)
+        if match is None:
+            rows.append(row.model_copy(update={"enabled": False}) if _acts(row) else row)
+        else:
+            used.remove(match)
+            rows.append(match)
+    return rows + used
+
+
+def recipe_of(
+    steering: Sequence[SteeringState], directions: Directions, n_layers: int, before: Recipe | None = None
+) -> Recipe:
+    """The recipe of the panel's rows. A row that does nothing (unticked, at zero, at no site) is left out.
+
+    An intervention of `before` that says the same as a row is taken as it is, in the words in which a person wrote it.
+    """
+    steps = []
+    known = [(_row(s, "", n_layers), s) for s in before.interventions] if before else []
+    for row in steering:
+        if row.direction not in directions:
+            raise DirectionError(
+                f"there is no direction {row.direction!r} in this lab",
+                f"It has {', '.join(map(repr, directions)) or 'none'}: run the cell again to renew the panel.",
+            )
+        if not _acts(row):
+            continue
+        direction = directions[row.direction]
+        bare = row.model_copy(update={"direction": "", "cells": _sorted(row.cells)})
+        same = (step for old, step in known if old == bare and step.direction is direction)
+        steps.append(next(same, None) or _step(row, direction, n_layers))
+    return Recipe(steps)
+
+
+def _acts(row: SteeringState) -> bool:
+    return row.enabled and bool(row.cells) and row.coefficient != 0
+
+
+def _row(step: Add | Ablate, name: str, n_layers: int) -> SteeringState:
+    return SteeringState(
+        direction=name,
+        mode="add" if isinstance(step, Add) else "ablate",
+        coefficient=step.coefficient if isinstance(step, Add) else step.strength,
+        cells=[(site.layer, site.point) for site in step.resolve(n_layers)],
+        tokens=step.tokens,
+    )
+
+
+def _step(row: SteeringState, direction: Direction, n_layers: int) -> Add | Ablate:
+    """The intervention, written as shortly as a person would: the defaults, whole points, and single sites last."""
+    cells = set(row.cells)
+    layers = {layer for layer, _ in cells}
+    points: list[Point] = [p for p in POINTS if any(point == p for _, point in cells)]
+    whole = layers == set(range(n_layers)) and len(cells) == len(layers) * len(points)
+    sites = [Site(layer, point) for layer, point in _sorted(row.cells)]
+    if row.mode == "add":
+        if sites == [direction.site]:
+            return Add(direction, row.coefficient, tokens=row.tokens)
+        if whole:
+            return Add(direction, row.coefficient, layers="all", sites=points, tokens=row.tokens)
+        return Add(direction, row.coefficient, sites=sites, tokens=row.tokens)
+    if whole and tuple(points) == PAPER_POINTS:
+        return Ablate(direction, strength=row.coefficient, tokens=row.tokens)
+    return Ablate(direction, sites=points if whole else sites, strength=row.coefficient, tokens=row.tokens)
+
+
+def _sorted(cells: Sequence[Cell]) -> list[Cell]:
+    return sorted(set(cells), key=lambda cell: (cell[0], POINTS.index(cell[1])))
