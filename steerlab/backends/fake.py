@@ -63,8 +63,8 @@ class FakeBackend:
         noise = torch.Generator().manual_seed(seed)
 
         def matrix(rows: int, scale: float) -> Tensor:
-            numbers: Tensor = torch.randn(rows, d_model, generator=noise)
-            return numbers * (scale / d_model**0.5)
+            numbers: Tensor = torch.randn(rows, d_model, generator=noise) * (scale / d_model**0.5)
+            return numbers
 
         self._embeddings = matrix(len(self.tokenizer), scale=d_model**0.5)
         self._blocks = [(matrix(d_model, 0.5), matrix(d_model, 2.0)) for _ in range(n_layers)]

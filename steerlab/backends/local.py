@@ -9,6 +9,7 @@ from __future__ import annotations
 import inspect
 import threading
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -39,6 +40,8 @@ Inputs = dict[str, Any]
 
 
 _forward_lock = threading.RLock()
+
+SMALL = 10_000_000  # parameters, below which one thread is faster than several that wait for each other
 
 
 class LockedTracer(InterleavingTracer):  # type: ignore[misc]
@@ -77,6 +80,7 @@ class LocalBackend:
         self._sites: SiteMap = find_sites(model)
         self.model = SharedModel(model, tokenizer=tokenizer, task="text-generation")
         self._hf = model
+        self._one_thread = model.device.type == "cpu" and model.num_parameters() < SMALL
         self._accepts = set(inspect.signature(model.forward).parameters)
         config = model.config.get_text_config()
         stop = model.generation_config.eos_token_id if model.generation_config else None
@@ -211,7 +215,7 @@ class LocalBackend:
         made.
         """
         edited: set[Site] = set()
-        with self.model.trace(**inputs):
+        with self._turn(), self.model.trace(**inputs):
             for site in sorted(operands):
                 self._visit(site, operands[site])
                 edited.add(site)
@@ -226,7 +230,7 @@ class LocalBackend:
         """
         read: dict[Site, Tensor] = {}
         last = max(sites)
-        with self.model.trace(**inputs) as tracer:
+        with self._turn(), self.model.trace(**inputs) as tracer:
             for site in sorted({*operands, *sites}):
                 if site > last:
                     break
@@ -235,6 +239,21 @@ class LocalBackend:
                     read[site] = x[:, at.to(x.device)].clone()
             tracer.stop()
         return read
+
+    @contextmanager
+    def _turn(self) -> Iterator[None]:
+        """One forward pass of ours: nobody else's runs, and a small model keeps to one thread meanwhile.
+
+        On a machine that is busy otherwise, two threads made a token of the embedded model ten times dearer than one.
+        """
+        with _forward_lock:
+            threads = torch.get_num_threads()
+            if self._one_thread:
+                torch.set_num_threads(1)
+            try:
+                yield
+            finally:
+                torch.set_num_threads(threads)
 
     def _visit(self, site: Site, operands: list[edits.Operand] | None) -> Tensor:
         """Inside a trace: the tensor at a site, edited where there is something to do."""
