@@ -1,8 +1,10 @@
-"""Metrics: what a recipe did, from the logits at the last prompt position."""
+"""Metrics: what a recipe did, with n and 95% intervals."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
+from typing import NamedTuple
 
 from torch import Tensor
 
@@ -37,3 +39,26 @@ def refusal_tokens(harmful: Tensor, harmless: Tensor, *, share: float = 0.9) -> 
     order = gain.argsort(descending=True)
     enough = int((gain[order].cumsum(0) < share * gain.sum()).sum()) + 1
     return [int(i) for i in order[:enough]]
+
+
+class Estimate(NamedTuple):
+    """A measured share or mean with its 95% interval and the number of rows behind it. NaN where n is 0."""
+
+    value: float
+    low: float
+    high: float
+    n: int
+
+    def __str__(self) -> str:
+        return f"{self.value:.1%} [{self.low:.1%}, {self.high:.1%}], n = {self.n}"
+
+
+def rate(hits: Sequence[bool]) -> Estimate:
+    """The share of hits with Wilson's 95% interval (Wilson 1927)."""
+    n, z = len(hits), 1.959964
+    if not n:
+        return Estimate(math.nan, math.nan, math.nan, 0)
+    p = sum(hits) / n
+    middle, half = p + z**2 / (2 * n), z * math.sqrt(p * (1 - p) / n + z**2 / (4 * n**2))
+    scale = 1 + z**2 / n
+    return Estimate(p, max(0.0, (middle - half) / scale), min(1.0, (middle + half) / scale), n)
