@@ -232,13 +232,14 @@ def _connect(
         raise ModelError("remote=True is not built yet", "Leave it out to run the model in this kernel.")
     if not isinstance(model, str | Path | tuple | None):
         return model
-    from steerlab.backends import local
+    from steerlab.backends.loading import load
+    from steerlab.backends.local import LocalBackend
 
     if model is None:
-        return local.LocalBackend(*local.load(WEIGHTS), name="tiny-chat")
+        return LocalBackend(*load(WEIGHTS), name="tiny-chat")
     if isinstance(model, tuple):
         if len(model) != 2:
             raise ModelError(f"a model is given with its tokenizer, as a pair, not as {len(model)} things")
-        return local.LocalBackend(*model)
+        return LocalBackend(*model)
     name = Path(model).resolve().name if Path(model).is_dir() else str(model)
-    return local.LocalBackend(*local.load(model), name=name)
+    return LocalBackend(*load(model), name=name)

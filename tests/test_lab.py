@@ -138,18 +138,38 @@ def test_models_come_as_a_pair_or_a_folder(tmp_path: Path) -> None:
     )
 
 
-@pytest.mark.parametrize(
-    ("model", "says"),
-    [
-        ("nobody/no-such-model", "'nobody/no-such-model' could not be loaded"),
-        ("./no/such/folder", "could not be loaded"),
-    ],
-)
-def test_unknown_models_say_what_to_do(model: str, says: str) -> None:
-    with pytest.raises(errors.ModelError, match=says) as caught:
-        Lab(model)
+def test_an_unknown_id_says_what_to_do() -> None:
+    with pytest.raises(errors.ModelError, match="'nobody/no-such-model' could not be loaded") as caught:
+        Lab("nobody/no-such-model")
     assert "Hugging Face id" in caught.value.fix
     assert "Lab() without arguments" in caught.value.fix
+
+
+def test_without_a_network_the_answer_comes_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """transformers alone would try again for most of a minute."""
+
+    def unreachable(*_: object, **__: object) -> None:
+        raise ConnectionError("Name or service not known")
+
+    monkeypatch.setattr("steerlab.backends.loading.constants.is_offline_mode", lambda: False)
+    monkeypatch.setattr("steerlab.backends.loading.HfApi.model_info", unreachable)
+    with pytest.raises(errors.ModelError, match="ConnectionError: Name or service not known"):
+        Lab("nobody/no-such-model")
+
+
+@pytest.mark.parametrize("path", ["./no/such/folder", "/no/such", Path("nowhere"), "a/b/c"])
+def test_a_missing_folder_is_said_to_be_missing(path: str | Path) -> None:
+    with pytest.raises(errors.ModelError, match="there is no folder"):
+        Lab(path)
+
+
+def test_a_truncated_model_file_is_an_error_in_words(tmp_path: Path) -> None:
+    models.build("llama").save_pretrained(tmp_path)
+    byte_tokenizer().save_pretrained(tmp_path)
+    weights = tmp_path / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:1000])
+    with pytest.raises(errors.ModelError, match=r"the folder .* could not be loaded"):
+        Lab(tmp_path)
 
 
 def test_an_empty_folder_is_no_model(tmp_path: Path) -> None:

@@ -18,8 +18,6 @@ import torch
 from nnsight.intervention.tracer import InterleavingTracer
 from torch import Tensor
 from transformers import (
-    AutoModelForCausalLM,
-    AutoTokenizer,
     DynamicCache,
     PreTrainedModel,
     PreTrainedTokenizerBase,
@@ -29,7 +27,6 @@ from steerlab import edits
 from steerlab.backends.architectures import SiteMap, find_sites
 from steerlab.backends.base import Activations, ModelInfo, OnTokens, encode_row
 from steerlab.backends.decoding import Decoding, Forward, left_padded, prompt_only
-from steerlab.errors import ModelError
 from steerlab.generations import Generation, Sampling
 from steerlab.recipes import Recipe
 from steerlab.rows import Plan, Row
@@ -277,34 +274,6 @@ class LocalBackend:
         for part in path.split("."):
             envoy = envoy[int(part)] if part.isdigit() else getattr(envoy, part)
         return envoy
-
-
-def load(
-    model: str | Path, *, dtype: torch.dtype | None = None
-) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-    """Load a Hugging Face id or a local folder: on the GPUs where there are some (all of them), else on the CPU in
-    float32.
-
-    Raises ModelError where neither a folder nor the hub has it.
-    """
-    where: dict[str, Any] = {"dtype": dtype or torch.float32}
-    if torch.cuda.is_available():
-        where = {"dtype": dtype or "auto", "device_map": "auto"}
-    elif torch.backends.mps.is_available():
-        where = {"dtype": dtype or "auto", "device_map": "mps"}
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(model)
-        return AutoModelForCausalLM.from_pretrained(model, **where), tokenizer
-    except (OSError, ValueError) as error:
-        reason = next(
-            (line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__
-        )
-        kind = "folder" if Path(model).is_dir() else "model"
-        raise ModelError(
-            f"the {kind} {str(model)!r} could not be loaded: {reason}",
-            "Give a Hugging Face id that this machine can reach or has in its cache, a folder with a model and its "
-            "tokenizer, or a (model, tokenizer) pair; Lab() without arguments needs nothing.",
-        ) from error
 
 
 def _on(device: torch.device, operands: list[edits.Operand]) -> list[edits.Operand]:
