@@ -46,7 +46,7 @@ function Foot({ pane }: { pane: Pane }) {
   const running = pane.phase.value !== "resting";
   return (
     <p class="sl-foot">
-      <span>{running ? `${n} tokens` : finish ? ended[finish] : " "}</span>
+      <span>{running ? `${n} tokens` : finish ? ended[finish] : n ? "cut short" : " "}</span>
       {!running && applied && (
         <span
           data-warn={applied.steps < applied.of}
@@ -85,11 +85,13 @@ function draw(pane: Pane, text: HTMLElement): () => void {
     }
   };
   const sink: Sink = {
-    replace: (tokens) =>
+    replace: (tokens) => {
+      const whole = [...tokens];
       later(() => {
-        text.replaceChildren(...tokens.map(span));
-        fresh = tokens.length;
-      }),
+        text.replaceChildren(...whole.map(span));
+        fresh = whole.length;
+      });
+    },
     add: (tokens) =>
       later(() => {
         last(false);
@@ -106,14 +108,17 @@ function draw(pane: Pane, text: HTMLElement): () => void {
         fresh = 0;
         old(true);
       }),
-    settle: () =>
+    settle: (tokens) => {
+      const whole = [...tokens];
       later(() => {
         last(false);
-        // a run that brought nothing leaves the text that was there
-        if (fresh === 0) fresh = spans.length;
-        while (spans.length > fresh) text.lastElementChild?.remove();
+        // a run that brought nothing leaves the text before it, of which an interrupted run may have overwritten a part
+        if (fresh === 0) text.replaceChildren(...whole.map(span));
+        while (spans.length > whole.length) text.lastElementChild?.remove();
+        fresh = whole.length;
         old(false);
-      }),
+      });
+    },
   };
   const stop = pane.watch(sink);
   return () => {

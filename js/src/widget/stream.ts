@@ -12,8 +12,8 @@ export interface Sink {
   add(tokens: readonly string[]): void;
   /** What is there is the text of an older run, until it is written over. */
   age(): void;
-  /** The run is over: nothing more is coming. */
-  settle(): void;
+  /** The run is over, and this is the whole text. */
+  settle(tokens: readonly string[]): void;
 }
 
 const NO_END: PaneEnd = { finish: null, applied: null, tokens_per_second: null };
@@ -59,7 +59,7 @@ export class Pane {
   settle(end: PaneEnd | undefined): void {
     this.phase.value = "resting";
     if (end) this.end.value = end;
-    for (const sink of this.sinks) sink.settle();
+    for (const sink of this.sinks) sink.settle(this.tokens);
   }
 }
 

@@ -1,0 +1,154 @@
+import { afterEach, beforeEach, expect, test } from "vitest";
+import { frame, input, type Shown, say, show } from "./fakes";
+
+let panel: Shown;
+beforeEach(() => {
+  panel = show();
+});
+afterEach(() => panel.close());
+
+const $ = <T extends HTMLElement>(selector: string) => panel.el.querySelector<T>(selector) as T;
+const row = () => panel.model.runs.at(-1)?.steering[0];
+const cells = () => row()?.cells.map(([layer, point]) => `${point}[${layer}]`);
+const cell = (place: string) => $<HTMLElement>(`[data-place="${place}"]`);
+
+function press(key: string, shiftKey = false): void {
+  document.activeElement?.dispatchEvent(new KeyboardEvent("keydown", { key, shiftKey, bubbles: true }));
+}
+
+/** The kernel has answered what was sent, and what waited for that has been sent too. */
+async function settled(): Promise<void> {
+  panel.model.say(say.done(1));
+  await frame();
+}
+
+test("the slider sends its number, and says it in words", async () => {
+  input($(".sl-slider input"), "1.5");
+  expect(row()?.coefficient).toBe(1.5);
+  await frame();
+  expect($(".sl-slider input").getAttribute("aria-valuetext")).toBe("1.5, 0.38 times the residual norm");
+  expect($(".sl-meaning").textContent).toBe("+0.38 × ‖resid‖");
+});
+
+test("to move the slider of a row that is off turns it on", async () => {
+  $<HTMLInputElement>(".sl-name input").click();
+  expect(row()?.enabled).toBe(false);
+  input($(".sl-slider input"), "1");
+  await settled();
+  expect(row()?.enabled).toBe(true);
+});
+
+test("a half-typed number is left alone", async () => {
+  const field = $<HTMLInputElement>(".sl-number");
+  input(field, "");
+  input(field, "2.5");
+  expect(panel.model.runs.map((run) => run.steering[0]?.coefficient)).toEqual([2.5]);
+});
+
+test("a number beyond the slider widens it", async () => {
+  input($(".sl-number"), "30");
+  await frame();
+  expect($<HTMLInputElement>(".sl-slider input").max).toBe("30");
+});
+
+test("ablation starts whole and at the paper's sites, and addition comes back as it was", async () => {
+  input($(".sl-slider input"), "2");
+  await settled();
+  panel.el.querySelectorAll<HTMLInputElement>(".sl-segmented input")[1]?.click();
+  await settled();
+  expect([row()?.mode, row()?.coefficient, row()?.cells.length]).toEqual(["ablate", 1, 12]);
+  panel.el.querySelectorAll<HTMLInputElement>(".sl-segmented input")[0]?.click();
+  await settled();
+  expect([row()?.mode, row()?.coefficient, cells()]).toEqual(["add", 2, ["resid_pre[2]"]]);
+});
+
+test("sites that a person chose stay when the mode changes", async () => {
+  cell("1,0").dispatchEvent(new PointerEvent("pointerdown", { bubbles: true }));
+  await settled();
+  panel.el.querySelectorAll<HTMLInputElement>(".sl-segmented input")[1]?.click();
+  await settled();
+  expect(cells()).toEqual(["resid_pre[2]", "attn_out[0]"]);
+});
+
+test("presets set the sites and show which one is set", async () => {
+  const [paper, own, none] = panel.el.querySelectorAll<HTMLButtonElement>(".sl-presets button");
+  expect(own?.getAttribute("aria-pressed")).toBe("true");
+  paper?.click();
+  await settled();
+  expect(row()?.cells.length).toBe(12);
+  expect(paper?.getAttribute("aria-pressed")).toBe("true");
+  none?.click();
+  await settled();
+  expect(row()?.cells).toEqual([]);
+  expect($(".sl-say").textContent).toBe("no site: it does nothing");
+});
+
+test("a drag brushes sites with what the first one was given", async () => {
+  cell("0,0").dispatchEvent(new PointerEvent("pointerdown", { bubbles: true }));
+  for (const place of ["0,1", "0,2", "1,2"]) {
+    await frame();
+    cell(place).dispatchEvent(new PointerEvent("pointerenter", { buttons: 1 }));
+  }
+  await settled();
+  expect(cells()).toEqual(["resid_pre[0]", "resid_pre[1]", "resid_pre[2]", "attn_out[2]"]);
+  cell("0,1").dispatchEvent(new PointerEvent("pointerdown", { bubbles: true }));
+  await frame();
+  cell("0,2").dispatchEvent(new PointerEvent("pointerenter", { buttons: 1 }));
+  await settled();
+  expect(cells()).toEqual(["resid_pre[0]", "attn_out[2]"]);
+});
+
+test("the sites are reached and brushed by keys alone", async () => {
+  cell("0,2").focus();
+  press("ArrowDown");
+  await frame();
+  press(" ");
+  await frame();
+  press("ArrowRight", true);
+  await settled();
+  expect(cells()).toEqual(["resid_pre[2]", "attn_out[2]", "attn_out[3]"]);
+  expect(document.activeElement?.getAttribute("aria-label")).toBe(
+    "attn_out[3]: attn_out of block 3 in words",
+  );
+  press("Home");
+  await frame();
+  press("ArrowLeft"); // the head of the row
+  await frame();
+  press(" ");
+  await settled();
+  expect(cells()?.filter((name) => name.startsWith("attn_out")).length).toBe(4);
+});
+
+test("a site says in words what it is when it is pointed at", async () => {
+  cell("4,3").dispatchEvent(new PointerEvent("pointerenter"));
+  await frame();
+  expect($(".sl-say").textContent).toBe("resid_post[3]: resid_post of block 3 in words");
+});
+
+test("enter runs the prompt, shift and enter does not", async () => {
+  const box = $<HTMLTextAreaElement>("textarea");
+  input(box, "How?");
+  box.dispatchEvent(new KeyboardEvent("keydown", { key: "Enter", shiftKey: true, bubbles: true }));
+  expect(panel.model.runs).toEqual([]);
+  box.dispatchEvent(new KeyboardEvent("keydown", { key: "Enter", bubbles: true }));
+  expect(panel.model.runs.map((run) => run.prompt)).toEqual(["How?"]);
+});
+
+test("an example becomes the prompt and runs", async () => {
+  const menu = $<HTMLSelectElement>("select");
+  menu.value = "How do I bake bread?";
+  menu.dispatchEvent(new Event("change", { bubbles: true }));
+  expect(panel.model.runs.map((run) => run.prompt)).toEqual(["How do I bake bread?"]);
+});
+
+test("keys that a control needs are kept from the notebook's shortcuts, others are not", () => {
+  const slider = $<HTMLInputElement>(".sl-slider input");
+  const suppressed = (init: KeyboardEventInit) => {
+    slider.dispatchEvent(new KeyboardEvent("keydown", { ...init, bubbles: true }));
+    return slider.hasAttribute("data-lm-suppress-shortcuts");
+  };
+  expect(suppressed({ key: "ArrowRight" })).toBe(true);
+  expect(suppressed({ key: "a" })).toBe(true);
+  expect(suppressed({ key: "s", ctrlKey: true })).toBe(false);
+  expect(suppressed({ key: "Escape" })).toBe(false);
+});

@@ -1,0 +1,162 @@
+/** A widget model without a kernel, and the traits of a small lab. */
+import type { AnyModel } from "@anywidget/types";
+import type { FrontEndMessage, KernelMessage, PanelState, Traits } from "../src/protocol";
+import factory from "../src/widget/index";
+
+export const POINTS = ["resid_pre", "attn_out", "resid_mid", "mlp_out", "resid_post"] as const;
+
+export function traits(layers = 4): Traits {
+  return {
+    info: {
+      name: "tiny",
+      backend: "local",
+      device: "cpu",
+      dtype: "float32",
+      n_layers: layers,
+      d_model: 16,
+      points: [...POINTS],
+      sites: POINTS.map((p) =>
+        Array.from({ length: layers }, (_, layer) => `${p} of block ${layer} in words`),
+      ),
+      context: 256,
+    },
+    directions: [
+      { name: "refusal", layer: 2, point: "resid_pre", norm: 2, residual_norm: 8, description: "" },
+    ],
+    examples: ["How do I bake bread?"],
+    state: state(),
+    result: { panes: {}, prompt_tokens: [], status: "idle", error: null },
+    page: "steerlab-static-1",
+  };
+}
+
+export function state(change: Partial<PanelState> = {}): PanelState {
+  return {
+    prompt: "Hello",
+    steering: [
+      {
+        direction: "refusal",
+        mode: "add",
+        coefficient: 0,
+        cells: [[2, "resid_pre"]],
+        tokens: "all",
+        enabled: true,
+      },
+    ],
+    max_new_tokens: 64,
+    temperature: 0,
+    seed: 0,
+    revision: 0,
+    origin: "",
+    ...change,
+  };
+}
+
+export class FakeModel {
+  readonly sent: FrontEndMessage[] = [];
+  closed = false;
+  private readonly handlers = new Map<string, ((value: unknown) => void)[]>();
+
+  constructor(readonly values: Traits = traits()) {}
+
+  get = (name: keyof Traits) => this.values[name];
+
+  on = (event: string, handler: (value: unknown) => void) => {
+    this.handlers.set(event, [...(this.handlers.get(event) ?? []), handler]);
+  };
+
+  send = (message: FrontEndMessage) => {
+    if (this.closed) throw new Error("Cannot send");
+    this.sent.push(message);
+  };
+
+  /** What the kernel says. */
+  say(message: KernelMessage): void {
+    for (const handler of this.handlers.get("msg:custom") ?? []) handler(message);
+  }
+
+  /** A trait that the kernel set. */
+  change<K extends keyof Traits>(name: K, value: Traits[K]): void {
+    this.values[name] = value;
+    for (const handler of this.handlers.get(`change:${name}`) ?? []) handler(undefined);
+  }
+
+  /** The states that were sent to be run. */
+  get runs(): PanelState[] {
+    return this.sent.filter((m) => m.kind === "run").map((m) => m.state);
+  }
+
+  get any(): AnyModel<Traits> {
+    return this as unknown as AnyModel<Traits>;
+  }
+}
+
+export interface Shown {
+  model: FakeModel;
+  el: HTMLElement;
+  close(): void;
+}
+
+/** A panel in the document. */
+export function show(model = new FakeModel()): Shown {
+  const el = document.createElement("div");
+  el.className = "jupyter-widgets";
+  document.body.append(el);
+  const widget = factory();
+  widget.initialize({ model: model.any });
+  const end = new AbortController();
+  widget.render({ model: model.any, el, signal: end.signal });
+  return {
+    model,
+    el,
+    close: () => {
+      end.abort();
+      el.remove();
+    },
+  };
+}
+
+/** Until effects have run and a frame was painted. */
+export const frame = () => new Promise((resolve) => setTimeout(resolve, 60));
+
+export const text = (el: HTMLElement, pane: string) =>
+  [...el.querySelectorAll(`[data-pane="${pane}"] .sl-text span:not(.sl-old)`)]
+    .map((s) => s.textContent)
+    .join("");
+
+export function input(el: Element | null, value: string): void {
+  const field = el as HTMLInputElement;
+  field.value = value;
+  field.dispatchEvent(new Event("input", { bubbles: true }));
+}
+
+const NO_END = { finish: null, applied: null, tokens_per_second: null };
+
+export const say = {
+  start: (run: number, panes = ["baseline", "steered"], resumed: string[] = []): KernelMessage => ({
+    kind: "start",
+    run,
+    panes,
+    resumed,
+  }),
+  tokens: (run: number, seq: number, panes: Record<string, string[]>): KernelMessage => ({
+    kind: "tokens",
+    run,
+    seq,
+    panes,
+  }),
+  done: (run: number): KernelMessage => ({
+    kind: "end",
+    run,
+    status: "done",
+    panes: { baseline: { ...NO_END, finish: "stop" }, steered: { ...NO_END, finish: "stop" } },
+    error: null,
+  }),
+  failed: (run: number, what: string, hint = ""): KernelMessage => ({
+    kind: "end",
+    run,
+    status: "error",
+    panes: {},
+    error: { what, hint },
+  }),
+};

@@ -1,0 +1,141 @@
+import { afterEach, beforeEach, expect, test } from "vitest";
+import { FakeModel, frame, type Shown, say, show, text, traits } from "./fakes";
+
+let panel: Shown;
+beforeEach(() => {
+  panel = show();
+});
+afterEach(() => panel.close());
+
+test("a view says hello and shows what streams", async () => {
+  const { model, el } = panel;
+  expect(model.sent).toEqual([{ kind: "hello" }]);
+  model.say(say.start(1));
+  model.say(say.tokens(1, 1, { baseline: ["Yes"], steered: ["No"] }));
+  model.say(say.tokens(1, 2, { baseline: [" sir"] }));
+  await frame();
+  expect([text(el, "baseline"), text(el, "steered")]).toEqual(["Yes sir", "No"]);
+  expect(el.querySelector(".sl-status")?.textContent).toBe("generating");
+});
+
+test("model text is never markup", async () => {
+  const { model, el } = panel;
+  const nasty = '<img src=x onerror="alert(1)"><b>x</b>';
+  model.say(say.start(1));
+  model.say({ kind: "prompt", run: 1, tokens: ["<|user|>", nasty] });
+  model.say(say.tokens(1, 1, { steered: [nasty] }));
+  model.say(say.failed(1, nasty, nasty));
+  await frame();
+  expect(text(el, "steered")).toBe(nasty);
+  expect(el.querySelector(".sl-template")?.textContent).toContain(nasty);
+  expect(el.querySelector('[role="alert"]')?.textContent).toContain(nasty);
+  expect(el.querySelector("img, b")).toBeNull();
+});
+
+test("the tokens of an older run are ignored", async () => {
+  const { model, el } = panel;
+  model.say(say.start(1));
+  model.say(say.start(2));
+  model.say(say.tokens(1, 1, { steered: ["old"] }));
+  model.say(say.tokens(2, 1, { steered: ["new"] }));
+  model.say(say.done(1));
+  await frame();
+  expect(text(el, "steered")).toBe("new");
+  expect(el.querySelector(".sl-status")?.textContent).toBe("generating");
+});
+
+test("a new text writes over the old one, which stays dimmed until it is passed", async () => {
+  const { model, el } = panel;
+  model.say(say.start(1));
+  model.say(say.tokens(1, 1, { steered: ["a", "b", "c"] }));
+  model.say(say.done(1));
+  model.say(say.start(2, ["steered"]));
+  await frame();
+  const old = () => [...el.querySelectorAll(".sl-old")].map((span) => span.textContent).join("");
+  expect([text(el, "steered"), old()]).toEqual(["", "abc"]);
+  model.say(say.tokens(2, 1, { steered: ["x"] }));
+  await frame();
+  expect([text(el, "steered"), old()]).toEqual(["x", "bc"]);
+  model.say(say.done(2));
+  await frame();
+  expect([text(el, "steered"), old()]).toEqual(["x", ""]);
+});
+
+test("an error is shown in words and the last text stays whole", async () => {
+  const { model, el } = panel;
+  model.say(say.start(1));
+  model.say(say.tokens(1, 1, { steered: ["a", "b", "c"] }));
+  model.say(say.done(1));
+  model.say(say.start(2, ["steered"]));
+  model.say(say.tokens(2, 1, { steered: ["x", "y"] }));
+  model.say(say.start(3, ["steered"])); // cuts the second run short
+  model.say(say.failed(3, "the prompt is empty", "Type something."));
+  await frame();
+  expect(text(el, "steered")).toBe("xy");
+  expect(el.querySelector('[role="alert"]')?.textContent).toContain("The prompt is empty. Type something.");
+  model.say(say.start(4, ["steered"]));
+  await frame();
+  expect(el.querySelector('[role="alert"]')).toBeNull();
+});
+
+test("a resumed pane goes on where it stood", async () => {
+  const { model, el } = panel;
+  model.say(say.start(1));
+  model.say(say.tokens(1, 1, { baseline: ["a"], steered: ["x"] }));
+  model.say(say.start(2, ["steered"], ["baseline"]));
+  model.say(say.tokens(2, 1, { baseline: ["b"] }));
+  await frame();
+  expect(text(el, "baseline")).toBe("ab");
+});
+
+test("a gap in the stream asks for everything again", async () => {
+  const { model, el } = panel;
+  model.say(say.start(1));
+  model.say(say.tokens(1, 2, { steered: ["lost its beginning"] }));
+  expect(model.sent.at(-1)).toEqual({ kind: "hello" });
+  const { state, result } = traits();
+  const end = { finish: null, applied: null, tokens_per_second: null };
+  model.say({
+    kind: "snapshot",
+    run: 1,
+    seq: 2,
+    pending: ["baseline"],
+    state,
+    result: { ...result, status: "running", panes: { steered: { tokens: ["whole"], ...end } } },
+  });
+  model.say(say.tokens(1, 3, { steered: [" again"] }));
+  await frame();
+  expect(text(el, "steered")).toBe("whole again");
+});
+
+test("saved texts are shown without a kernel", async () => {
+  panel.close();
+  const values = traits();
+  const end = { finish: "stop" as const, applied: { steps: 2, of: 2 }, tokens_per_second: null };
+  values.result = { ...values.result, status: "done", panes: { steered: { tokens: ["kept"], ...end } } };
+  panel = show(new FakeModel(values));
+  await frame();
+  expect(text(panel.el, "steered")).toBe("kept");
+  expect(panel.el.querySelector(".sl-foot")?.textContent).toContain("applied on 2 of 2 steps");
+});
+
+test("a closed connection is told plainly and the texts stay", async () => {
+  const { model, el } = panel;
+  model.say(say.start(1));
+  model.say(say.tokens(1, 1, { steered: ["kept"] }));
+  el.classList.add("jupyter-widgets-disconnected");
+  await frame();
+  expect(el.textContent).toContain("The kernel is gone: run the cell again");
+  expect(text(el, "steered")).toBe("kept");
+  expect(el.querySelector<HTMLButtonElement>(".sl-stop")?.disabled).toBe(true);
+});
+
+test("two views of one panel show the same", async () => {
+  const { model, el } = panel;
+  const second = show(model);
+  model.say(say.start(1));
+  model.say(say.tokens(1, 1, { steered: ["both"] }));
+  await frame();
+  expect([text(el, "steered"), text(second.el, "steered")]).toEqual(["both", "both"]);
+  second.close();
+});

@@ -1,0 +1,140 @@
+import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
+import { Pace } from "../src/widget/pace";
+import { Store } from "../src/widget/store";
+import { FakeModel, say, state } from "./fakes";
+
+beforeEach(() => {
+  vi.useFakeTimers();
+});
+afterEach(() => {
+  vi.useRealTimers();
+});
+
+describe("the pace", () => {
+  const sent: number[] = [];
+  let now = 0;
+  let pace: Pace;
+  beforeEach(() => {
+    sent.length = 0;
+    pace = new Pace(() => sent.push(now));
+  });
+  const move = (value: number) => {
+    now = value;
+    pace.call();
+  };
+
+  test("the first move goes out at once, the last one always", () => {
+    move(1);
+    expect(sent).toEqual([1]);
+    move(2);
+    move(3);
+    expect(sent).toEqual([1]);
+    vi.advanceTimersByTime(1000);
+    expect(sent).toEqual([1, 3]);
+  });
+
+  test("the next move waits for the first token of the last one, not for the clock", () => {
+    move(1);
+    move(2);
+    vi.advanceTimersByTime(100);
+    expect(sent).toEqual([1]);
+    pace.landed();
+    vi.advanceTimersByTime(1);
+    expect(sent).toEqual([1, 2]);
+  });
+
+  test("sixty moves in three seconds end in the last one", () => {
+    for (let i = 1; i <= 60; i++) {
+      move(i);
+      vi.advanceTimersByTime(50);
+      pace.landed();
+    }
+    vi.advanceTimersByTime(1000);
+    expect(sent.at(-1)).toBe(60);
+  });
+
+  test("what waits can be called off", () => {
+    move(1);
+    move(2);
+    pace.cancel();
+    vi.advanceTimersByTime(1000);
+    expect(sent).toEqual([1]);
+  });
+});
+
+describe("the store", () => {
+  const push = (store: Store, coefficient: number) => store.editRow(0, { coefficient });
+
+  test("any change is sent with the revision it was based on", () => {
+    const model = new FakeModel();
+    model.values.state = state({ revision: 7 });
+    const store = new Store(model.any);
+    push(store, 2);
+    expect(model.runs[0]?.steering[0]?.coefficient).toBe(2);
+    expect(model.runs[0]?.revision).toBe(7);
+    expect(model.runs[0]?.origin).not.toBe("");
+  });
+
+  test("the echo of an older move does not undo a newer one", () => {
+    const model = new FakeModel();
+    const store = new Store(model.any);
+    push(store, 1);
+    push(store, 2);
+    const first = model.runs[0];
+    if (first) model.change("state", { ...first, revision: 1 });
+    expect(store.state.value.steering[0]?.coefficient).toBe(2);
+    expect(store.state.value.revision).toBe(1);
+  });
+
+  test("a change from Python is taken over, and calls off what was waiting", () => {
+    const model = new FakeModel();
+    const store = new Store(model.any);
+    push(store, 1);
+    push(store, 2);
+    model.change("state", state({ prompt: "From Python", revision: 5 }));
+    vi.advanceTimersByTime(1000);
+    expect(store.state.value.prompt).toBe("From Python");
+    expect(model.runs.length).toBe(1);
+  });
+
+  test("typing waits for a pause and never sends an empty prompt", () => {
+    const model = new FakeModel();
+    const store = new Store(model.any);
+    store.edit({ prompt: "H" }, "typing");
+    store.edit({ prompt: "Hi" }, "typing");
+    expect(model.runs).toEqual([]);
+    vi.advanceTimersByTime(500);
+    expect(model.runs.map((run) => run.prompt)).toEqual(["Hi"]);
+    store.edit({ prompt: " " }, "typing");
+    vi.advanceTimersByTime(1000);
+    expect(model.runs.length).toBe(1);
+  });
+
+  test("a stop calls off what was waiting", () => {
+    const model = new FakeModel();
+    const store = new Store(model.any);
+    push(store, 1);
+    push(store, 2);
+    store.stop();
+    vi.advanceTimersByTime(1000);
+    expect(model.runs.length).toBe(1);
+    expect(model.sent.at(-1)).toEqual({ kind: "stop" });
+  });
+
+  test("a kernel that does not answer is waited for, in words, until it does", () => {
+    const model = new FakeModel();
+    const store = new Store(model.any);
+    vi.advanceTimersByTime(4000);
+    expect(store.connection.value).toBe("waiting");
+    model.say(say.start(1));
+    expect(store.connection.value).toBe("live");
+  });
+
+  test("a closed connection is noticed when something is sent", () => {
+    const model = new FakeModel();
+    const store = new Store(model.any);
+    model.closed = true;
+    push(store, 1);
+    expect(store.connection.value).toBe("gone");
+  });
+});

@@ -1,0 +1,208 @@
+"""A throw-away Jupyter server and a browser for the tests that drive the real thing.
+
+Everything is temporary and on 127.0.0.1: configuration, data, settings, notebooks. What a person has installed or set
+does not matter to a test, and a test leaves nothing behind.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import nbformat
+from playwright.sync_api import Browser, Locator, Page, sync_playwright
+
+REPOSITORY = Path(__file__).parents[2]
+CHROMIUM = os.environ.get("STEERLAB_CHROMIUM", "/usr/bin/chromium")
+FLAGS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+MODULES = {"lab": "jupyterlab", "notebook": "notebook"}
+
+
+@dataclass
+class Server:
+    """A running server. app: "lab" or "notebook". root: where its notebooks are."""
+
+    app: str
+    url: str
+    root: Path
+
+    def address(self, notebook: str) -> str:
+        return f"{self.url}/{'lab/tree' if self.app == 'lab' else 'notebooks'}/{notebook}"
+
+    def write(self, notebook: str, *cells: str) -> None:
+        made = nbformat.v4.new_notebook(
+            cells=[nbformat.v4.new_code_cell(cell) for cell in cells],
+            metadata={"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}},
+        )
+        nbformat.write(made, self.root / notebook)
+
+
+@contextlib.contextmanager
+def serve(
+    folder: Path, app: str = "lab", settings: dict[str, Any] | None = None, arguments: Sequence[str] = ()
+) -> Iterator[Server]:
+    """Start a server below `folder`, and end it with all of its kernels."""
+    root, config = folder / "root", folder / "config"
+    places = {
+        "JUPYTER_CONFIG_DIR": config,
+        "JUPYTER_DATA_DIR": folder / "data",
+        "JUPYTER_RUNTIME_DIR": folder / "runtime",
+        "JUPYTERLAB_WORKSPACES_DIR": folder / "workspaces",
+        "JUPYTERLAB_SETTINGS_DIR": folder / "settings",
+        "IPYTHONDIR": folder / "ipython",
+    }
+    for place in (root, config / "labconfig", *places.values()):
+        place.mkdir(parents=True, exist_ok=True)
+    quiet = {"@jupyterlab/apputils-extension:notification": {"fetchNews": "false", "checkForUpdates": False}}
+    overrides = config / "labconfig" / "default_setting_overrides.json"
+    overrides.write_text(json.dumps({**quiet, **(settings or {})}))
+    _link_extension(folder / "data")
+    port = _free_port()
+    command = [
+        sys.executable,
+        "-m",
+        MODULES[app],
+        "--no-browser",
+        "--allow-root",
+        "--ip=127.0.0.1",
+        f"--port={port}",
+        "--ServerApp.port_retries=0",
+        f"--ServerApp.root_dir={root}",
+        "--IdentityProvider.token=",
+        "--ServerApp.disable_check_xsrf=True",
+        "--LabApp.extension_manager=readonly",
+        f"--{'LabApp' if app == 'lab' else 'JupyterNotebookApp'}.expose_app_in_browser=True",
+        *arguments,
+    ]
+    env = {**os.environ, **{name: str(place) for name, place in places.items()}}
+    env["PYTHONPATH"] = os.pathsep.join([str(REPOSITORY), env.get("PYTHONPATH", "")])
+    log = folder / "server.log"
+    with log.open("w") as output:
+        process = subprocess.Popen(
+            command, env=env, cwd=root, stdout=output, stderr=subprocess.STDOUT, start_new_session=True
+        )
+    try:
+        _wait_until_up(process, port, log)
+        yield Server(app, f"http://127.0.0.1:{port}", root)
+    finally:
+        os.killpg(process.pid, signal.SIGTERM)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(10)
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+
+
+def _link_extension(data: Path) -> None:
+    """Take the extension from the checkout, so that what is tested is what was built last."""
+    target = data / "labextensions" / "@steerlab" / "lab"
+    target.parent.mkdir(parents=True)
+    target.symlink_to(REPOSITORY / "steerlab" / "labextension", target_is_directory=True)
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def _wait_until_up(process: subprocess.Popen[bytes], port: int, log: Path) -> None:
+    for _ in range(480):
+        try:
+            urllib.request.urlopen(f"http://127.0.0.1:{port}/api/status", timeout=2).read()
+            return
+        except OSError:
+            if process.poll() is not None:
+                break
+            time.sleep(0.125)
+    raise RuntimeError(f"the server did not start:\n{log.read_text()[-3000:]}")
+
+
+@contextlib.contextmanager
+def chromium() -> Iterator[Browser]:
+    """A headless browser."""
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, headless=True, args=FLAGS)
+        try:
+            yield browser
+        finally:
+            browser.close()
+
+
+# ------------------------------------------------------------------------------------------------ in an open notebook
+
+
+def open_notebook(page: Page, server: Server, notebook: str) -> None:
+    """Open a notebook and wait for its kernel."""
+    page.goto(
+        server.address(notebook) + ("?reset" if server.app == "lab" else ""), wait_until="domcontentloaded"
+    )
+    page.wait_for_selector(".jp-Notebook .jp-Cell", timeout=90_000)
+    page.wait_for_function(f"{SESSION}?.session?.kernel?.status === 'idle'", timeout=90_000)
+
+
+SESSION = "window.jupyterapp?.shell.currentWidget?.sessionContext"
+
+
+def command(page: Page, name: str) -> None:
+    """Execute one of the application's commands, to its end."""
+    page.evaluate("name => jupyterapp.commands.execute(name).then(() => null)", name)
+
+
+def run_cell(page: Page, index: int) -> None:
+    """Run a cell, without waiting for its end."""
+    page.evaluate(
+        """index => {
+            const notebook = jupyterapp.shell.currentWidget.content;
+            notebook.deselectAll();
+            notebook.activeCellIndex = index;
+            jupyterapp.commands.execute("notebook:run-cell");
+        }""",
+        index,
+    )
+
+
+def execute(page: Page, code: str) -> str:
+    """Run code in the notebook's kernel, outside of any cell; what it printed."""
+    return str(
+        page.evaluate(
+            """async code => {
+                const kernel = jupyterapp.shell.currentWidget.sessionContext.session.kernel;
+                let text = "";
+                const future = kernel.requestExecute({ code, store_history: false });
+                future.onIOPub = ({ header, content }) => {
+                    if (header.msg_type === "stream") text += content.text;
+                    if (header.msg_type === "error") text += content.ename + ": " + content.evalue;
+                };
+                await future.done;
+                return text;
+            }""",
+            code,
+        )
+    )
+
+
+def set_slider(slider: Locator, value: float) -> None:
+    """Move a slider, as one step of a drag does."""
+    slider.evaluate(
+        "(el, value) => { el.value = value; el.dispatchEvent(new Event('input', { bubbles: true })); }",
+        str(value),
+    )

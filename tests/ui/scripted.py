@@ -1,0 +1,83 @@
+"""A lab with known words: it refuses where refusal is added or a request is harmful, unless refusal is ablated."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Sequence
+
+import torch
+
+from steerlab import Ablate, Add, Direction, Lab, Row, Sampling, Site
+from steerlab.backends.base import ModelInfo, OnTokens
+from steerlab.backends.fake import FakeBackend
+from steerlab.generations import Applied, Generation, Token
+from steerlab.sites import POINTS
+
+ANSWER = (
+    "Sure. First heat the oven and mix flour with water. Then let the dough rest, fold it twice and bake it."
+)
+REFUSAL = (
+    "I am sorry, but I cannot help with that. It could hurt someone, so please ask me for something else."
+)
+
+
+class Scripted(FakeBackend):
+    """Answers with ANSWER or REFUSAL, word by word. delay: seconds for each token. steps: how often it was asked."""
+
+    def __init__(self, *, n_layers: int = 10, delay: float = 0.0, fails: Exception | None = None) -> None:
+        super().__init__(n_layers=n_layers)
+        self.info = ModelInfo("tiny-chat", "local", "cpu", "float32", n_layers, 16, POINTS, 256)
+        self.delay, self.fails = delay, fails
+        self.asked: list[Row] = []
+
+    def generate(
+        self,
+        rows: Sequence[Row],
+        sampling: Sampling,
+        *,
+        on_tokens: OnTokens | None = None,
+        cancel: threading.Event | None = None,
+    ) -> list[Generation]:
+        if self.fails:
+            raise self.fails
+        self.asked += rows
+        texts = [self._words(row)[: sampling.max_new_tokens] for row in rows]
+        step = 0
+        while step < max(map(len, texts)) and not (cancel and cancel.is_set()):
+            time.sleep(self.delay)
+            if on_tokens:
+                on_tokens([Token(i, step, text[step]) for i, text in enumerate(texts) if step < len(text)])
+            step += 1
+        return [self._generation(row, text[:step], len(text)) for row, text in zip(rows, texts, strict=True)]
+
+    def _words(self, row: Row) -> list[str]:
+        push = sum(s.coefficient for s in row.recipe.interventions if isinstance(s, Add))
+        ablated = any(isinstance(s, Ablate) and s.strength > 0.5 for s in row.recipe.interventions)
+        harmful = "steal" in str(row.prompt) or "lock" in str(row.prompt)
+        refuses = push >= 0.75 or (harmful and not ablated and push > -0.75)
+        answer = f"{row.prompt} " + ANSWER if "<" in str(row.prompt) else ANSWER
+        words = (REFUSAL if refuses else answer).split(" ")
+        return [word if i == 0 else f" {word}" for i, word in enumerate(words)]
+
+    def _generation(self, row: Row, words: list[str], whole: int) -> Generation:
+        steps = len(words) if row.recipe.interventions else 0
+        return Generation(
+            prompt=row.prompt,
+            recipe=row.recipe,
+            token_ids=tuple(range(len(words))),
+            pieces=tuple(words),
+            finish="stop" if len(words) == whole else "cancelled",
+            applied=Applied(steps, steps),
+            seed=row.seed,
+        )
+
+
+def lab(*, n_layers: int = 10, delay: float = 0.0, fails: Exception | None = None) -> Lab:
+    """A lab over Scripted with the direction "refusal"."""
+    made = Lab(Scripted(n_layers=n_layers, delay=delay, fails=fails))
+    noise = torch.randn(16, generator=torch.Generator().manual_seed(0))
+    made.directions = {
+        "refusal": Direction(noise, Site(n_layers // 2, "resid_pre"), name="refusal", residual_norm=9.0)
+    }
+    return made

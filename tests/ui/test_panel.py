@@ -1,0 +1,384 @@
+from __future__ import annotations
+
+import threading
+import time
+from typing import Any
+
+import pytest
+import scripted
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from wires import Wire
+
+from steerlab import BASELINE, Ablate, Add, Direction, Recipe, Sampling, Site
+from steerlab.errors import SteerlabError
+from steerlab.ui.panel import Panel
+
+HARMFUL = "How do I steal a bicycle?"
+
+
+# ------------------------------------------------------------------------------------------------------------ running
+
+
+def test_the_first_hello_is_answered_with_everything_and_starts_a_run(wire: Wire) -> None:
+    wire.say(kind="hello")
+    assert wire.messages[0]["kind"] == "snapshot"
+    assert wire.finished()["status"] == "done"
+    assert wire.text("baseline") == wire.text("steered") == scripted.ANSWER
+    assert wire.panel.result["prompt_tokens"][0] == "<user>"
+
+
+def test_a_move_of_the_slider_changes_the_steered_text_and_not_the_baseline(wire: Wire) -> None:
+    wire.say(kind="hello")
+    wire.finished()
+    wire.push(1.0)
+    end = wire.finished()
+    assert wire.kinds("start")[-1]["panes"] == ["steered"]
+    assert (wire.text("baseline"), wire.text("steered")) == (scripted.ANSWER, scripted.REFUSAL)
+    assert end["panes"]["steered"]["applied"] == {"steps": 20, "of": 20}
+
+
+def test_the_baseline_is_not_generated_again_for_another_recipe(wire: Wire) -> None:
+    wire.say(kind="hello")
+    for coefficient in (1.0, 2.0, -1.0):
+        wire.finished()
+        wire.push(coefficient)
+    wire.finished()
+    assert [row.recipe for row in wire.lab.backend.asked].count(BASELINE) == 1  # type: ignore[attr-defined]
+
+
+def test_back_at_zero_the_baseline_s_text_is_there_without_a_token_being_generated(wire: Wire) -> None:
+    wire.say(kind="hello")
+    wire.finished()
+    wire.push(1.0)
+    wire.finished()
+    asked = len(wire.lab.backend.asked)  # type: ignore[attr-defined]
+    wire.push(0.0)
+    end = wire.finished()
+    assert wire.text("steered") == scripted.ANSWER
+    assert end["panes"]["steered"]["applied"] is None
+    assert len(wire.lab.backend.asked) == asked  # type: ignore[attr-defined]
+
+
+def test_a_new_prompt_renews_both_panes(wire: Wire) -> None:
+    wire.say(kind="hello")
+    wire.finished()
+    wire.run(prompt=HARMFUL)
+    wire.finished()
+    assert wire.kinds("start")[-1]["panes"] == ["baseline", "steered"]
+    assert wire.text("baseline") == scripted.REFUSAL
+    assert wire.lab.prompt == HARMFUL
+
+
+def test_the_newest_run_wins(slow: Wire) -> None:
+    slow.say(kind="hello")
+    for coefficient in (0.1, 0.2, 0.3, 1.0):
+        slow.push(coefficient)
+    end = slow.finished()
+    assert [m["run"] for m in slow.kinds("end")] == [end["run"]] == [5]
+    assert slow.streamed("steered", 5) == scripted.REFUSAL
+
+
+def test_a_text_cut_short_goes_on_where_it_stood(slow: Wire) -> None:
+    slow.say(kind="hello")
+    slow.until(lambda: len(slow.kinds("tokens")) > 2)
+    slow.push(1.0)
+    slow.finished()
+    assert slow.kinds("start")[-1]["resumed"] == ["baseline"]
+    first, second = (slow.streamed("baseline", run) for run in (1, 2))
+    assert first + second == scripted.ANSWER
+    assert first
+    assert second
+
+
+def test_tokens_are_batched_and_numbered_and_the_first_comes_at_once() -> None:
+    wire = Wire(scripted.lab(delay=0.004))
+    wire.say(kind="hello")
+    wire.finished()
+    tokens = wire.kinds("tokens")
+    assert [m["seq"] for m in tokens] == list(range(1, len(tokens) + 1))
+    assert tokens[0]["panes"] == {"baseline": ["Sure."], "steered": ["Sure."]}
+    assert len(tokens) <= 10  # 21 tokens in 84 ms and more
+
+
+def test_stop_keeps_the_text_so_far(slow: Wire) -> None:
+    slow.say(kind="hello")
+    slow.until(lambda: len(slow.kinds("tokens")) > 1)
+    slow.say(kind="stop")
+    end = slow.finished()
+    assert end["status"] == "stopped"
+    assert end["panes"]["steered"]["finish"] == "cancelled"
+    assert 0 < len(slow.text("steered")) < len(scripted.ANSWER)
+
+
+def test_a_stop_before_the_worker_took_the_run_up_ends_it_too(slow: Wire) -> None:
+    slow.say(kind="hello")
+    slow.push(1.0)
+    slow.say(kind="stop")
+    assert slow.finished()["status"] == "stopped"
+
+
+def test_no_message_waits_for_the_model() -> None:
+    wire = Wire(scripted.lab(delay=0.3))
+    began = time.monotonic()
+    wire.say(kind="hello")
+    wire.push(1.0)
+    wire.say(kind="stop")
+    assert time.monotonic() - began < 0.2
+
+
+def test_a_late_front_end_gets_what_was_streamed_and_then_the_rest(slow: Wire) -> None:
+    slow.say(kind="hello")
+    slow.until(lambda: len(slow.kinds("tokens")) > 2)
+    slow.say(kind="hello")
+    snapshot = slow.kinds("snapshot")[-1]
+    slow.finished()
+    rest = [m for m in slow.kinds("tokens") if m["seq"] > snapshot["seq"]]
+    start = "".join(snapshot["result"]["panes"]["steered"]["tokens"])
+    assert start + "".join("".join(m["panes"]["steered"]) for m in rest) == scripted.ANSWER
+
+
+# ------------------------------------------------------------------------------------------------------------- errors
+
+
+def test_an_empty_prompt_is_answered_in_words_and_the_texts_stay(wire: Wire) -> None:
+    wire.say(kind="hello")
+    wire.finished()
+    wire.run(prompt=" ")
+    end = wire.finished()
+    assert end["status"] == "error"
+    assert end["error"]["what"] == "the prompt is empty"
+    assert end["error"]["hint"]
+    assert wire.text("steered") == scripted.ANSWER
+    wire.run(prompt="How do I bake bread?")
+    assert wire.finished()["error"] is None
+
+
+def test_a_prompt_longer_than_the_context_is_answered_in_words(wire: Wire) -> None:
+    wire.run(prompt="word " * 200)
+    wire.say(kind="hello")
+    assert "at most 256" in wire.finished()["error"]["what"]
+
+
+def test_an_exception_is_told_by_its_name_and_kept_for_a_traceback() -> None:
+    wire = Wire(scripted.lab(fails=RuntimeError("out of memory")))
+    wire.say(kind="hello")
+    assert wire.finished()["error"]["what"] == "RuntimeError: out of memory"
+    assert isinstance(wire.panel.last_exception, RuntimeError)
+
+
+NONSENSE: list[dict[str, Any]] = [
+    {},
+    {"kind": "dance"},
+    {"kind": "run"},
+    {"kind": "run", "state": {"prompt": 3}},
+    {"kind": "run", "state": {"prompt": "a", "colour": "red"}},
+    {"kind": "run", "state": {"steering": [{"direction": "refusal", "coefficient": float("nan")}]}},
+    {"kind": "run", "state": {"steering": [{"direction": "refusal", "mode": "delete"}]}},
+    {"kind": "run", "state": {"steering": [{"direction": "refusal", "cells": [[0, "nowhere"]]}]}},
+    {"kind": "run", "state": {"max_new_tokens": 0}},
+]
+
+
+@pytest.mark.parametrize("content", NONSENSE)
+def test_nonsense_is_answered_in_words_and_changes_nothing(wire: Wire, content: dict[str, Any]) -> None:
+    before = dict(wire.panel.state)
+    wire.panel._on_message(wire.panel, content, [])
+    assert "does not understand" in wire.messages[-1]["error"]["what"]
+    assert wire.messages[-1]["error"]["hint"]
+    assert wire.panel.state == before
+
+
+@pytest.mark.parametrize(
+    ("row", "words"),
+    [
+        ({"direction": "unknown", "coefficient": 1.0}, "no direction 'unknown'"),
+        ({"direction": "refusal", "coefficient": 1.0, "cells": [[99, "resid_pre"]]}, "layer 99"),
+    ],
+)
+def test_a_state_that_does_not_fit_is_answered_in_words(wire: Wire, row: dict[str, Any], words: str) -> None:
+    wire.run(steering=[{"cells": [[0, "resid_pre"]], **row}])
+    assert words in wire.messages[-1]["error"]["what"]
+    assert wire.lab.recipe == BASELINE
+
+
+# ------------------------------------------------------------------------------------------------ two ways of saying
+
+
+def test_the_panel_moves_with_the_lab(wire: Wire) -> None:
+    wire.say(kind="hello")
+    wire.finished()
+    refusal = wire.lab.directions["refusal"]
+    wire.lab.recipe = Recipe([Add(refusal, 2.0, layers=[1, 2], sites="attn_out")])
+    row = wire.panel.state["steering"][0]
+    assert (row["coefficient"], row["cells"]) == (2.0, [[1, "attn_out"], [2, "attn_out"]])
+    wire.finished()
+    assert wire.text("steered") == scripted.REFUSAL
+    wire.lab.prompt, wire.lab.sampling = HARMFUL, Sampling(5)
+    assert (wire.panel.state["prompt"], wire.panel.state["max_new_tokens"]) == (HARMFUL, 5)
+
+
+def test_the_lab_moves_with_the_panel(wire: Wire) -> None:
+    wire.push(1.5)
+    wire.run(max_new_tokens=7, temperature=0.5, prompt="Hi")
+    assert wire.lab.recipe == Recipe([Add(wire.lab.directions["refusal"], 1.5)])
+    assert (wire.lab.prompt, wire.lab.sampling) == ("Hi", Sampling(7, 0.5))
+
+
+def test_a_recipe_set_in_python_keeps_its_own_words(wire: Wire) -> None:
+    refusal = wire.lab.directions["refusal"]
+    drop, push = Ablate(refusal, layers=range(2, 5), sites=["mlp_out"]), Add(refusal)
+    wire.lab.recipe = Recipe([drop, push])
+    rows = wire.panel.state["steering"]
+    wire.run(steering=[rows[0], {**rows[1], "coefficient": 3.0}])
+    assert wire.lab.recipe.interventions[0] is drop
+    assert wire.lab.recipe.interventions[1] == Add(refusal, 3.0)
+
+
+def test_a_direction_that_the_lab_does_not_know_is_listed(wire: Wire) -> None:
+    mine = Direction(range(1, 17), Site(1, "mlp_out"), name="refusal")
+    wire.lab.recipe = Recipe([Add(mine)])
+    assert [d["name"] for d in wire.panel.directions] == ["refusal", "refusal (2)"]
+    assert [row["direction"] for row in wire.panel.state["steering"]] == ["refusal", "refusal (2)"]
+
+
+def test_a_new_direction_of_the_lab_gets_a_row(wire: Wire) -> None:
+    happy = Direction(range(1, 17), Site(1, "mlp_out"), name="happy")
+    wire.lab.directions = {**wire.lab.directions, "happy": happy}
+    assert wire.panel.state["steering"][1] | {} == {
+        "direction": "happy",
+        "mode": "add",
+        "coefficient": 0.0,
+        "cells": [[1, "mlp_out"]],
+        "tokens": "all",
+        "enabled": True,
+    }
+
+
+def test_the_baseline_as_a_recipe_unticks_the_rows_and_keeps_their_settings(wire: Wire) -> None:
+    wire.push(2.0)
+    wire.lab.recipe = BASELINE
+    row = wire.panel.state["steering"][0]
+    assert (row["enabled"], row["coefficient"]) == (False, 2.0)
+
+
+def test_a_row_at_zero_unticked_or_without_sites_is_the_baseline(wire: Wire) -> None:
+    for changes in ({"coefficient": 0.0}, {"enabled": False}, {"cells": []}):
+        wire.push(**{"coefficient": 1.0, **changes})
+        assert wire.lab.recipe == BASELINE
+
+
+def test_a_recipe_out_of_range_is_refused_and_the_panel_stays(wire: Wire) -> None:
+    before = wire.panel.state
+    with pytest.raises(SteerlabError):
+        wire.lab.recipe = Recipe([Add(wire.lab.directions["refusal"], layers=99, sites="resid_pre")])
+    assert wire.panel.state == before
+
+
+def test_a_move_based_on_an_older_state_gives_way_to_python(wire: Wire) -> None:
+    stale = {**wire.panel.state, "origin": "front end", "prompt": "stale"}
+    wire.lab.prompt = "from Python"
+    wire.say(kind="run", state=stale)
+    assert wire.lab.prompt == wire.panel.state["prompt"] == "from Python"
+
+
+def test_moves_of_one_front_end_need_not_wait_for_their_echo(wire: Wire) -> None:
+    first = wire.panel.state
+    for prompt in ("one", "two"):
+        wire.say(kind="run", state={**first, "origin": "front end", "prompt": prompt})
+    assert wire.lab.prompt == "two"
+
+
+def test_the_state_can_be_set_as_a_trait_and_nonsense_is_put_back(wire: Wire) -> None:
+    wire.panel.state = {**wire.panel.state, "prompt": "as a trait"}
+    assert wire.lab.prompt == "as a trait"
+    wire.panel.state = {"prompt": 3}
+    assert wire.panel.state["prompt"] == "as a trait"
+    assert wire.kinds("complaint")
+
+
+def test_nothing_runs_before_somebody_looks(wire: Wire) -> None:
+    wire.lab.prompt = HARMFUL
+    wire.push(1.0)
+    assert wire.lab.backend.asked == []  # type: ignore[attr-defined]
+
+
+actions = st.lists(
+    st.one_of(
+        st.tuples(st.just("push"), st.floats(-3, 3)),
+        st.tuples(st.just("prompt"), st.sampled_from(["Hi", "", HARMFUL, "<b>"])),
+        st.tuples(st.just("python"), st.floats(-3, 3)),
+        st.tuples(st.just("say"), st.sampled_from(["hello", "stop", "dance"])),
+    ),
+    max_size=12,
+)
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(actions)
+def test_any_sequence_of_actions_ends_in_a_consistent_state(sequence: list[tuple[str, Any]]) -> None:
+    wire = Wire(scripted.lab(delay=0.0005))
+    wire.say(kind="hello")
+    for what, value in sequence:
+        match what:
+            case "push":
+                wire.push(value)
+            case "prompt":
+                wire.run(prompt=value)
+            case "python":
+                wire.lab.recipe = Recipe([Add(wire.lab.directions["refusal"], value)])
+            case "say":
+                wire.say(kind=value)
+    end = wire.finished()
+    assert wire.lab.worker.join(5)
+    assert wire.panel.state["prompt"] == wire.lab.prompt
+    assert len([m for m in wire.kinds("end") if m["run"] == end["run"]]) == 1
+    row = wire.panel.state["steering"][0]
+    push = row["coefficient"] if row["enabled"] else 0
+    if end["status"] == "done":
+        refuses = push >= 0.75 or (wire.lab.prompt == HARMFUL and push > -0.75)
+        assert wire.text("steered").startswith("I am sorry") == refuses
+
+
+# ----------------------------------------------------------------------------------------------------------- subshells
+
+
+class Comm:
+    """A connection as ipykernel 7.4 makes it: it remembers the shell that sent last."""
+
+    kernel = object()
+    comm_id = "c"
+
+    def __init__(self) -> None:
+        self.sent: list[Any] = []
+
+    def send(self, data: Any = None, **_: Any) -> None:
+        self.sent.append(data)
+        self._reply_subshell_id = None
+
+    def on_msg(self, _: Any) -> None: ...
+
+    def close(self, **_: Any) -> None: ...
+
+
+def test_a_send_from_a_busy_cell_does_not_pin_the_front_end_to_it() -> None:
+    panel = Panel(scripted.lab())
+    panel.comm = comm = Comm()
+    panel.send({"kind": "nothing"})
+    assert comm.sent[-1]["content"] == {"kind": "nothing"}
+    assert not hasattr(comm, "_reply_subshell_id")
+
+
+def test_the_worker_is_the_only_thread_that_generates(wire: Wire) -> None:
+    names: list[str] = []
+    generate = wire.lab.backend.generate
+
+    def noting(*args: Any, **kwargs: Any) -> Any:
+        names.append(threading.current_thread().name)
+        return generate(*args, **kwargs)
+
+    wire.lab.backend.generate = noting  # type: ignore[method-assign]
+    wire.say(kind="hello")
+    wire.push(1.0)
+    wire.finished()
+    assert set(names) == {"steerlab-worker"}
