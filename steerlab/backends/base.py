@@ -1,4 +1,4 @@
-"""The protocol of a backend: three verbs over rows, and what it says of its model.
+"""The protocol of a backend: four verbs over rows, and what it says of its model.
 
 A backend answers rows in the order in which they are given, whatever their mix of prompts and recipes, and never
 changes the user's model.
@@ -73,6 +73,13 @@ class Backend(Protocol):
         """The logits at the last position of each row's prompt, `[rows vocab]`, float32."""
         ...
 
+    def likelihood(self, rows: Sequence[Row], continuations: Sequence[Sequence[int]]) -> list[Tensor]:
+        """The log-probability of every token of a continuation after its row's prompt: a tensor `[tokens]` a row.
+
+        The continuation's tokens count as generated ones for the recipe's token scope.
+        """
+        ...
+
     def generate(
         self,
         rows: Sequence[Row],
@@ -83,6 +90,16 @@ class Backend(Protocol):
     ) -> list[Generation]:
         """Answer every row. `cancel`, once set, ends all of them within one token; what came so far is returned."""
         ...
+
+
+def check_positions(positions: Sequence[int], encoded: Sequence[Sequence[int]]) -> None:
+    """Raise PromptError where a position, counted from the end, lies before a prompt begins."""
+    shortest = min(map(len, encoded))
+    if not positions or min(positions) < -shortest or max(positions) >= 0:
+        raise PromptError(
+            f"positions {list(positions)} cannot be read: the shortest prompt has {shortest} tokens",
+            "Positions count from the end, -1 for the last token.",
+        )
 
 
 def encode_row(tokenizer: PreTrainedTokenizerBase, row: Row, context: int) -> list[int]:

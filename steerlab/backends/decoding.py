@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 # One forward pass: new token ids [rows new], a mask [rows pos] over all tokens so far (0 for padding on the left), and
-# what to do at which site; returns the logits of the last position [rows vocab] and the sites where edits were made.
+# what to do at which site; returns the logits of the last positions [rows _ vocab] and the sites where edits were made.
 Forward = Callable[[Tensor, Tensor, dict[Site, list[Operand]]], tuple[Tensor, set[Site]]]
 
 
@@ -89,7 +89,7 @@ class Decoding:
         while not (cancel and cancel.is_set()):
             logits, edited = forward(ids, mask, operands)
             self._count(edited, generated)
-            chosen = self._choose(logits)
+            chosen = self._choose(logits[:, -1])
             tokens = self._take(chosen)
             if on_tokens:
                 on_tokens(tokens)

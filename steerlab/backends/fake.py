@@ -22,7 +22,7 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 
 from steerlab import edits
-from steerlab.backends.base import Activations, ModelInfo, OnTokens, encode_row
+from steerlab.backends.base import Activations, ModelInfo, OnTokens, check_positions, encode_row
 from steerlab.backends.decoding import Decoding, Forward, left_padded, prompt_only
 from steerlab.edits import Operand
 from steerlab.generations import Generation, Sampling
@@ -79,6 +79,7 @@ class FakeBackend:
         self, rows: Sequence[Row], sites: Sequence[Site], positions: Sequence[int], *, values: bool = False
     ) -> Activations:
         """Read the residual stream at sites x positions of the rows' prompts, after their recipes acted there."""
+        check_positions(positions, [encode_row(self.tokenizer, row, self.info.context) for row in rows])
         seen: dict[Site, Tensor] = {}
         self._prefill(rows, seen)
         at = torch.tensor(list(positions))
@@ -87,7 +88,19 @@ class FakeBackend:
 
     def score(self, rows: Sequence[Row]) -> Tensor:
         """The logits at the last position of each row's prompt, `[rows vocab]`, float32."""
-        return self._prefill(rows, {})
+        return self._prefill(rows, {})[:, -1]
+
+    def likelihood(self, rows: Sequence[Row], continuations: Sequence[Sequence[int]]) -> list[Tensor]:
+        """The log-probability of every token of a continuation after its row's prompt: a tensor `[tokens]` a row."""
+        out = []
+        for row, tail in zip(rows, continuations, strict=True):
+            ids = torch.tensor([encode_row(self.tokenizer, row, self.info.context) + list(tail)])
+            generated = torch.arange(ids.shape[1])[None] >= ids.shape[1] - len(tail)
+            operands = self._plan([row.recipe]).operands(generated, "cpu")
+            logits, _ = self._forward()(ids, torch.ones_like(ids), operands)
+            logprobs = logits[0, :-1].log_softmax(-1).gather(-1, ids[0, 1:, None])[:, 0]
+            out.append(logprobs[len(logprobs) - len(tail) :])
+        return out
 
     def generate(
         self,
@@ -143,6 +156,6 @@ class FakeBackend:
                 x = pass_by(Site(i, "resid_mid"), x)
                 x = x + pass_by(Site(i, "mlp_out"), x.tanh() @ mlp)
                 x = pass_by(Site(i, "resid_post"), x)
-            return x[:, -1] @ self._embeddings.T, edited
+            return x @ self._embeddings.T, edited
 
         return forward

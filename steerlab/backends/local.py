@@ -25,7 +25,7 @@ from transformers import (
 
 from steerlab import edits
 from steerlab.backends.architectures import SiteMap, find_sites
-from steerlab.backends.base import Activations, ModelInfo, OnTokens, encode_row
+from steerlab.backends.base import Activations, ModelInfo, OnTokens, check_positions, encode_row
 from steerlab.backends.decoding import Decoding, Forward, left_padded, prompt_only
 from steerlab.generations import Generation, Sampling
 from steerlab.recipes import Recipe
@@ -107,12 +107,13 @@ class LocalBackend:
         """Read the residual stream at sites x positions of the rows' prompts, after their recipes acted there."""
         for site in sites:
             self._sites.hook(site)
+        encoded = [encode_row(self.tokenizer, row, self.info.context) for row in rows]
+        check_positions(positions, encoded)
         at = torch.tensor(list(positions))
         order = sorted(set(sites))
         sums: dict[Site, Tensor] = {}
         norms: dict[Site, Tensor] = {}
         kept = torch.empty(len(rows), len(order), len(at), self.info.d_model) if values else None
-        encoded = [encode_row(self.tokenizer, row, self.info.context) for row in rows]
         # short and long prompts apart: less padding
         for batch in _chunks(
             sorted(range(len(rows)), key=lambda i: len(encoded[i])), min(self.batch_rows, 32)
@@ -145,9 +146,30 @@ class LocalBackend:
             ids, mask = left_padded(self.tokenizer, [encoded[i] for i in batch])
             operands = plan.operands(prompt_only(mask), self.device)
             logits, _ = self._forward(self._inputs(ids, mask), operands)
-            for i, row in zip(batch, logits.cpu(), strict=True):
+            for i, row in zip(batch, logits[:, -1].cpu(), strict=True):
                 out[i] = row
         return torch.stack(out)
+
+    @torch.no_grad()
+    def likelihood(self, rows: Sequence[Row], continuations: Sequence[Sequence[int]]) -> list[Tensor]:
+        """The log-probability of every token of a continuation after its row's prompt: a tensor `[tokens]` a row."""
+        prompts = [encode_row(self.tokenizer, row, self.info.context) for row in rows]
+        encoded = [prompt + list(tail) for prompt, tail in zip(prompts, continuations, strict=True)]
+        out: list[Tensor] = [torch.empty(0)] * len(rows)
+        for batch in _chunks(
+            sorted(range(len(rows)), key=lambda i: len(encoded[i])), min(self.batch_rows, 16)
+        ):
+            plan = self._plan([rows[i].recipe for i in batch])
+            ids, mask = left_padded(self.tokenizer, [encoded[i] for i in batch])
+            lengths = torch.tensor([len(continuations[i]) for i in batch])
+            generated = torch.arange(ids.shape[1]) >= ids.shape[1] - lengths[:, None]
+            keep = int(lengths.max()) + 1
+            inputs = self._inputs(ids, mask, keep=keep)
+            logits, _ = self._forward(inputs, plan.operands(generated, self.device), keep=keep)
+            logprobs = logits[:, :-1].log_softmax(-1).cpu().gather(-1, ids[:, 1 - keep :, None])[..., 0]
+            for i, row, length in zip(batch, logprobs, lengths, strict=True):
+                out[i] = row[keep - 1 - int(length) :]
+        return out
 
     @torch.no_grad()
     def generate(
@@ -186,13 +208,15 @@ class LocalBackend:
             self._sites.hook(site)
         return plan
 
-    def _inputs(self, ids: Tensor, mask: Tensor, cache: DynamicCache | None = None) -> Inputs:
+    def _inputs(
+        self, ids: Tensor, mask: Tensor, cache: DynamicCache | None = None, *, keep: int = 1
+    ) -> Inputs:
         """What the model's forward takes for the new tokens `ids` [rows new]; `mask` [rows pos] covers all so far."""
         inputs = {
             "input_ids": ids,
             "attention_mask": mask,
             "position_ids": (mask.cumsum(-1) - 1).clamp_min(0)[:, -ids.shape[1] :],
-            "logits_to_keep": 1,
+            "logits_to_keep": keep,
             "use_cache": cache is not None,
             "past_key_values": cache,
         }
@@ -207,16 +231,18 @@ class LocalBackend:
         cache = DynamicCache(config=self._hf.config)
         return lambda ids, mask, operands: self._forward(self._inputs(ids, mask, cache), operands)
 
-    def _forward(self, inputs: Inputs, operands: dict[Site, list[edits.Operand]]) -> tuple[Tensor, set[Site]]:
-        """One steered forward pass: the logits of the last position `[rows vocab]`, and the sites where edits were
-        made.
+    def _forward(
+        self, inputs: Inputs, operands: dict[Site, list[edits.Operand]], *, keep: int = 1
+    ) -> tuple[Tensor, set[Site]]:
+        """One steered forward pass: the logits of the last `keep` positions `[rows keep vocab]`, float32, and the
+        sites where edits were made.
         """
         edited: set[Site] = set()
         with self._turn(), self.model.trace(**inputs):
             for site in sorted(operands):
                 self._visit(site, operands[site])
                 edited.add(site)
-            logits = self.model.output.logits[:, -1].float().save()
+            logits = self.model.output.logits[:, -keep:].float().save()
         return logits, edited
 
     def _read(

@@ -147,6 +147,38 @@ def test_capture_reads_means_norms_and_values(backend: Backend) -> None:
     assert backend.capture([Row(PROMPTS[0])], sites, (-1,)).values is None
 
 
+def test_likelihood_is_what_generation_followed(backend: Backend) -> None:
+    """Greedy tokens are the likeliest one by one; their log-probabilities agree with the scores at each step."""
+    recipes = [
+        BASELINE,
+        ADD,
+        Recipe([Add(direction(), 2.0, tokens="generated")]),
+        Recipe([Ablate(direction())]),
+    ]
+    rows = [Row(prompt, recipe) for prompt in PROMPTS[:2] for recipe in recipes]
+    answers = backend.generate(rows, Sampling(6))
+    logprobs = backend.likelihood(rows, [a.token_ids for a in answers])
+    for row, answer, got in zip(rows, answers, logprobs, strict=True):
+        assert got.shape == (len(answer.token_ids),)
+        first = backend.score([row])[0].log_softmax(-1)
+        assert torch.isclose(got[0], first.max(), atol=1e-4)
+        other = [(t + 1) % 256 for t in answer.token_ids]
+        assert got.sum() > backend.likelihood([row], [other])[0].sum()
+    alone = [backend.likelihood([r], [a.token_ids])[0] for r, a in zip(rows, answers, strict=True)]
+    assert all(torch.allclose(a, b, atol=1e-4) for a, b in zip(alone, logprobs, strict=True))
+    ragged = backend.likelihood([rows[0]] * 3, [answers[0].token_ids[:n] for n in (0, 2, 6)])
+    assert [len(r) for r in ragged] == [0, 2, 6]
+    assert torch.allclose(ragged[1], ragged[2][:2], atol=1e-4)
+
+
+def test_positions_before_the_prompt_are_refused(backend: Backend) -> None:
+    for positions in [(-3,), (0,), ()]:
+        with pytest.raises(errors.PromptError, match="shortest prompt has 2 tokens"):
+            backend.capture(
+                [Row("ab", chat=False), Row("abc", chat=False)], [Site(0, "resid_pre")], positions
+            )
+
+
 @pytest.mark.parametrize(
     ("row", "error", "says"),
     [
