@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from steerlab.backends.base import Backend
+from steerlab.backends.base import Backend, Position, Positions
 from steerlab.directions import Direction
 from steerlab.errors import DirectionError, SiteError
 from steerlab.prompts import ContrastSet, post_instruction_tokens
@@ -22,12 +21,12 @@ class DirectionMap:
     """A direction for every position and layer: what an estimator found, before one is chosen.
 
     vectors: [positions layers d_model], float64, unnormalised. residual_norms: [positions layers], the mean norm of the
-    residual stream over both sides. positions: -1 is the last token of the prompt, and so on backwards.
+    residual stream over both sides.
     """
 
     vectors: Tensor
     residual_norms: Tensor
-    positions: tuple[int, ...]
+    positions: tuple[Position, ...]
     point: Point
     name: str = "direction"
     model: str | None = None
@@ -38,7 +37,7 @@ class DirectionMap:
         """How many layers the map covers, from layer 0."""
         return self.vectors.shape[1]
 
-    def at(self, position: int, layer: int) -> Direction:
+    def at(self, position: Position, layer: int) -> Direction:
         """The candidate of one position and layer. Raises SiteError or DirectionError outside the map."""
         if position not in self.positions:
             raise DirectionError(f"position {position} is not in the map", f"It has {list(self.positions)}.")
@@ -59,12 +58,12 @@ class DirectionMap:
             provenance={**self.provenance, "position": position},
         )
 
-    def differs(self, position: int, layer: int) -> bool:
+    def differs(self, position: Position, layer: int) -> bool:
         """Whether the two sides differ there by more than rounding."""
         i = self.positions.index(position)
         return bool(self.vectors[i, layer].norm() > 1e-6 * self.residual_norms[i, layer])
 
-    def cosines(self, position: int) -> Tensor:
+    def cosines(self, position: Position) -> Tensor:
         """Cosine similarity between the layers' directions at a position, `[layers layers]`."""
         units = torch.nn.functional.normalize(self.vectors[self.positions.index(position)], dim=-1)
         return units @ units.mT
@@ -75,25 +74,26 @@ def difference_in_means(
     contrast: ContrastSet,
     *,
     point: Point = "resid_pre",
-    positions: Sequence[int] | None = None,
+    positions: Positions | None = None,
     chat: bool = True,
 ) -> DirectionMap:
     """Mean activation of the positive prompts minus that of the negative ones, at every position and layer.
 
     `r[i, l] = mean over positive of x[l] at i  -  mean over negative` (Arditi et al. 2024, eq. 1), in one pass over the
-    prompts and accumulated in float64. positions: by default every post-instruction token of the chat template.
+    prompts and accumulated in float64. positions: by default every post-instruction token of the chat template;
+    "response" for conversations that end with an answer (`prompts.answered`), whose tokens are averaged.
     """
     if positions is None:
         positions = range(-len(post_instruction_tokens(backend.tokenizer)) if chat else -1, 0)
     sites = [Site(layer, point) for layer in range(backend.info.n_layers)]
     sides = [
-        backend.capture([Row(prompt, chat=chat) for prompt in side], sites, tuple(positions))
+        backend.capture([Row(prompt, chat=chat) for prompt in side], sites, positions)
         for side in (contrast.positive, contrast.negative)
     ]
     return DirectionMap(
         (sides[0].mean - sides[1].mean).transpose(0, 1),
         ((sides[0].norm + sides[1].norm) / 2).T,
-        tuple(positions),
+        ("response",) if positions == "response" else tuple(positions),
         point,
         contrast.name,
         backend.info.name,

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import traitlets
 from tqdm.auto import tqdm
 
-from steerlab.backends.base import Backend, ModelInfo, OnTokens, encode_row
+from steerlab.backends.base import Backend, ModelInfo, OnTokens, Positions, encode_row
 from steerlab.demo import WEIGHTS
 from steerlab.directions import Direction
 from steerlab.errors import ModelError
@@ -154,7 +154,7 @@ class Lab(traitlets.HasTraits):
         *,
         name: str = "direction",
         point: Point = "resid_pre",
-        positions: Sequence[int] | None = None,
+        positions: Positions | None = None,
     ) -> DirectionMap:
         """The difference-in-means direction at every post-instruction position and layer."""
         contrast = ContrastSet(positive, negative, name)

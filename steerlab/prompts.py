@@ -14,7 +14,8 @@ from steerlab.errors import PromptError
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-# What a person typed, or a conversation as chat templates take it: [{"role": "user", "content": "…"}, …].
+# What a person typed, or a conversation as chat templates take it: [{"role": "user", "content": "…"}, …]. One that ends
+# with the assistant's words is gone on with from there.
 Prompt = str | Sequence[Mapping[str, str]]
 
 
@@ -39,7 +40,10 @@ def encode(tokenizer: PreTrainedTokenizerBase, prompt: Prompt, *, chat: bool = T
             if isinstance(prompt, str)
             else [dict(turn) for turn in prompt]
         )
-        text = tokenizer.apply_chat_template(turns, add_generation_prompt=True, tokenize=False)
+        begun = turns[-1].get("role") == "assistant"
+        text = tokenizer.apply_chat_template(
+            turns, add_generation_prompt=not begun, continue_final_message=begun, tokenize=False
+        )
         ids = tokenizer(text, add_special_tokens=False)["input_ids"]
     elif isinstance(prompt, str):
         ids = tokenizer(prompt)["input_ids"]
@@ -52,6 +56,25 @@ def encode(tokenizer: PreTrainedTokenizerBase, prompt: Prompt, *, chat: bool = T
             f"the prompt {prompt!r} has no tokens", "The tokenizer drops all of it: type something else."
         )
     return list(ids)
+
+
+def answered(prompt: str, answer: str) -> Prompt:
+    """The conversation in which the assistant answered a prompt so."""
+    return ({"role": "user", "content": prompt}, {"role": "assistant", "content": answer})
+
+
+def response_length(tokenizer: PreTrainedTokenizerBase, prompt: Prompt) -> int:
+    """How many tokens at the end of a conversation are the assistant's last words. Raises PromptError where it has
+    none.
+    """
+    if isinstance(prompt, str) or prompt[-1].get("role") != "assistant":
+        raise PromptError(
+            "the prompt does not end with an answer", "Give conversations: prompts.answered(prompt, answer)."
+        )
+    length = len(encode(tokenizer, prompt)) - len(encode(tokenizer, prompt[:-1]))
+    if length < 1:
+        raise PromptError("the assistant's last words have no tokens", "Give a longer answer.")
+    return length
 
 
 def post_instruction_tokens(tokenizer: PreTrainedTokenizerBase) -> list[int]:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from steerlab import metrics
-from steerlab.backends.base import Backend
+from steerlab.backends.base import Backend, Position
 from steerlab.directions import Direction
 from steerlab.errors import DirectionError, PromptError
 from steerlab.estimators import DirectionMap
@@ -26,7 +26,7 @@ class Candidate:
     same on harmless prompts with it added at its layer. kl: mean KL to the baseline on harmless prompts, ablated.
     """
 
-    position: int
+    position: Position
     layer: int
     bypass: float
     induce: float

@@ -7,7 +7,14 @@ import pytest
 from steerlab import ContrastSet
 from steerlab.backends.fake import byte_tokenizer
 from steerlab.errors import PromptError
-from steerlab.prompts import encode, harmful, harmless, post_instruction_tokens
+from steerlab.prompts import (
+    answered,
+    encode,
+    harmful,
+    harmless,
+    post_instruction_tokens,
+    response_length,
+)
 
 
 def test_a_prompt_is_a_user_turn_in_the_template() -> None:
@@ -60,3 +67,14 @@ def test_bundled_sets_are_disjoint_and_repeatable() -> None:
     assert harmful(100, seed=3) == sides["harmful", "train"]
     assert harmful(100, seed=4) != sides["harmful", "train"]
     assert len(harmful()) == 160
+
+
+def test_a_conversation_may_end_with_an_answer() -> None:
+    tokenizer = byte_tokenizer()
+    talk = answered("Hi", "Hello you")
+    assert tokenizer.decode(encode(tokenizer, talk)) == "<user>\nHi</turn>\n<assistant>\nHello you"
+    assert response_length(tokenizer, talk) == len("Hello you")
+    with pytest.raises(PromptError, match="does not end with an answer"):
+        response_length(tokenizer, "Hi")
+    with pytest.raises(PromptError, match="no tokens"):
+        response_length(tokenizer, answered("Hi", ""))

@@ -9,19 +9,24 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol
 
+import torch
 from torch import Tensor
 
 from steerlab.errors import PromptError
 from steerlab.generations import Generation, Sampling, Token
-from steerlab.prompts import encode
+from steerlab.prompts import encode, response_length
 from steerlab.recipes import Recipe
 from steerlab.rows import Row
 from steerlab.sites import Point, Site
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
+
+# A place in a prompt, counted from its end (-1 is the last token), or the mean over the assistant's last words.
+Position = int | Literal["response"]
+Positions = Sequence[int] | Literal["response"]
 
 # Called after every step with the new token of each row that is still going.
 OnTokens = Callable[[Sequence[Token]], None]
@@ -42,7 +47,7 @@ class ModelInfo:
 
 
 class Activations(NamedTuple):
-    """What `capture` read, over rows. Positions count from the end of the prompt: -1 is its last token.
+    """What `capture` read, over rows.
 
     mean: [sites positions d_model], float64. norm: the mean norm, [sites positions], float64.
     values: [rows sites positions d_model], float32, where they were asked for.
@@ -64,7 +69,7 @@ class Backend(Protocol):
         ...
 
     def capture(
-        self, rows: Sequence[Row], sites: Sequence[Site], positions: Sequence[int], *, values: bool = False
+        self, rows: Sequence[Row], sites: Sequence[Site], positions: Positions, *, values: bool = False
     ) -> Activations:
         """Read the residual stream at sites x positions of the rows' prompts, after their recipes acted there."""
         ...
@@ -92,14 +97,30 @@ class Backend(Protocol):
         ...
 
 
-def check_positions(positions: Sequence[int], encoded: Sequence[Sequence[int]]) -> None:
-    """Raise PromptError where a position, counted from the end, lies before a prompt begins."""
+def readers(
+    tokenizer: PreTrainedTokenizerBase,
+    rows: Sequence[Row],
+    encoded: Sequence[list[int]],
+    positions: Positions,
+) -> list[Tensor]:
+    """For every row a matrix `[positions tokens]` whose product with the stream at its tokens is what `capture` reads.
+
+    Raises PromptError where a position lies before a prompt begins.
+    """
+    if positions == "response":
+        lengths = [response_length(tokenizer, row.prompt) for row in rows]
+        weights = [torch.zeros(1, len(ids)) for ids in encoded]
+        for weight, length in zip(weights, lengths, strict=True):
+            weight[:, -length:] = 1 / length
+        return weights
+    at = [int(position) for position in positions]
     shortest = min(map(len, encoded))
-    if not positions or min(positions) < -shortest or max(positions) >= 0:
+    if not at or min(at) < -shortest or max(at) >= 0:
         raise PromptError(
-            f"positions {list(positions)} cannot be read: the shortest prompt has {shortest} tokens",
+            f"positions {at} cannot be read: the shortest prompt has {shortest} tokens",
             "Positions count from the end, -1 for the last token.",
         )
+    return [torch.eye(len(ids))[at] for ids in encoded]
 
 
 def encode_row(tokenizer: PreTrainedTokenizerBase, row: Row, context: int) -> list[int]:

@@ -22,7 +22,7 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 
 from steerlab import edits
-from steerlab.backends.base import Activations, ModelInfo, OnTokens, check_positions, encode_row
+from steerlab.backends.base import Activations, ModelInfo, OnTokens, Positions, encode_row, readers
 from steerlab.backends.decoding import Decoding, Forward, left_padded, prompt_only
 from steerlab.edits import Operand
 from steerlab.generations import Generation, Sampling
@@ -76,14 +76,20 @@ class FakeBackend:
         self._plan([recipe])
 
     def capture(
-        self, rows: Sequence[Row], sites: Sequence[Site], positions: Sequence[int], *, values: bool = False
+        self, rows: Sequence[Row], sites: Sequence[Site], positions: Positions, *, values: bool = False
     ) -> Activations:
         """Read the residual stream at sites x positions of the rows' prompts, after their recipes acted there."""
-        check_positions(positions, [encode_row(self.tokenizer, row, self.info.context) for row in rows])
+        encoded = [encode_row(self.tokenizer, row, self.info.context) for row in rows]
         seen: dict[Site, Tensor] = {}
         self._prefill(rows, seen)
-        at = torch.tensor(list(positions))
-        x = torch.stack([seen[site][:, at] for site in sites], 1)
+        weights = readers(self.tokenizer, rows, encoded, positions)
+        x = torch.stack(
+            [
+                torch.stack([w @ seen[site][i, -w.shape[1] :] for i, w in enumerate(weights)])
+                for site in sites
+            ],
+            1,
+        )
         return Activations(x.double().mean(0), x.double().norm(dim=-1).mean(0), x if values else None)
 
     def score(self, rows: Sequence[Row]) -> Tensor:

@@ -17,6 +17,7 @@ import nnsight
 import torch
 from nnsight.intervention.tracer import InterleavingTracer
 from torch import Tensor
+from torch.nn.functional import pad
 from transformers import (
     DynamicCache,
     PreTrainedModel,
@@ -25,7 +26,7 @@ from transformers import (
 
 from steerlab import edits
 from steerlab.backends.architectures import SiteMap, find_sites
-from steerlab.backends.base import Activations, ModelInfo, OnTokens, check_positions, encode_row
+from steerlab.backends.base import Activations, ModelInfo, OnTokens, Positions, encode_row, readers
 from steerlab.backends.decoding import Decoding, Forward, left_padded, prompt_only
 from steerlab.generations import Generation, Sampling
 from steerlab.recipes import Recipe
@@ -102,33 +103,33 @@ class LocalBackend:
 
     @torch.no_grad()
     def capture(
-        self, rows: Sequence[Row], sites: Sequence[Site], positions: Sequence[int], *, values: bool = False
+        self, rows: Sequence[Row], sites: Sequence[Site], positions: Positions, *, values: bool = False
     ) -> Activations:
         """Read the residual stream at sites x positions of the rows' prompts, after their recipes acted there."""
         for site in sites:
             self._sites.hook(site)
         encoded = [encode_row(self.tokenizer, row, self.info.context) for row in rows]
-        check_positions(positions, encoded)
-        at = torch.tensor(list(positions))
+        weights = readers(self.tokenizer, rows, encoded, positions)
         order = sorted(set(sites))
         sums: dict[Site, Tensor] = {}
         norms: dict[Site, Tensor] = {}
-        kept = torch.empty(len(rows), len(order), len(at), self.info.d_model) if values else None
+        kept = torch.empty(len(rows), len(order), len(weights[0]), self.info.d_model) if values else None
         # short and long prompts apart: less padding
         for batch in _chunks(
             sorted(range(len(rows)), key=lambda i: len(encoded[i])), min(self.batch_rows, 32)
         ):
             plan = self._plan([rows[i].recipe for i in batch])
             ids, mask = left_padded(self.tokenizer, [encoded[i] for i in batch])
-            read = self._read(
-                self._inputs(ids, mask), plan.operands(prompt_only(mask), self.device), order, at
-            )
+            width = ids.shape[1]
+            weight = torch.stack([pad(weights[i], (width - weights[i].shape[1], 0)) for i in batch])
+            operands = plan.operands(prompt_only(mask), self.device)
+            read = self._read(self._inputs(ids, mask), operands, order, weight)
             for j, site in enumerate(order):
                 x = read[site]
                 sums[site] = sums.get(site, 0) + x.double().sum(0).cpu()
                 norms[site] = norms.get(site, 0) + x.double().norm(dim=-1).sum(0).cpu()
                 if kept is not None:
-                    kept[batch, j] = x.float().cpu()
+                    kept[batch, j] = x.cpu()
         pick = [order.index(site) for site in sites]
         return Activations(
             torch.stack([sums[s] for s in sites]) / len(rows),
@@ -246,12 +247,13 @@ class LocalBackend:
         return logits, edited
 
     def _read(
-        self, inputs: Inputs, operands: dict[Site, list[edits.Operand]], sites: Sequence[Site], at: Tensor
+        self, inputs: Inputs, operands: dict[Site, list[edits.Operand]], sites: Sequence[Site], weight: Tensor
     ) -> dict[Site, Tensor]:
-        """One steered forward pass up to the last of `sites`: the stream there at positions `at`, [rows positions
-        d_model].
+        """One steered forward pass up to the last of `sites`: the stream there through `weight` [rows positions
+        tokens], as [rows positions d_model].
         """
         read: dict[Site, Tensor] = {}
+        unread = (weight == 0).all(1)[..., None]
         last = max(sites)
         with self._turn(), self.model.trace(**inputs) as tracer:
             for site in sorted({*operands, *sites}):
@@ -259,7 +261,8 @@ class LocalBackend:
                     break
                 x = self._visit(site, operands.get(site))
                 if site in sites:
-                    read[site] = x[:, at.to(x.device)].clone()
+                    # padding may hold NaN, and 0 times NaN is NaN
+                    read[site] = weight.to(x.device) @ x.float().masked_fill(unread.to(x.device), 0)
             tracer.stop()
         return read
 

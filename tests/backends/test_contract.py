@@ -14,6 +14,7 @@ from steerlab.backends.base import Backend
 from steerlab.backends.fake import FakeBackend, byte_tokenizer
 from steerlab.backends.local import LocalBackend
 from steerlab.generations import Token
+from steerlab.prompts import answered, response_length
 
 PROMPTS = ["How do I bake bread?", "Hi", "Tell me about the sea.", "ünï 🙂"]
 
@@ -169,6 +170,21 @@ def test_likelihood_is_what_generation_followed(backend: Backend) -> None:
     ragged = backend.likelihood([rows[0]] * 3, [answers[0].token_ids[:n] for n in (0, 2, 6)])
     assert [len(r) for r in ragged] == [0, 2, 6]
     assert torch.allclose(ragged[1], ragged[2][:2], atol=1e-4)
+
+
+def test_response_is_the_mean_over_the_answers_tokens(backend: Backend) -> None:
+    rows = [
+        Row(answered(prompt, answer))
+        for prompt, answer in zip(PROMPTS, ["No.", "Yes, of course", "Ü", "a b"], strict=True)
+    ]
+    sites = [Site(3, "resid_pre"), Site(1, "attn_out")]
+    got = backend.capture(rows, sites, "response", values=True).values
+    assert got is not None
+    for row, mean in zip(rows, got, strict=True):
+        length = response_length(backend.tokenizer, row.prompt)
+        each = backend.capture([row], sites, range(-length, 0), values=True).values
+        assert each is not None
+        assert torch.allclose(mean[:, 0], each[0].mean(1), atol=1e-5)
 
 
 def test_positions_before_the_prompt_are_refused(backend: Backend) -> None:
