@@ -11,7 +11,8 @@ import nbformat
 import pytest
 
 import steerlab
-from steerlab import cli, doctor
+from steerlab import BASELINE, Ablate, Add, Lab, Recipe, cli, doctor
+from steerlab.demo import world
 from steerlab.doctor import Check
 
 FIRST = "01_first_steps.ipynb"
@@ -153,13 +154,41 @@ def test_an_empty_text_is_said_to_be_empty() -> None:
     assert "(no text)" in cli.side_by_side(("baseline", ""), ("steered", "x"), width=60)
 
 
-@pytest.mark.slow
-def test_demo_shows_a_refusal_appear_and_disappear(capsys: pytest.CaptureFixture[str]) -> None:
+def test_demo_shows_a_refusal_appear_and_disappear(
+    demo_lab: Lab, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(steerlab, "Lab", lambda: demo_lab)
     assert cli.main(["demo"]) == 0
     shown = capsys.readouterr().out
-    assert cli.HARMLESS in shown
-    assert cli.HARMFUL in shown
-    assert "refusal removed" in shown
+    refusal = demo_lab.directions["refusal"]
+    push, drop = Recipe([Add(refusal)]), Recipe([Ablate(refusal)])
+    expected = {(cli.HARMLESS, BASELINE): False, (cli.HARMLESS, push): True} | {
+        (cli.HARMFUL, BASELINE): True,
+        (cli.HARMFUL, drop): False,
+    }
+    for (prompt, recipe), refuses in expected.items():
+        text = demo_lab.generate(prompt, recipe).text
+        assert world.is_refusal(text) is refuses, f"{prompt} {recipe}: {text}"
+        assert f"> {prompt}" in shown
+        assert " ".join(text.split()[:4]) in shown
+
+
+def test_demo_takes_a_prompt_and_a_coefficient(
+    demo_lab: Lab, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(steerlab, "Lab", lambda: demo_lab)
+    assert cli.main(["demo", "Where is Paris?", "--coefficient", "0"]) == 0
+    shown = capsys.readouterr().out
+    assert shown.count("> Where is Paris?") == 2
+    assert "coefficient 0" in shown
+
+
+def test_demo_with_an_empty_prompt_is_a_plain_error(
+    demo_lab: Lab, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(steerlab, "Lab", lambda: demo_lab)
+    assert cli.main(["demo", " "]) == 1
+    assert "the prompt is empty" in capsys.readouterr().err
 
 
 # ---------------------------------------------------------------- doctor
