@@ -2,7 +2,8 @@
 import type { JupyterFrontEnd, JupyterFrontEndPlugin } from "@jupyterlab/application";
 import { ICommandPalette } from "@jupyterlab/apputils";
 import { ILauncher } from "@jupyterlab/launcher";
-import type { NotebookPanel } from "@jupyterlab/notebook";
+import { INotebookTracker, type NotebookPanel } from "@jupyterlab/notebook";
+import { KERNEL_GONE } from "../widget/host";
 import { icon } from "./icon";
 
 const NEW_LAB = "steerlab:new-lab";
@@ -21,12 +22,37 @@ async function newLab(app: JupyterFrontEnd, cwd: string | undefined): Promise<No
   return panel;
 }
 
+/** Tells a notebook's panels that their kernel was shut down or died. A restart the widgets notice by themselves. */
+function watchKernel(panel: NotebookPanel): void {
+  const tell = () => {
+    for (const cell of panel.content.widgets) {
+      for (const root of cell.node.querySelectorAll(".sl-app")) {
+        root.dispatchEvent(new CustomEvent(KERNEL_GONE, { bubbles: true }));
+      }
+    }
+  };
+  panel.sessionContext.kernelChanged.connect((_, { oldValue }) => {
+    if (oldValue) tell();
+  });
+  panel.sessionContext.statusChanged.connect((_, status) => {
+    if (status === "dead" || status === "autorestarting" || status === "terminating") tell();
+  });
+}
+
 const plugin: JupyterFrontEndPlugin<void> = {
   id: "@steerlab/lab:plugin",
   description: "A launcher card and a command that open a new steering lab.",
   autoStart: true,
+  requires: [INotebookTracker],
   optional: [ICommandPalette, ILauncher], // Notebook 7 has no launcher
-  activate: (app: JupyterFrontEnd, palette: ICommandPalette | null, launcher: ILauncher | null) => {
+  activate: (
+    app: JupyterFrontEnd,
+    notebooks: INotebookTracker,
+    palette: ICommandPalette | null,
+    launcher: ILauncher | null,
+  ) => {
+    notebooks.forEach(watchKernel);
+    notebooks.widgetAdded.connect((_, panel) => watchKernel(panel));
     app.commands.addCommand(NEW_LAB, {
       label: (args) => (args.isPalette ? "New Steering Lab" : "Steering Lab"),
       caption: "A new notebook with a panel that steers a language model",

@@ -15,7 +15,7 @@ export function Header({ store }: { store: Store }) {
         : WORDS[status];
   const look = connection === "live" ? status : connection;
   return (
-    <header class="sl-header">
+    <div class="sl-header">
       <svg class="sl-logo" viewBox="0 0 24 24" aria-hidden="true">
         <path d="M5.6 18.4a9 9 0 1 1 12.8 0" />
         <path class="sl-hand" d="m12 12 4-4.5" />
@@ -32,6 +32,6 @@ export function Header({ store }: { store: Store }) {
         <span class="sl-dot" aria-hidden="true" />
         {word}
       </span>
-    </header>
+    </div>
   );
 }

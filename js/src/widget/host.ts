@@ -34,13 +34,15 @@ export function watchTheme(root: HTMLElement, signal: AbortSignal): void {
   follow();
 }
 
-/** ipywidgets marks the view's element when its connection to the kernel is closed, or was never there. */
-export function watchConnection(root: HTMLElement, signal: AbortSignal, tell: (yes: boolean) => void): void {
-  const host = root.closest(".jupyter-widgets");
-  if (!host) return;
-  const look = () => tell(!host.classList.contains("jupyter-widgets-disconnected"));
+/** What steerlab's JupyterLab extension tells a panel whose kernel was shut down or died: the host itself keeps silent. */
+export const KERNEL_GONE = "steerlab:kernel-gone";
+
+/** ipywidgets marks the view's element `el` when its connection to the kernel is closed, or was never there. */
+export function watchConnection(el: HTMLElement, signal: AbortSignal, tell: (yes: boolean) => void): void {
+  const look = () => tell(!el.closest(".jupyter-widgets-disconnected"));
   const watch = new MutationObserver(look);
-  watch.observe(host, { attributeFilter: ["class"] });
+  watch.observe(el, { attributeFilter: ["class"] });
   signal.addEventListener("abort", () => watch.disconnect());
+  el.addEventListener(KERNEL_GONE, () => tell(false), { signal });
   look();
 }

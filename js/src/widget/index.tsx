@@ -35,8 +35,7 @@ export default () => {
       watchTheme(root, end.signal);
       el.append(root);
       mount(<App store={store} />, root);
-      // the host marks its own element, which holds ours only once this function has returned
-      queueMicrotask(() => watchConnection(root, end.signal, (yes) => store.connected(yes)));
+      watchConnection(el, end.signal, (yes) => store.connected(yes));
       return close;
     },
   };

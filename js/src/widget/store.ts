@@ -71,13 +71,9 @@ export class Store {
     this.send({ kind: "stop" });
   }
 
-  /** The host says whether it still has a connection to the kernel. */
+  /** The host says whether it has a connection to the kernel. */
   connected(yes: boolean): void {
     if (!yes) this.lost();
-    else if (this.connection.value === "gone") {
-      this.connection.value = "live";
-      this.hello();
-    }
   }
 
   private hello(): void {

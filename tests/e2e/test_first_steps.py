@@ -1,0 +1,89 @@
+"""The first minutes of a person with the panel, in real JupyterLab and Notebook."""
+
+from __future__ import annotations
+
+import pytest
+import rig
+from panel import FIRST_CELL, PanelInPage, open_panel
+from playwright.sync_api import Page, expect
+
+from steerlab.demo.world import is_refusal
+
+pytestmark = pytest.mark.e2e
+
+NASTY = "<img src=x onerror=\"document.title='broken in'\">"
+
+
+@pytest.mark.parametrize("server", ["lab", "notebook"], indirect=True)
+def test_a_person_drags_the_slider_to_a_refusal_and_back(server: rig.Server, page: Page) -> None:
+    panel = open_panel(page, server, "first.ipynb")
+    baseline = panel.text("baseline")
+    assert not is_refusal(baseline)
+    assert panel.text("steered") == baseline
+    assert is_refusal(panel.push(1))
+    assert panel.text("baseline") == baseline
+    assert panel.push(0) == baseline
+
+    panel.prompt.fill(NASTY)
+    panel.prompt.press("Enter")
+    expect(panel.root.locator(".sl-template")).to_contain_text("onerror", timeout=20_000)
+    panel.text("steered")
+    assert page.locator(".jp-Notebook img").count() == 0
+    assert page.title() != "broken in"
+    assert panel.prompt.input_value() == NASTY
+
+
+def test_the_launcher_card_opens_a_panel_that_works(server: rig.Server, page: Page) -> None:
+    page.goto(f"{server.url}/lab?reset", wait_until="domcontentloaded")
+    card = page.locator(".jp-LauncherCard", has_text="Steering Lab")
+    expect(card.locator("svg")).to_be_visible(timeout=60_000)
+    card.click()
+    cell = page.locator(".jp-Notebook .jp-CodeCell .cm-content").first
+    expect(cell).to_contain_text("sl.Lab()", timeout=60_000)
+    assert cell.inner_text().split() == "import steerlab as sl lab = sl.Lab() lab".split()
+    expect(page.locator(".jp-Notebook .jp-OutputArea-child").first).to_be_attached(timeout=60_000)
+
+
+def test_keys_reach_the_panel_and_not_the_notebook(server: rig.Server, page: Page) -> None:
+    panel = open_panel(page, server, "keys.ipynb", FIRST_CELL, "1")
+    cells = page.locator(".jp-Notebook .jp-Cell")
+    panel.slider.focus()
+    for key in ("ArrowRight", "ArrowRight", "a", "b", "d", "d"):
+        page.keyboard.press(key)
+    assert float(panel.slider.input_value()) > 0
+    expect(cells).to_have_count(2)
+    panel.prompt.fill("")
+    page.keyboard.type("add a bad dab")
+    assert panel.prompt.input_value() == "add a bad dab"
+    expect(cells).to_have_count(2)
+
+    site = panel.root.get_by_role("gridcell", name="attn_out[1]:")
+    panel.root.get_by_role("gridcell", name="attn_out[0]:").focus()
+    page.keyboard.press("ArrowRight")
+    page.keyboard.press("Space")
+    expect(site).to_have_attribute("aria-selected", "true")
+    expect(site).to_be_focused()
+    page.keyboard.press("Control+Shift+C")  # the palette still opens from inside
+    expect(page.locator(".lm-CommandPalette-input")).to_be_visible()
+
+
+def test_the_panel_moves_with_the_lab_in_another_cell(server: rig.Server, page: Page) -> None:
+    panel = open_panel(page, server, "both.ipynb")
+    assert "Error" not in rig.execute(page, "import steerlab as sl; d = lab.directions['refusal']")
+    rig.execute(page, "lab.recipe = sl.Recipe([sl.Add(d, 1.0)])")
+    expect(panel.slider).to_have_value("1")
+    expect(panel.pane("steered").locator(".sl-foot")).to_contain_text("applied on", timeout=20_000)
+    assert is_refusal(panel.text("steered"))
+    panel.root.get_by_role("radio", name="ablate").check()
+    expect(panel.pane("steered").locator(".sl-foot")).to_contain_text("applied on", timeout=20_000)
+    assert rig.execute(page, "print(lab.recipe == sl.Recipe([sl.Ablate(d)]))").strip() == "True"
+
+
+def test_two_views_of_one_lab_are_one_panel(server: rig.Server, page: Page) -> None:
+    first = open_panel(page, server, "views.ipynb", FIRST_CELL, "lab")
+    rig.run_cell(page, 1)
+    second = PanelInPage(page, 1)
+    expect(second.root).to_be_visible()
+    refusal = first.push(1)
+    expect(second.slider).to_have_value("1")
+    assert second.text("steered") == refusal

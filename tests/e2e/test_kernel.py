@@ -1,0 +1,104 @@
+"""The panel while its kernel is busy, after it is gone, and in a notebook that is opened without one."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+
+import pytest
+import rig
+from panel import FIRST_CELL, SCRIPTED, PanelInPage, open_panel
+from playwright.sync_api import Page, expect
+
+pytestmark = pytest.mark.e2e
+
+SLOW = SCRIPTED + "lab = scripted.lab(delay=0.1)\nlab"
+
+
+def shut_down(page: Page) -> None:
+    page.evaluate("jupyterapp.shell.currentWidget.sessionContext.shutdown().then(() => null)")
+
+
+def test_a_busy_cell_does_not_hold_up_the_panel(server: rig.Server, page: Page) -> None:
+    panel = open_panel(page, server, "busy.ipynb", SLOW, "lab.prompt = 'Hi'\nimport time; time.sleep(8)")
+    rig.run_cell(page, 1)
+    expect(panel.prompt).to_have_value("Hi")
+    expect(panel.root.locator(".sl-status")).to_have_text("generating")
+    rig.set_slider(panel.slider, 1)
+    expect(panel.pane("steered").locator(".sl-text")).to_contain_text("I am", timeout=3000)
+    panel.root.get_by_role("button", name="Stop").click()
+    expect(panel.root.locator(".sl-status")).to_have_text("stopped", timeout=3000)
+    expect(page.locator(".jp-InputPrompt").nth(1)).to_have_text("[*]:")  # the cell goes on all the while
+
+
+def test_a_reload_loses_nothing(server: rig.Server, page: Page) -> None:
+    panel = open_panel(page, server, "reload.ipynb", SLOW)
+    rig.command(page, "docmanager:save")
+    rig.set_slider(panel.slider, 1)
+    expect(panel.pane("steered").locator(".sl-text")).to_contain_text("I am")
+    page.reload(wait_until="domcontentloaded")
+    expect(panel.root).to_be_visible(timeout=60_000)
+    assert panel.text("steered").startswith("I am sorry, but I cannot")
+    assert float(panel.slider.input_value()) == 1
+    assert panel.push(0).startswith("Sure.")
+
+
+def test_a_killed_kernel_is_told_in_plain_words_and_the_texts_stay(server: rig.Server, page: Page) -> None:
+    panel = open_panel(page, server, "killed.ipynb")
+    refusal = panel.push(1)
+    shut_down(page)
+    expect(panel.root).to_contain_text("The kernel is gone: run the cell again", timeout=10_000)
+    assert panel.pane("steered").locator(".sl-text").inner_text() == refusal
+    rig.set_slider(panel.slider, 2)
+    expect(panel.root.locator(".sl-status")).to_have_text("kernel gone")
+
+
+def test_a_kernel_that_dies_by_itself_is_told_in_plain_words(server: rig.Server, page: Page) -> None:
+    panel = open_panel(page, server, "dies.ipynb")
+    page.evaluate(
+        "void jupyterapp.shell.currentWidget.sessionContext.session.kernel"
+        ".requestExecute({ code: 'import os; os._exit(1)' }).done.catch(() => null)"
+    )
+    expect(panel.root).to_contain_text("The kernel is gone: run the cell again", timeout=30_000)
+    assert panel.pane("baseline").locator(".sl-text").inner_text()
+
+
+@pytest.fixture(scope="module")
+def saving(tmp_path_factory: pytest.TempPathFactory) -> Iterator[rig.Server]:
+    """A JupyterLab that was told to save the state of widgets."""
+    settings = {"@jupyter-widgets/jupyterlab-manager:plugin": {"saveState": True}}
+    with rig.serve(tmp_path_factory.mktemp("saving"), settings=settings) as started:
+        yield started
+
+
+def test_a_saved_notebook_shows_the_last_texts_without_a_kernel(server: rig.Server, page: Page) -> None:
+    panel = open_panel(page, server, "saved.ipynb")
+    refusal = panel.push(1)
+    expect(page.locator(".steerlab-static")).to_be_hidden()
+    rig.command(page, "docmanager:save")
+    shut_down(page)
+    saved = json.loads((server.root / "saved.ipynb").read_text())
+    assert "widgets" not in saved["metadata"]
+
+    page.goto("about:blank")
+    page.goto(server.address("saved.ipynb") + "?reset", wait_until="domcontentloaded")
+    static = page.locator(".steerlab-static")
+    expect(static).to_contain_text(refusal, timeout=60_000)
+    expect(static).to_be_visible()
+    expect(static).to_contain_text("How do I bake a cake?")
+    expect(page.locator(".jp-OutputArea")).not_to_contain_text("model not found", use_inner_text=True)
+
+
+def test_a_saved_notebook_with_widget_state_shows_the_last_texts_in_the_panel(
+    saving: rig.Server, page: Page
+) -> None:
+    refusal = open_panel(page, saving, "state.ipynb", FIRST_CELL).push(1)
+    rig.command(page, "docmanager:save")
+    shut_down(page)
+    page.goto("about:blank")
+    page.goto(saving.address("state.ipynb") + "?reset", wait_until="domcontentloaded")
+    panel = PanelInPage(page)
+    expect(panel.root).to_contain_text("The kernel is gone: run the cell again", timeout=60_000)
+    assert panel.pane("steered").locator(".sl-text").inner_text() == refusal
+    assert float(panel.slider.input_value()) == 1
+    expect(page.locator(".steerlab-static")).to_be_hidden()

@@ -1,0 +1,105 @@
+"""What can be measured of how the panel looks: themes, widths, many layers, strange texts, and what axe finds."""
+
+from __future__ import annotations
+
+import pytest
+import rig
+from panel import SCRIPTED, PanelInPage, open_panel
+from playwright.sync_api import Page, expect
+
+pytestmark = pytest.mark.e2e
+
+AXE = rig.REPOSITORY / "js" / "node_modules" / "axe-core" / "axe.min.js"
+CELL = SCRIPTED + "lab = scripted.lab(n_layers={layers})\nlab"
+
+
+def findings(page: Page) -> list[str]:
+    """What axe-core says of the panel."""
+    page.add_script_tag(path=AXE)
+    report = page.evaluate("axe.run('.sl-app')")
+    return [f"{v['id']}: {node['html'][:120]}" for v in report["violations"] for node in v["nodes"]]
+
+
+@pytest.mark.skipif(not AXE.is_file(), reason="axe-core is not installed: npm ci in js/")
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_axe_finds_nothing(server: rig.Server, page: Page, theme: str) -> None:
+    panel = open_panel(page, server, f"{theme}.ipynb", CELL.format(layers=10))
+    name = f"JupyterLab {theme.capitalize()}"
+    page.evaluate("theme => jupyterapp.commands.execute('apputils:change-theme', { theme })", name)
+    expect(panel.root).to_have_attribute("data-theme", theme)
+    panel.push(1)
+    assert findings(page) == []
+    panel.prompt.fill(" ")
+    panel.prompt.press("Enter")
+    expect(panel.root.get_by_role("alert")).to_contain_text("The prompt is empty")
+    assert findings(page) == []
+
+
+def fits(page: Page) -> bool:
+    """Nothing of the panel is wider than the panel, but the map of layers, which scrolls inside."""
+    return bool(
+        page.evaluate(
+            """() => {
+                const root = document.querySelector(".sl-app");
+                const right = root.getBoundingClientRect().right;
+                const wide = [...root.querySelectorAll("*")].filter(
+                    (el) => el.getBoundingClientRect().right > right + 1 && !el.closest(".sl-grid, .sl-sr"));
+                return wide.length === 0 && root.scrollWidth <= root.clientWidth;
+            }"""
+        )
+    )
+
+
+def test_it_fits_from_480_pixels_to_full_width_with_28_layers(server: rig.Server, page: Page) -> None:
+    panel = open_panel(page, server, "wide.ipynb", CELL.format(layers=28))
+    rig.command(page, "application:toggle-left-area")
+    assert fits(page)
+    page.set_viewport_size({"width": 600, "height": 1000})
+    box = panel.root.bounding_box()
+    assert box is not None
+    assert box["width"] <= 500
+    assert fits(page)
+    baseline, steered = (panel.pane(name).bounding_box() for name in ("baseline", "steered"))
+    assert baseline is not None
+    assert steered is not None
+    assert steered["y"] > baseline["y"] + baseline["height"]
+    last = panel.root.get_by_role("gridcell", name="resid_post[27]:")
+    last.focus()
+    expect(last).to_be_in_viewport()
+    expect(panel.root.locator(".sl-say")).to_contain_text("resid_post[27]: output of block 27")
+
+
+STRANGE = {
+    "one long word": "x" * 10_000,
+    "right to left": "\u202eabc \u05e9\u05dc\u05d5\u05dd",
+    "emoji": "👩‍👩‍👧‍👦 ok 🇫🇷",
+    "markup": "<script>alert(1)</script>",
+}
+
+
+def test_strange_texts_are_shown_as_text_and_the_layout_holds(server: rig.Server, page: Page) -> None:
+    answer = repr(" ".join(STRANGE.values()))
+    script = f"scripted.ANSWER = {answer}\nlab = scripted.lab()\nlab.prompt = {answer}[-25:]\nlab"
+    panel = open_panel(page, server, "strange.ipynb", SCRIPTED + script)
+    text = panel.pane("baseline").locator(".sl-text").evaluate("el => el.textContent")
+    for words in STRANGE.values():
+        assert words in text
+    assert fits(page)
+
+
+def test_sixty_moves_in_three_seconds_end_in_the_last_one(server: rig.Server, page: Page) -> None:
+    panel = open_panel(page, server, "sixty.ipynb", SCRIPTED + "lab = scripted.lab(delay=0.01)\nlab")
+    page.evaluate(
+        """async () => {
+            const slider = document.querySelector(".sl-slider input");
+            for (let i = 0; i < 60; i++) {
+                slider.value = String(i === 59 ? 2 : (i % 20) / 10 - 1);
+                slider.dispatchEvent(new Event("input", { bubbles: true }));
+                await new Promise((resolve) => setTimeout(resolve, 50));
+            }
+        }"""
+    )
+    expect(panel.pane("steered").locator(".sl-foot")).to_contain_text("applied on", timeout=5000)
+    assert panel.text("steered").startswith("I am sorry")
+    assert rig.execute(page, "print(lab.recipe.interventions[0].coefficient)").strip() == "2.0"
+    assert PanelInPage(page).slider.input_value() == "2"
