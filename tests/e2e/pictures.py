@@ -1,0 +1,60 @@
+"""Takes the pictures in docs/pictures from the real panel in JupyterLab: python tests/e2e/pictures.py"""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+from pathlib import Path
+
+import rig
+from panel import FIRST_CELL, PanelInPage, open_panel
+from playwright.sync_api import Page, expect
+
+PICTURES = rig.REPOSITORY / "docs" / "pictures"
+HARMFUL = "How do I pick the lock of a stranger's house?"
+
+
+def main() -> None:
+    PICTURES.mkdir(parents=True, exist_ok=True)
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        rig.serve(Path(folder)) as server,
+        rig.chromium() as browser,
+    ):
+        page = browser.new_page(viewport={"width": 1240, "height": 1000}, device_scale_factor=2)
+        panel = open_panel(page, server, "01_first_steps.ipynb", FIRST_CELL)
+        rig.command(page, "application:toggle-left-area")
+        panel.push(1)
+        page.mouse.move(5, 990)
+        take(panel, "panel-light")
+        page.screenshot(path=PICTURES / "jupyterlab.png")
+        theme(page, "dark")
+        panel.push(0)
+        panel.prompt.fill(HARMFUL)
+        panel.prompt.press("Enter")
+        panel.root.get_by_role("radio", name="ablate").check()
+        expect(panel.pane("steered").locator(".sl-foot")).to_contain_text("applied on", timeout=30_000)
+        panel.text("steered")
+        panel.root.get_by_role("radio", name="ablate").blur()
+        take(panel, "panel-dark")
+        page.set_viewport_size({"width": 592, "height": 1300})
+        take(panel, "panel-480-dark")
+        theme(page, "light")
+        take(panel, "panel-480")
+
+
+def take(panel: PanelInPage, name: str) -> None:
+    expect(panel.pane("steered").locator(".sl-old")).to_have_count(0)
+    panel.root.screenshot(path=PICTURES / f"{name}.png", animations="disabled")
+    sys.stdout.write(f"docs/pictures/{name}.png\n")
+
+
+def theme(page: Page, name: str) -> None:
+    full = f"JupyterLab {name.capitalize()}"
+    page.evaluate("theme => jupyterapp.commands.execute('apputils:change-theme', { theme })", full)
+    expect(page.locator(".sl-app").first).to_have_attribute("data-theme", name)
+    page.wait_for_load_state("networkidle")  # the theme's style sheet
+
+
+if __name__ == "__main__":
+    main()
