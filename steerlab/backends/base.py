@@ -1,4 +1,4 @@
-"""The protocol of a backend: four verbs over rows, and what it says of its model.
+"""The protocol of a backend: its verbs over rows, and what it says of its model.
 
 A backend answers rows in the order in which they are given, whatever their mix of prompts and recipes, and never
 changes the user's model.
@@ -82,6 +82,12 @@ class Backend(Protocol):
         """The log-probability of every token of a continuation after its row's prompt: a tensor `[tokens]` a row.
 
         The continuation's tokens count as generated ones for the recipe's token scope.
+        """
+        ...
+
+    def decode(self, resid: Tensor) -> Tensor:
+        """What the model makes of a stream that left its last block: the final norm and the head, with whatever else
+        lies between them and the logits. `[... d_model]` to `[... vocab]`, float32, on the CPU.
         """
         ...
 

@@ -108,6 +108,10 @@ class FakeBackend:
             out.append(logprobs[len(logprobs) - len(tail) :])
         return out
 
+    def decode(self, resid: Tensor) -> Tensor:
+        """What the head makes of a stream: logits `[... vocab]`; there is no final norm."""
+        return resid.float() @ self._embeddings.T
+
     def generate(
         self,
         rows: Sequence[Row],

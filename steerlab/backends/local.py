@@ -173,6 +173,21 @@ class LocalBackend:
         return out
 
     @torch.no_grad()
+    def decode(self, resid: Tensor) -> Tensor:
+        """What the final norm and the head make of a stream `[... d_model]`: logits `[... vocab]`, float32.
+
+        A forward pass that skips every block, so that scaled and capped logits are those of the model itself.
+        """
+        x = resid.reshape(-1, 1, self.info.d_model).to(self.device, self._hf.dtype)
+        hooks = [self._sites.hook(Site(i, "resid_post")) for i in range(self.info.n_layers)]
+        ones = torch.ones(len(x), 1, dtype=torch.long)
+        with self._turn(), self.model.trace(**self._inputs(0 * ones, ones)):
+            for hook in hooks:
+                self._envoy(hook.path).skip((x,) if hook.wrapped else x)
+            logits = self.model.output.logits.float().save()
+        return logits.cpu().reshape(*resid.shape[:-1], -1)  # type: ignore[no-any-return]
+
+    @torch.no_grad()
     def generate(
         self,
         rows: Sequence[Row],

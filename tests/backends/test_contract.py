@@ -172,6 +172,17 @@ def test_likelihood_is_what_generation_followed(backend: Backend) -> None:
     assert torch.allclose(ragged[1], ragged[2][:2], atol=1e-4)
 
 
+def test_decoding_the_last_output_gives_the_scores(backend: Backend) -> None:
+    last = Site(backend.info.n_layers - 1, "resid_post")
+    rows = [Row(prompt, recipe) for prompt in PROMPTS for recipe in (BASELINE, ADD)]
+    resid = backend.capture(rows, [last], (-2, -1), values=True).values
+    assert resid is not None
+    logits = backend.decode(resid)
+    assert (logits.dtype, logits.shape[:-1]) == (torch.float32, resid.shape[:-1])
+    assert torch.allclose(logits[:, 0, 1], backend.score(rows), atol=1e-4)
+    assert torch.allclose(backend.decode(resid[0, 0, 0]), logits[0, 0, 0], atol=1e-4)
+
+
 def test_response_is_the_mean_over_the_answers_tokens(backend: Backend) -> None:
     rows = [
         Row(answered(prompt, answer))
