@@ -15,9 +15,10 @@ if TYPE_CHECKING:
     from steerlab.directions import Direction
     from steerlab.errors import SteerlabError
     from steerlab.generations import Generation, Sampling
+    from steerlab.interventions import Ablate, Add, Clamp, Gate
     from steerlab.lab import Lab
     from steerlab.prompts import ContrastSet
-    from steerlab.recipes import BASELINE, Ablate, Add, Recipe
+    from steerlab.recipes import BASELINE, Recipe
     from steerlab.rows import Row
     from steerlab.sites import Site
 
@@ -25,8 +26,10 @@ __all__ = [
     "BASELINE",
     "Ablate",
     "Add",
+    "Clamp",
     "ContrastSet",
     "Direction",
+    "Gate",
     "Generation",
     "Lab",
     "Recipe",
@@ -43,10 +46,12 @@ __all__ = [
 
 _HOME = {
     "BASELINE": "recipes",
-    "Ablate": "recipes",
-    "Add": "recipes",
+    "Ablate": "interventions",
+    "Add": "interventions",
+    "Clamp": "interventions",
     "ContrastSet": "prompts",
     "Direction": "directions",
+    "Gate": "interventions",
     "Generation": "generations",
     "Lab": "lab",
     "Recipe": "recipes",

@@ -87,6 +87,18 @@ class Direction:
         """A NumPy copy of the vector, float32 `[d_model]`."""
         return self.vector.numpy().copy()
 
+    def coefficient(self, *, norms: float) -> float:
+        """The coefficient with which adding this direction moves the stream by `norms` times its mean norm at the site.
+
+        Raises DirectionError where that norm was not measured.
+        """
+        if self.residual_norm is None:
+            raise DirectionError(
+                f"the residual norm at the site of {self.name!r} is not known",
+                "Directions found by steerlab know it; for others give residual_norm, or a raw coefficient.",
+            )
+        return norms * self.residual_norm / self.norm
+
     def transferred_to(self, model: str) -> Direction:
         """The same vector for another model of the same width, on purpose; the provenance says where it is from."""
         return dataclasses.replace(

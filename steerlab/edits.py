@@ -7,47 +7,105 @@ survives; the result has the type of the residual. An operand of zero strength r
 
 from __future__ import annotations
 
+from typing import Any, NamedTuple
+
 import torch
 from torch import Tensor
 
-# What is done to a batch at one point: ("add" | "ablate", vectors [rows 1 d], strength [rows 1 1], where [rows pos 1]).
-# `where` is the token scope of the forward pass at hand; None stands for every position.
-Operand = tuple[str, Tensor, Tensor, Tensor | None]
+
+class Operand(NamedTuple):
+    """One thing that is done to a batch at one point. Rows that it does not concern have zeros everywhere.
+
+    kind: "add", "add_keep_norm", "project" or "project_positive". vectors: [rows k d_model], unit and orthogonal for
+    the projections. strength: [rows 1 1]. target: [rows 1 k], what the projections are moved to, None for zero.
+    where: [rows pos 1], the tokens of this pass at which it acts, None for all. gate: [rows 1 d_model] unit vectors
+    and threshold: [rows 1 1], above which a token's projection must lie, None for no gate.
+    """
+
+    kind: str
+    vectors: Tensor
+    strength: Tensor
+    target: Tensor | None = None
+    where: Tensor | None = None
+    gate: Tensor | None = None
+    threshold: Tensor | None = None
+
+    def to(self, device: torch.device | str) -> Operand:
+        """The same on another device."""
+        moved: Any = {k: v.to(device) for k, v in self._asdict().items() if isinstance(v, Tensor)}
+        return self._replace(**moved)
 
 
-def add(resid: Tensor, vector: Tensor, coefficient: Tensor | float = 1.0) -> Tensor:
+def add(
+    resid: Tensor, vector: Tensor, coefficient: Tensor | float = 1.0, *, keep_norm: bool = False
+) -> Tensor:
     """Activation addition: `x + c v` (Turner et al. 2023; Arditi et al. 2024, eq. 3).
 
-    resid: [... d_model], any float type. vector: [d_model] or broadcastable. Returns a new tensor of resid's type.
+    resid: [... d_model], any float type. vector: [d_model] or broadcastable. keep_norm: rescale to the norm that x had.
+    Returns a new tensor of resid's type.
     """
-    return (_float(resid) + coefficient * vector).to(resid.dtype)
+    x = _float(resid)
+    y = x + coefficient * vector
+    return (_rescale(y, x) if keep_norm else y).to(resid.dtype)
 
 
-def ablate(resid: Tensor, vector: Tensor, strength: Tensor | float = 1.0) -> Tensor:
+def ablate(
+    resid: Tensor, vector: Tensor, strength: Tensor | float = 1.0, *, one_sided: bool = False
+) -> Tensor:
     """Directional ablation: `x - s (x . u) u`, with u the unit vector along `vector` (Arditi et al. 2024, eq. 4).
 
-    resid: [... d_model], any float type. vector: [d_model] or broadcastable, any nonzero norm. strength: 0 leaves the
-    residual, 1 removes the whole component. Returns a new tensor of resid's type.
+    resid: [... d_model], any float type. vector: [d_model], any nonzero norm. strength: 0 leaves the residual, 1
+    removes the whole component. one_sided: `x - s relu(x . u) u`, which leaves what points the other way. Returns a
+    new tensor of resid's type.
     """
-    unit = vector / vector.norm(dim=-1, keepdim=True)
-    return _remove(_float(resid), unit, strength).to(resid.dtype)
+    unit = (vector / vector.norm(dim=-1, keepdim=True))[None]
+    return _project(_float(resid), unit, strength, None, one_sided).to(resid.dtype)
+
+
+def clamp(resid: Tensor, vector: Tensor, value: Tensor | float) -> Tensor:
+    """Set the component along a direction to a value: `x - (x . u) u + a u`, with u the unit vector along `vector`.
+
+    With `a` the mean projection on harmless prompts this is affine concept editing (Marshall et al. 2024). resid:
+    [... d_model], any float type. vector: [d_model], any nonzero norm. Returns a new tensor of resid's type.
+    """
+    unit = (vector / vector.norm(dim=-1, keepdim=True))[None]
+    return _project(_float(resid), unit, 1.0, torch.as_tensor(value), False).to(resid.dtype)
 
 
 def apply(resid: Tensor, operands: list[Operand]) -> Tensor:
-    """Apply a hook point's operands to a batch, in order.
-
-    resid: [rows pos d_model]. Rows that an operand does not concern have zero strength in it. The vectors of "ablate"
-    are unit vectors already (or zero where the strength is). Returns a new tensor of resid's type.
-    """
+    """Apply a point's operands to a batch, in order. resid: [rows pos d_model]. Returns a new tensor of its type."""
     x = _float(resid)
-    for kind, vectors, strength, where in operands:
-        edited = x + strength * vectors if kind == "add" else _remove(x, vectors, strength)
-        x = edited if where is None else torch.where(where, edited, x)
+    for kind, vectors, strength, target, where, gate, threshold in operands:
+        if kind == "add" or kind == "add_keep_norm":
+            y = x + strength * vectors
+            if kind == "add_keep_norm":
+                y = _rescale(y, x)
+        else:
+            y = _project(x, vectors, strength, target, kind == "project_positive")
+        if gate is not None and threshold is not None:
+            passes = (x * gate).sum(-1, keepdim=True) > threshold
+            where = passes if where is None else where & passes
+        x = y if where is None else torch.where(where, y, x)
     return x.to(resid.dtype)
 
 
-def _remove(x: Tensor, unit: Tensor, strength: Tensor | float) -> Tensor:
-    return x - strength * (x * unit).sum(-1, keepdim=True) * unit
+def _project(
+    x: Tensor, basis: Tensor, strength: Tensor | float, target: Tensor | None, one_sided: bool
+) -> Tensor:
+    """Move the projections of x on an orthonormal basis [... k d_model] towards the target, by strength."""
+    if basis.shape[-2] == 1:  # without matrix products, which are dearer for a single direction
+        along = (x * basis).sum(-1, keepdim=True)
+    else:
+        along = x @ basis.mT
+    if one_sided:
+        along = along.relu()
+    change = strength * (along if target is None else along - target)
+    return x - (change * basis if basis.shape[-2] == 1 else change @ basis)
+
+
+def _rescale(y: Tensor, x: Tensor) -> Tensor:
+    scaled: Tensor = y * (x.norm(dim=-1, keepdim=True) / y.norm(dim=-1, keepdim=True).clamp_min(1e-30))
+    return scaled
 
 
 def _float(x: Tensor) -> Tensor:

@@ -58,6 +58,26 @@ def encode(tokenizer: PreTrainedTokenizerBase, prompt: Prompt, *, chat: bool = T
     return list(ids)
 
 
+def find_tokens(
+    tokenizer: PreTrainedTokenizerBase, prompt: Prompt, words: str, *, chat: bool = True
+) -> tuple[int, ...]:
+    """The positions of the tokens that cover some words of a prompt, counted from its end: what `tokens=` takes.
+
+    Where the words stand several times, all of them. Raises PromptError where they do not stand there.
+    """
+    ids = encode(tokenizer, prompt, chat=chat)
+    upto = [len(tokenizer.decode(ids[:i])) for i in range(len(ids) + 1)]
+    text, found = tokenizer.decode(ids), set()
+    start = text.find(words) if words else -1
+    while start >= 0:
+        end = start + len(words)
+        found |= {i - len(ids) for i in range(len(ids)) if upto[i] < end and upto[i + 1] > start}
+        start = text.find(words, end)
+    if not found:
+        raise PromptError(f"the prompt does not hold {words!r}", "Give words as they stand in it.")
+    return tuple(sorted(found))
+
+
 def answered(prompt: str, answer: str) -> Prompt:
     """The conversation in which the assistant answered a prompt so."""
     return ({"role": "user", "content": prompt}, {"role": "assistant", "content": answer})

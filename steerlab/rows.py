@@ -8,14 +8,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
+from steerlab.directions import Direction
 from steerlab.edits import Operand
 from steerlab.errors import DirectionError, RecipeError, SteerlabError
+from steerlab.interventions import Intervention, Lowered, Tokens
 from steerlab.prompts import Prompt
-from steerlab.recipes import BASELINE, SCOPES, Add, Recipe
+from steerlab.recipes import BASELINE, Recipe
 from steerlab.sites import Site
 
 
@@ -29,104 +32,131 @@ class Row:
     chat: bool = True
 
 
-@dataclass
-class Slot:
-    """One step of arithmetic at one site, for all rows: `kind` with per-row vectors, strengths and token scopes.
-
-    vectors: [rows d_model]; strength: [rows]; scope: [rows], an index into SCOPES.
-    """
+class Slot(NamedTuple):
+    """One step of arithmetic at one site, for all rows: per row the intervention that takes it, or None."""
 
     kind: str
-    vectors: Tensor
-    strength: Tensor
-    scope: Tensor
+    steps: list[Intervention | None]
 
 
 class Plan:
     """The recipes of a batch of rows, lowered.
 
-    sites: the sites that any row touches, in forward order. `operands` gives what to do at one of them in one forward
-    pass.
+    sites: the sites that any row touches, in forward order. `operands` gives what to do at each in one forward pass.
     """
 
     def __init__(
         self, recipes: Sequence[Recipe], *, n_layers: int, d_model: int, model: str | None = None
     ) -> None:
-        self.n_rows = len(recipes)
+        self._d_model = d_model
+        self._lowered: dict[int, Lowered] = {}
         self._slots: dict[Site, list[Slot]] = {}
         for row, recipe in enumerate(recipes):
             cursor: dict[Site, int] = {}
             for step in recipe.interventions:
-                check_fits(step.direction.d_model, step.direction.model, step.direction.name, d_model, model)
+                for direction in (*step.directions, *([step.gate.direction] if step.gate else [])):
+                    check_fits(direction, d_model, model)
+                self._lowered[id(step)] = lowered = step.lower()
                 for site in step.resolve(n_layers):
-                    slot = self._slot(site, step.kind, cursor, d_model)
-                    if isinstance(step, Add):
-                        slot.vectors[row], slot.strength[row] = step.direction.vector, step.coefficient
-                    else:
-                        slot.vectors[row], slot.strength[row] = step.direction.unit, step.strength
-                    slot.scope[row] = SCOPES.index(step.tokens)
+                    self._slot(site, lowered.kind, cursor, len(recipes)).steps[row] = step
         self.sites: tuple[Site, ...] = tuple(sorted(self._slots))
         self._touched = [
             [
-                {s for step in r.interventions if step.tokens in scopes for s in step.resolve(n_layers)}
-                for r in recipes
+                {s for step in recipe.interventions if acts(step) for s in step.resolve(n_layers)}
+                for recipe in recipes
             ]
-            for scopes in (("all", "prompt"), ("all", "generated"))
+            for acts in (_on_prompt, _on_generated)
         ]
 
     def touched(self, row: int, generated: bool) -> set[Site]:
-        """The sites where a row's recipe acts on the prompt, or on a generated token: "applied on n of n" counts
-        them.
-        """
+        """Where a row's recipe acts on the prompt, or on a generated token: what "applied on n of n" is counted by."""
         return self._touched[generated][row]
 
-    def _slot(self, site: Site, kind: str, cursor: dict[Site, int], d_model: int) -> Slot:
+    def _slot(self, site: Site, kind: str, cursor: dict[Site, int], n_rows: int) -> Slot:
         """The first slot of this kind after the row's last one at the site: keeps each recipe's own order."""
         slots = self._slots.setdefault(site, [])
         index = next((i for i in range(cursor.get(site, 0), len(slots)) if slots[i].kind == kind), len(slots))
         if index == len(slots):
-            n = self.n_rows
-            slots.append(
-                Slot(kind, torch.zeros(n, d_model), torch.zeros(n), torch.zeros(n, dtype=torch.long))
-            )
+            slots.append(Slot(kind, [None] * n_rows))
         cursor[site] = index + 1
         return slots[index]
 
-    def operands(self, generated: Tensor, device: torch.device | str) -> dict[Site, list[Operand]]:
-        """The operands of a forward pass over `generated` [rows pos], True where a token is generated, not prompt."""
-        return {
-            site: [
-                (
-                    slot.kind,
-                    slot.vectors[:, None].to(device),
-                    slot.strength[:, None, None].to(device),
-                    _where(slot.scope, generated, device),
-                )
-                for slot in slots
-            ]
-            for site, slots in self._slots.items()
-        }
+    def operands(self, index: Tensor, device: torch.device | str) -> dict[Site, list[Operand]]:
+        """The operands of a forward pass over the tokens `index` [rows pos], or [1 pos] where all rows are alike.
+
+        A token's index counts from the end of its row's prompt: -1 is the last prompt token, 0 the first generated one.
+        """
+        ready: dict[tuple[int | None, ...], Operand] = {}
+        found: dict[Site, list[Operand]] = {}
+        for site, slots in self._slots.items():
+            for slot in slots:
+                # the same interventions at many sites are one operand
+                key = tuple(None if step is None else id(step) for step in slot.steps)
+                if key not in ready:
+                    ready[key] = self._operand(slot, index).to(device)
+                found.setdefault(site, []).append(ready[key])
+        return found
+
+    def _operand(self, slot: Slot, index: Tensor) -> Operand:
+        n, d = len(slot.steps), self._d_model
+        steps = [(row, step, self._lowered[id(step)]) for row, step in enumerate(slot.steps) if step]
+        k = max(len(lowered.vectors) for _, _, lowered in steps)
+        vectors, strength, target = torch.zeros(n, k, d), torch.zeros(n, 1, 1), torch.zeros(n, 1, k)
+        gate, threshold = torch.zeros(n, 1, d), torch.full((n, 1, 1), -torch.inf)
+        for row, step, lowered in steps:
+            vectors[row, : len(lowered.vectors)] = lowered.vectors
+            strength[row] = lowered.strength
+            if lowered.target is not None:
+                target[row, 0, : len(lowered.target)] = lowered.target
+            if step.gate:
+                gate[row, 0], threshold[row] = step.gate.direction.unit, step.gate.threshold
+        gated = any(step.gate for _, step, _ in steps)
+        return Operand(
+            slot.kind,
+            vectors,
+            strength,
+            target if target.any() else None,
+            _where([step.tokens if step else None for step in slot.steps], index),
+            gate if gated else None,
+            threshold if gated else None,
+        )
 
 
-def _where(scope: Tensor, generated: Tensor, device: torch.device | str) -> Tensor | None:
-    if not scope.any():
+def _on_prompt(step: Intervention) -> bool:
+    return step.tokens != "generated"
+
+
+def _on_generated(step: Intervention) -> bool:
+    return step.tokens in ("all", "generated")
+
+
+def _where(tokens: Sequence[Tokens | None], index: Tensor) -> Tensor | None:
+    """The tokens of a pass at which each row's step acts, `[rows pos 1]`; None for all of them."""
+    if all(scope is None or scope == "all" for scope in tokens):
         return None
-    scope = scope[:, None]
-    wanted = (scope == SCOPES.index("all")) | (generated == (scope == SCOPES.index("generated")))
-    return wanted[..., None].to(device)
+    index = index.expand(len(tokens), -1)
+    wanted = torch.ones_like(index, dtype=torch.bool)
+    for row, scope in enumerate(tokens):
+        if scope == "prompt":
+            wanted[row] = index[row] < 0
+        elif scope == "generated":
+            wanted[row] = index[row] >= 0
+        elif isinstance(scope, tuple):
+            wanted[row] = torch.isin(index[row], torch.tensor(scope))
+    return wanted[..., None]
 
 
-def check_fits(width: int, found_in: str | None, name: str, d_model: int, model: str | None) -> None:
+def check_fits(direction: Direction, d_model: int, model: str | None) -> None:
     """Raise where a direction cannot be used in a model: another width, or found in another model."""
     error: SteerlabError | None = None
-    if width != d_model:
+    if direction.d_model != d_model:
         error = DirectionError(
-            f"the direction {name!r} has d_model {width}, and {model or 'the model'} has {d_model}",
+            f"the direction {direction.name!r} has d_model {direction.d_model}, and the model has {d_model}",
             "It was found in another model: find it again in this one.",
         )
-    elif found_in is not None and model is not None and found_in != model:
+    elif direction.model is not None and model is not None and direction.model != model:
         error = RecipeError(
-            f"the direction {name!r} was found in {found_in}, and this model is {model}",
+            f"the direction {direction.name!r} was found in {direction.model}, and this model is {model}",
             "To use it here on purpose, take direction.transferred_to(lab.info.name).",
         )
     if error:

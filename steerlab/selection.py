@@ -11,8 +11,9 @@ from steerlab.backends.base import Backend, Position
 from steerlab.directions import Direction
 from steerlab.errors import DirectionError, PromptError
 from steerlab.estimators import DirectionMap
+from steerlab.interventions import Ablate, Add
 from steerlab.prompts import Prompt
-from steerlab.recipes import Ablate, Add, Recipe
+from steerlab.recipes import Recipe
 from steerlab.rows import Row
 
 LAST_LAYERS, MAX_KL, MIN_INDUCE = 0.8, 0.1, 0.0

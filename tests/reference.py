@@ -11,7 +11,8 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from steerlab import Ablate, Recipe, Site
+from steerlab import Ablate, Add, Clamp, Recipe, Site
+from steerlab.interventions import Intervention
 
 _LLAMA = {"attn_out": "self_attn", "resid_mid": "post_attention_layernorm", "mlp_out": "mlp"}
 _NAMES = {
@@ -63,6 +64,25 @@ def hooked(
         handle.remove()
 
 
+def change(x: Tensor, step: Intervention) -> Tensor:
+    """The formulas of the papers, one token at a time where that is plainer."""
+    v = step.direction.vector
+    u = v / v.norm()
+    match step:
+        case Add():
+            y = x + step.coefficient * v
+            return y / y.norm(dim=-1, keepdim=True) * x.norm(dim=-1, keepdim=True) if step.keep_norm else y
+        case Ablate():
+            if step.one_sided:
+                return x - step.strength * (x @ u)[..., None].clamp_min(0) * u
+            span = torch.stack([d.vector for d in step.directions], 1)  # [d_model k]
+            onto = span @ torch.linalg.pinv(span, rtol=1e-5)
+            return x - step.strength * x @ onto
+        case Clamp():
+            return x - (x @ u)[..., None] * u + step.value * u
+    raise AssertionError(step)
+
+
 @torch.no_grad()
 def logits(
     model: PreTrainedModel, architecture: str, ids: Sequence[int], recipe: Recipe, n_prompt: int | None = None
@@ -73,19 +93,16 @@ def logits(
     acts = {"all": torch.ones(len(ids), dtype=torch.bool), "prompt": is_prompt, "generated": ~is_prompt}
     with ExitStack() as stack:
         for step in recipe.interventions:
-            v, mask = step.direction.vector, acts[step.tokens][None, :, None]
-            if isinstance(step, Ablate):
-                u = v / v.norm()
-
-                def change(x: Tensor, u: Tensor = u, s: float = step.strength) -> Tensor:
-                    return x - s * (x @ u)[..., None] * u
+            if isinstance(step.tokens, tuple):
+                mask = torch.tensor([i - n_prompt in step.tokens for i in range(len(ids))])[None, :, None]
             else:
+                mask = acts[step.tokens][None, :, None]
 
-                def change(x: Tensor, v: Tensor = v, c: float = step.coefficient) -> Tensor:
-                    return x + c * v
-
-            def edit(x: Tensor, change: Callable[[Tensor], Tensor] = change, mask: Tensor = mask) -> Tensor:
-                return torch.where(mask, change(x), x)
+            def edit(x: Tensor, step: Intervention = step, mask: Tensor = mask) -> Tensor:
+                if step.gate:
+                    g = step.gate.direction.vector
+                    mask = mask & ((x @ g)[..., None] > step.gate.threshold * g.norm())
+                return torch.where(mask, change(x, step), x)
 
             for site in step.resolve(model.config.num_hidden_layers):
                 stack.enter_context(hooked(model, architecture, site, edit))

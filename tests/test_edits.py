@@ -38,6 +38,31 @@ def test_zero_strength_returns_the_input_bit_for_bit() -> None:
         assert torch.equal(edits.ablate(y, v, 0.0), y)
 
 
+def test_clamp_sets_the_component_and_leaves_the_rest() -> None:
+    x, v = tensor(0, 3, 32), tensor(1, 32)
+    u = v / v.norm()
+    y = edits.clamp(x, v, 2.5)
+    assert torch.allclose(y @ u, torch.full((3,), 2.5), atol=1e-5)
+    assert torch.allclose(edits.ablate(y, v), edits.ablate(x, v), atol=1e-5)
+
+
+def test_one_sided_ablation_leaves_what_points_away() -> None:
+    x, v = tensor(0, 64, 32), tensor(1, 32)
+    u = v / v.norm()
+    before, after = x @ u, edits.ablate(x, v, one_sided=True) @ u
+    assert torch.allclose(after, before.clamp_max(0), atol=1e-5)
+    assert (before > 0).any()
+    assert (before < 0).any()
+
+
+def test_addition_can_keep_the_norm() -> None:
+    x, v = tensor(0, 3, 32), 5 * tensor(1, 32)
+    y = edits.add(x, v, 2.0, keep_norm=True)
+    assert torch.allclose(y.norm(dim=-1), x.norm(dim=-1), rtol=1e-5)
+    assert torch.cosine_similarity(y, x + 2 * v, dim=-1).min() > 0.9999
+    assert torch.equal(edits.add(torch.zeros(2, 32), v, 1.0, keep_norm=True), torch.zeros(2, 32))
+
+
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_low_precision_is_worked_on_in_float32(dtype: torch.dtype) -> None:
     x, v = tensor(0, 64, 512).to(dtype), tensor(1, 512)
@@ -54,12 +79,14 @@ def test_operands_apply_in_order_and_only_where_they_should() -> None:
     u = v / v.norm()
     one, zero = torch.ones(2, 1, 1), torch.zeros(2, 1, 1)
     where = torch.tensor([[True, False, False, True], [False] * 4])[..., None]
-    add, ablate = ("add", v.expand(2, 1, 8), 2 * one, where), ("ablate", u.expand(2, 1, 8), one, None)
+    add = edits.Operand("add", v.expand(2, 1, 8), 2 * one, where=where)
+    ablate = edits.Operand("project", u.expand(2, 1, 8), one)
     after = edits.apply(x, [ablate, add])
     expected = edits.ablate(x, v)
     expected[0, [0, 3]] += 2 * v
     assert torch.allclose(after, expected, atol=1e-6)
-    assert torch.equal(edits.apply(x, [("add", v.expand(2, 1, 8), zero, None)]), x)
+    for kind in ("add", "add_keep_norm", "project", "project_positive"):
+        assert torch.equal(edits.apply(x, [edits.Operand(kind, v.expand(2, 1, 8), zero)]), x)
     assert torch.equal(edits.apply(x, []), x)
 
 

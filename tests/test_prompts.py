@@ -10,6 +10,7 @@ from steerlab.errors import PromptError
 from steerlab.prompts import (
     answered,
     encode,
+    find_tokens,
     harmful,
     harmless,
     post_instruction_tokens,
@@ -78,3 +79,14 @@ def test_a_conversation_may_end_with_an_answer() -> None:
         response_length(tokenizer, "Hi")
     with pytest.raises(PromptError, match="no tokens"):
         response_length(tokenizer, answered("Hi", ""))
+
+
+def test_words_are_found_as_tokens() -> None:
+    tokenizer = byte_tokenizer()
+    prompt = "Is Paris in France? Paris!"
+    ids = encode(tokenizer, prompt)
+    found = find_tokens(tokenizer, prompt, "Paris")
+    assert tokenizer.decode([ids[i] for i in found]) == "ParisParis"
+    assert all(i < 0 for i in found)
+    with pytest.raises(PromptError, match="does not hold 'London'"):
+        find_tokens(tokenizer, prompt, "London")

@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from steerlab import BASELINE, Ablate, Add, Direction, Recipe, Site
+from steerlab import BASELINE, Ablate, Add, Clamp, Direction, Gate, Recipe, Site
 from steerlab.errors import DirectionError, FileError, RecipeError, SiteError
+from steerlab.recipes import conflicts
 
 V = Direction([3.0, 4.0], Site(2, "resid_pre"), name="v", model="tiny", provenance={"method": "by hand"})
 W = Direction([1.0, 0.0], name="w")
@@ -48,6 +49,15 @@ def test_sites_stand_for_themselves_and_points_for_every_layer() -> None:
         (lambda: Ablate(V, strength=float("inf")), RecipeError, "finite"),
         (lambda: Add([1.0, 2.0]), DirectionError, "not list"),
         (lambda: Recipe([V]), RecipeError, "not of Direction"),
+        (lambda: Add(V, tokens=[0, -1]), RecipeError, "no positions of a prompt"),
+        (lambda: Add(V, tokens=[]), RecipeError, "no positions of a prompt"),
+        (lambda: Ablate([]), DirectionError, "no direction was given"),
+        (lambda: Ablate([V, Direction([1.0, 2.0, 3.0])]), DirectionError, r"widths \[2, 3\]"),
+        (lambda: Ablate("refusal"), DirectionError, "not str"),
+        (lambda: Clamp(V, float("nan")), RecipeError, "finite"),
+        (lambda: Clamp(W, 1.0), RecipeError, "does not say where it was found"),
+        (lambda: Gate(V, float("inf")), RecipeError, "finite"),
+        (lambda: Gate([1.0]), DirectionError, "not list"),
     ],
 )
 def test_bad_interventions_are_refused(make: object, error: type[Exception], says: str) -> None:
@@ -62,6 +72,8 @@ RECIPES = [
         [Ablate(V), Add(W, -2, layers=[0, 1], sites=["resid_mid", Site(1, "mlp_out")], tokens="generated")]
     ),
     Recipe([Ablate(V, layers=[1], strength=0.3), Add(V, 1.0)]),
+    Recipe([Ablate([V, W], one_sided=True), Add(V, 1.0, keep_norm=True, gate=Gate(W, 0.5))]),
+    Recipe([Clamp(V, -1.5, layers="all", sites="resid_mid", tokens=[-3, -1], gate=Gate(V))]),
 ]
 
 
@@ -89,6 +101,13 @@ def test_fingerprints_tell_recipes_apart() -> None:
         Recipe([Add(V, 0.5, tokens="prompt")]),
         Recipe([Add(V, 0.5, layers=[1])]),
         Recipe([Add(V, 1.0), Ablate(V, layers=[1], strength=0.3)]),
+        Recipe([Add(V, 0.5, keep_norm=True)]),
+        Recipe([Add(V, 0.5, gate=Gate(V))]),
+        Recipe([Add(V, 0.5, gate=Gate(V, 1.0))]),
+        Recipe([Add(V, 0.5, gate=Gate(W))]),
+        Recipe([Add(V, 0.5, tokens=[-1])]),
+        Recipe([Ablate([V, W])]),
+        Recipe([Ablate([W, V])]),
     ]
     assert len({r.fingerprint for r in variants}) == len(set(variants)) == len(variants)
     renamed = Direction(V.vector, V.site, name="another name")
@@ -110,7 +129,7 @@ def test_damaged_files_say_so_at_every_cut(tmp_path: Path) -> None:
         (lambda d: d.update(format="steerlab.recipe/9"), "newer steerlab"),
         (lambda d: d["interventions"][0].update(strength=0.5), "altered after it was saved"),
         (lambda d: d["interventions"][0].update(kind="explode"), "damaged"),
-        (lambda d: d["interventions"][0].update(direction=5), "damaged"),
+        (lambda d: d["interventions"][0].update(directions=[5]), "damaged"),
         (lambda d: d["interventions"][1].pop("tokens"), "altered"),
         (lambda d: d["directions"][0].update(vector="!!"), "damaged"),
         (lambda d: d["directions"][0].update(vector="AADAfw=="), "damaged|altered"),
@@ -133,3 +152,23 @@ def test_other_json_is_no_recipe(text: str) -> None:
 def test_missing_files_are_named(tmp_path: Path) -> None:
     with pytest.raises(FileError, match=r"nowhere\.steer\.json"):
         Recipe.load(tmp_path / "nowhere.steer.json")
+
+
+def test_conflicts_are_told() -> None:
+    add, ablate, clamp = Add(V, 1.0), Ablate(V), Clamp(V, 1.0)
+    assert conflicts(Recipe([ablate, add]), 4) == []
+    assert conflicts(Recipe([ablate, ablate]), 4) == []
+    assert conflicts(Recipe([add, Ablate(W)]), 4) == []
+    assert conflicts(Recipe([Add(V, 1.0, tokens="prompt"), Ablate(V, tokens="generated")]), 4) == []
+    for undone in (Recipe([add, ablate]), Recipe([ablate, clamp]), Recipe([clamp, clamp])):
+        (told,) = conflicts(undone, 4)
+        assert "is undone at resid_pre[2] by" in told
+    (told,) = conflicts(Recipe([Add(V, 1.0, layers="all", sites=["resid_pre", "resid_post"])]), 4)
+    assert "acts twice on one stream: output of block 0 = input of block 1" in told
+
+
+def test_coefficients_can_be_given_in_residual_norms() -> None:
+    known = Direction([3.0, 4.0], Site(2, "resid_pre"), residual_norm=20.0)
+    assert known.coefficient(norms=0.5) == 2.0
+    with pytest.raises(DirectionError, match=r"residual norm .* is not known"):
+        V.coefficient(norms=0.5)

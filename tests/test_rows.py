@@ -16,8 +16,8 @@ def plan(*recipes: Recipe) -> Plan:
     return Plan(recipes, n_layers=3, d_model=2, model="m")
 
 
-def run(p: Plan, x: torch.Tensor, generated: torch.Tensor) -> torch.Tensor:
-    return edits.apply(x, p.operands(generated, "cpu")[HERE])
+def run(p: Plan, x: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
+    return edits.apply(x, p.operands(index, "cpu")[HERE])
 
 
 def test_only_touched_sites_are_visited_in_forward_order() -> None:
@@ -36,7 +36,7 @@ def test_rows_with_different_recipes_are_one_batch() -> None:
         Recipe([Add(V), Add(W, 0.5)]),
     ]
     x = torch.randn(len(recipes), 4, 2, generator=torch.Generator().manual_seed(0))
-    together = run(plan(*recipes), x, torch.zeros(len(recipes), 4, dtype=torch.bool))
+    together = run(plan(*recipes), x, torch.arange(-4, 0)[None])
     for i, recipe in enumerate(recipes):
         expected = x[i]
         for step in recipe.interventions:
@@ -51,10 +51,21 @@ def test_rows_with_different_recipes_are_one_batch() -> None:
 
 
 def test_scopes_choose_tokens() -> None:
-    recipes = [Recipe([Add(V, 1.0, tokens=scope)]) for scope in ("all", "prompt", "generated")]
-    x, generated = torch.zeros(3, 4, 2), torch.tensor([[False, False, True, True]] * 3)
-    moved = run(plan(*recipes), x, generated).any(-1)
-    assert moved.tolist() == [[True] * 4, [True, True, False, False], [False, False, True, True]]
+    recipes = [Recipe([Add(V, 1.0, tokens=scope)]) for scope in ("all", "prompt", "generated", [-2])]
+    moved = run(plan(*recipes), torch.zeros(4, 4, 2), torch.tensor([[-2, -1, 0, 1]])).any(-1)
+    assert moved.tolist() == [
+        [True] * 4,
+        [True, True, False, False],
+        [False, False, True, True],
+        [True, False, False, False],
+    ]
+    shifted = torch.tensor([[-2, -1, 0, 1]] * 3 + [[-3, -2, -1, 0]])
+    assert run(plan(*recipes), torch.zeros(4, 4, 2), shifted).any(-1)[3].tolist() == [
+        False,
+        True,
+        False,
+        False,
+    ]
 
 
 def test_touched_says_which_passes_a_recipe_needs() -> None:
@@ -67,7 +78,7 @@ def test_touched_says_which_passes_a_recipe_needs() -> None:
 def test_what_does_not_fit_is_refused() -> None:
     with pytest.raises(SiteError, match="layer 3 is out of range"):
         plan(Recipe([Add(V, layers=[3])]))
-    with pytest.raises(DirectionError, match="d_model 3, and m has 2"):
+    with pytest.raises(DirectionError, match="d_model 3, and the model has 2"):
         plan(Recipe([Add(Direction([1.0, 2.0, 3.0], HERE))]))
     other = Direction([1.0, 2.0], HERE, model="other")
     with pytest.raises(RecipeError, match=r"found in other, and this model is m.*transferred_to"):

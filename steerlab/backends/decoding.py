@@ -47,9 +47,9 @@ def left_padded(tokenizer: PreTrainedTokenizerBase, encoded: Sequence[list[int]]
     return ids, torch.tensor([[0] * (width - len(e)) + [1] * len(e) for e in encoded])
 
 
-def prompt_only(mask: Tensor) -> Tensor:
-    """`generated` for `Plan.operands` in a pass over prompts alone."""
-    return torch.zeros_like(mask, dtype=torch.bool)
+def prompt_index(mask: Tensor) -> Tensor:
+    """`index` for `Plan.operands` in a pass over left-padded prompts alone, `[1 pos]`."""
+    return torch.arange(-mask.shape[1], 0)[None]
 
 
 class Decoding:
@@ -83,8 +83,8 @@ class Decoding:
         """Generate until every row has ended, or until `cancel` is set."""
         device = self._backend.device
         ids, mask = left_padded(self._backend.tokenizer, self._prompts)
-        operands = self._plan.operands(prompt_only(mask), device)
-        later = self._plan.operands(torch.ones(len(ids), 1, dtype=torch.bool), device)
+        operands = self._plan.operands(prompt_index(mask), device)
+        later = self._plan.operands(torch.zeros(1, 1, dtype=torch.long), device)
         generated = False
         while not (cancel and cancel.is_set()):
             logits, edited = forward(ids, mask, operands)

@@ -23,7 +23,7 @@ from transformers import PreTrainedTokenizerFast
 
 from steerlab import edits
 from steerlab.backends.base import Activations, ModelInfo, OnTokens, Positions, encode_row, readers
-from steerlab.backends.decoding import Decoding, Forward, left_padded, prompt_only
+from steerlab.backends.decoding import Decoding, Forward, left_padded, prompt_index
 from steerlab.edits import Operand
 from steerlab.generations import Generation, Sampling
 from steerlab.recipes import Recipe
@@ -101,8 +101,8 @@ class FakeBackend:
         out = []
         for row, tail in zip(rows, continuations, strict=True):
             ids = torch.tensor([encode_row(self.tokenizer, row, self.info.context) + list(tail)])
-            generated = torch.arange(ids.shape[1])[None] >= ids.shape[1] - len(tail)
-            operands = self._plan([row.recipe]).operands(generated, "cpu")
+            index = torch.arange(ids.shape[1])[None] - ids.shape[1] + len(tail)
+            operands = self._plan([row.recipe]).operands(index, "cpu")
             logits, _ = self._forward()(ids, torch.ones_like(ids), operands)
             logprobs = logits[0, :-1].log_softmax(-1).gather(-1, ids[0, 1:, None])[:, 0]
             out.append(logprobs[len(logprobs) - len(tail) :])
@@ -135,7 +135,7 @@ class FakeBackend:
         encoded = [encode_row(self.tokenizer, row, self.info.context) for row in rows]
         ids, mask = left_padded(self.tokenizer, encoded)
         plan = self._plan([row.recipe for row in rows])
-        return self._forward(seen)(ids, mask, plan.operands(prompt_only(mask), "cpu"))[0]
+        return self._forward(seen)(ids, mask, plan.operands(prompt_index(mask), "cpu"))[0]
 
     def _forward(self, seen: dict[Site, Tensor] | None = None) -> Forward:
         """Forward passes that share a memory: each block's decaying sum. `seen` receives the tensor at every site."""

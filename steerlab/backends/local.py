@@ -27,7 +27,7 @@ from transformers import (
 from steerlab import edits
 from steerlab.backends.architectures import SiteMap, find_sites
 from steerlab.backends.base import Activations, ModelInfo, OnTokens, Positions, encode_row, readers
-from steerlab.backends.decoding import Decoding, Forward, left_padded, prompt_only
+from steerlab.backends.decoding import Decoding, Forward, left_padded, prompt_index
 from steerlab.generations import Generation, Sampling
 from steerlab.recipes import Recipe
 from steerlab.rows import Plan, Row
@@ -122,7 +122,7 @@ class LocalBackend:
             ids, mask = left_padded(self.tokenizer, [encoded[i] for i in batch])
             width = ids.shape[1]
             weight = torch.stack([pad(weights[i], (width - weights[i].shape[1], 0)) for i in batch])
-            operands = plan.operands(prompt_only(mask), self.device)
+            operands = plan.operands(prompt_index(mask), self.device)
             read = self._read(self._inputs(ids, mask), operands, order, weight)
             for j, site in enumerate(order):
                 x = read[site]
@@ -145,7 +145,7 @@ class LocalBackend:
         for batch in _chunks(sorted(range(len(rows)), key=lambda i: len(encoded[i])), self.batch_rows):
             plan = self._plan([rows[i].recipe for i in batch])
             ids, mask = left_padded(self.tokenizer, [encoded[i] for i in batch])
-            operands = plan.operands(prompt_only(mask), self.device)
+            operands = plan.operands(prompt_index(mask), self.device)
             logits, _ = self._forward(self._inputs(ids, mask), operands)
             for i, row in zip(batch, logits[:, -1].cpu(), strict=True):
                 out[i] = row
@@ -163,10 +163,10 @@ class LocalBackend:
             plan = self._plan([rows[i].recipe for i in batch])
             ids, mask = left_padded(self.tokenizer, [encoded[i] for i in batch])
             lengths = torch.tensor([len(continuations[i]) for i in batch])
-            generated = torch.arange(ids.shape[1]) >= ids.shape[1] - lengths[:, None]
+            index = torch.arange(ids.shape[1]) - ids.shape[1] + lengths[:, None]
             keep = int(lengths.max()) + 1
             inputs = self._inputs(ids, mask, keep=keep)
-            logits, _ = self._forward(inputs, plan.operands(generated, self.device), keep=keep)
+            logits, _ = self._forward(inputs, plan.operands(index, self.device), keep=keep)
             logprobs = logits[:, :-1].log_softmax(-1).cpu().gather(-1, ids[:, 1 - keep :, None])[..., 0]
             for i, row, length in zip(batch, logprobs, lengths, strict=True):
                 out[i] = row[keep - 1 - int(length) :]
@@ -304,7 +304,7 @@ class LocalBackend:
         x: Tensor = value[0] if hook.wrapped else value
         if not operands:
             return x
-        new = edits.apply(x, _on(x.device, operands))
+        new = edits.apply(x, [operand.to(x.device) for operand in operands])
         if hook.in_place:
             x.copy_(new)
         elif hook.side == "input":
@@ -318,14 +318,6 @@ class LocalBackend:
         for part in path.split("."):
             envoy = envoy[int(part)] if part.isdigit() else getattr(envoy, part)
         return envoy
-
-
-def _on(device: torch.device, operands: list[edits.Operand]) -> list[edits.Operand]:
-    """The operands on the device of the block that they meet, where a model is spread over several."""
-    return [
-        (kind, vectors.to(device), strength.to(device), where if where is None else where.to(device))
-        for kind, vectors, strength, where in operands
-    ]
 
 
 def _chunks(items: list[T], size: int) -> Iterator[list[T]]:

@@ -23,10 +23,11 @@ from steerlab.demo import WEIGHTS, world
 from steerlab.directions import Direction
 from steerlab.estimators import DirectionMap, random_like
 from steerlab.generations import Sampling
+from steerlab.interventions import Ablate, Add
 from steerlab.lab import Lab
 from steerlab.metrics import Estimate, rate
 from steerlab.prompts import answered, harmful, harmless
-from steerlab.recipes import BASELINE, Ablate, Add, Recipe
+from steerlab.recipes import BASELINE, Recipe
 from steerlab.rows import Row
 from steerlab.selection import LAST_LAYERS, Selection
 from steerlab.sites import Site

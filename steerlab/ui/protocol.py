@@ -14,7 +14,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
 from steerlab.generations import Finish
-from steerlab.recipes import Scope
+from steerlab.interventions import Scope
 from steerlab.sites import Point
 
 PaneId = str

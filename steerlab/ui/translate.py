@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 
 from steerlab.directions import Direction
 from steerlab.errors import DirectionError
-from steerlab.recipes import PAPER_POINTS, Ablate, Add, Recipe
+from steerlab.interventions import PAPER_POINTS, Ablate, Add, Intervention
+from steerlab.recipes import Recipe
 from steerlab.sites import POINTS, Point, Site
 from steerlab.ui.protocol import Cell, DirectionInfo, SteeringState
 
@@ -35,7 +36,7 @@ def fresh_row(name: str, direction: Direction) -> SteeringState:
 def named(recipe: Recipe, directions: Directions) -> dict[str, Direction]:
     """`directions` with those of the recipe that are not among them, each under a name of its own."""
     table = dict(directions)
-    for step in recipe.interventions:
+    for step in _shown(recipe):
         if not any(step.direction is known for known in table.values()):
             name, n = step.direction.name, 2
             while name in table:
@@ -52,7 +53,7 @@ def steering_of(
     directions: every direction of the recipe under its name (see `named`). Raises SiteError for a layer out of range.
     """
     names = {id(direction): name for name, direction in directions.items()}
-    used = [_row(step, names[id(step.direction)], n_layers) for step in recipe.interventions]
+    used = [_row(step, names[id(step.direction)], n_layers) for step in _shown(recipe)]
     rows = []
     for row in before:
         match = next((u for u in used if u.direction == row.direction), None)
@@ -71,8 +72,8 @@ def recipe_of(
 
     An intervention of `before` that says the same as a row is taken as it is, in the words in which a person wrote it.
     """
-    steps = []
-    known = [(_row(s, "", n_layers), s) for s in before.interventions] if before else []
+    steps: list[Intervention] = []
+    known = [(_row(s, "", n_layers), s) for s in _shown(before)] if before else []
     for row in steering:
         if row.direction not in directions:
             raise DirectionError(
@@ -85,7 +86,20 @@ def recipe_of(
         bare = row.model_copy(update={"direction": "", "cells": _sorted(row.cells)})
         same = (step for old, step in known if old == bare and step.direction is direction)
         steps.append(next(same, None) or _step(row, direction, n_layers))
+    for i, step in enumerate(before.interventions if before else ()):
+        if not isinstance(step, Add | Ablate) or not _is_shown(step):
+            steps.insert(i, step)
     return Recipe(steps)
+
+
+def _shown(recipe: Recipe) -> list[Add | Ablate]:
+    return [s for s in recipe.interventions if isinstance(s, Add | Ablate) and _is_shown(s)]
+
+
+def _is_shown(step: Add | Ablate) -> bool:
+    """Whether the panel has a row for it; what it has none for stays in the recipe as it is."""
+    plain = not (step.keep_norm if isinstance(step, Add) else step.one_sided)
+    return plain and step.gate is None and len(step.directions) == 1 and isinstance(step.tokens, str)
 
 
 def _acts(row: SteeringState) -> bool:
@@ -98,7 +112,7 @@ def _row(step: Add | Ablate, name: str, n_layers: int) -> SteeringState:
         mode="add" if isinstance(step, Add) else "ablate",
         coefficient=step.coefficient if isinstance(step, Add) else step.strength,
         cells=[(site.layer, site.point) for site in step.resolve(n_layers)],
-        tokens=step.tokens,
+        tokens=step.tokens if isinstance(step.tokens, str) else "all",
     )
 
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from steerlab import BASELINE, Ablate, Add, Direction, Recipe, Row, Sampling, Site
+from steerlab import BASELINE, Ablate, Add, Clamp, Direction, Gate, Recipe, Row, Sampling, Site
 from steerlab.backends.fake import byte_tokenizer
 from steerlab.backends.local import LocalBackend
 from steerlab.prompts import encode
@@ -189,6 +189,36 @@ def test_order_of_interventions_is_kept(backend: LocalBackend) -> None:
     assert (ablated_first - ablated).abs().max() > 1e-2
 
 
+def unequal() -> list[Recipe]:
+    """One recipe of each kind of intervention."""
+    v, w = direction(0), direction(1)
+    at = {"layers": [1, MIDDLE], "sites": ["resid_pre", "mlp_out"]}
+    return [
+        Recipe([Add(v, 1.5, **at, keep_norm=True)]),
+        Recipe([Ablate([v, w, 2 * v - w])]),
+        Recipe([Ablate(v, one_sided=True, **at)]),
+        Recipe([Ablate(v, strength=0.4, **at)]),
+        Recipe([Clamp(v, 2.5, **at)]),
+        Recipe([Clamp(v, -1.0, **at, gate=Gate(w, 0.3))]),
+        Recipe([Add(v, 1.0, **at, gate=Gate(v, -0.2)), Ablate([v, w], **at, gate=Gate(w))]),
+        Recipe([Add(v, 2.0, tokens=[-3, -6])]),
+        Recipe([Clamp(w, 1.0, **at, tokens=[-1]), Add(v, -1.0, tokens="generated")]),
+    ]
+
+
+def test_every_kind_of_intervention_is_its_formula(
+    backend: LocalBackend, model: PreTrainedModel, architecture: str
+) -> None:
+    baseline = score(backend, BASELINE)
+    together = backend.score([Row(PROMPTS[0], recipe) for recipe in unequal()])
+    for recipe, batched in zip(unequal(), together, strict=True):
+        steered = score(backend, recipe)
+        assert torch.allclose(steered, expected(backend, model, architecture, recipe), atol=2e-4), recipe
+        assert torch.allclose(steered, batched, atol=1e-4), recipe
+        if all(step.tokens != "generated" for step in recipe.interventions):
+            assert (steered - baseline).abs().max() > 1e-3, f"{recipe} changed nothing"
+
+
 MIXED = [
     BASELINE,
     Recipe([Add(direction(0), 1.0)]),
@@ -196,6 +226,13 @@ MIXED = [
     Recipe([Add(direction(2), -1.0, layers=[0, 3], sites=["resid_pre", "mlp_out"]), Ablate(direction(0))]),
     Recipe([Add(direction(0), 2.0, tokens="generated")]),
     Recipe([Add(direction(0), 2.0, tokens="prompt"), Ablate(direction(1), tokens="generated")]),
+    Recipe([Add(direction(0), 2.0, tokens=[-2]), Clamp(direction(1), 1.0)]),
+    Recipe(
+        [
+            Ablate([direction(0), direction(1)]),
+            Add(direction(2), 1.0, keep_norm=True, gate=Gate(direction(3))),
+        ]
+    ),
 ]
 
 
