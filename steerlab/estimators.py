@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -10,8 +12,8 @@ from torch import Tensor
 
 from steerlab.backends.base import Backend, Position, Positions
 from steerlab.directions import Direction
-from steerlab.errors import DirectionError, SiteError
-from steerlab.prompts import ContrastSet, post_instruction_tokens
+from steerlab.errors import DirectionError, PromptError, SiteError
+from steerlab.prompts import ContrastSet, Prompt, post_instruction_tokens
 from steerlab.rows import Row
 from steerlab.sites import Point, Site
 
@@ -102,6 +104,92 @@ def difference_in_means(
             "positive prompts": len(contrast.positive),
             "negative prompts": len(contrast.negative),
         },
+    )
+
+
+CHUNK = 32  # pairs whose activations are held at once
+KEPT = 512  # rows of differences that are held at each site; beyond twice as many, only their principal components
+
+
+def principal_component(
+    backend: Backend,
+    pairs: Sequence[tuple[Prompt, Prompt]],
+    *,
+    point: Point = "resid_post",
+    positions: Positions = (-1,),
+    chat: bool = True,
+    name: str = "direction",
+) -> DirectionMap:
+    """First principal component of the differences of paired prompts (Zou et al. 2023, section 3.1; the way of repeng).
+
+    pairs: (shows the concept, does not), two or more. The differences are centred; the component, a unit vector, points
+    towards the first of each pair. Memory does not grow with the number of pairs.
+    """
+    if len(pairs) < 2 or any(len(pair) != 2 for pair in pairs):
+        raise PromptError(
+            f"{len(pairs)} pairs have no principal component",
+            "Give two pairs (shows the concept, does not) or more: list(zip(positive, negative, strict=True)).",
+        )
+    sites = [Site(layer, point) for layer in range(backend.info.n_layers)]
+    rows: Tensor | None = None
+    sums, norms = [], []
+    for start in range(0, len(pairs), CHUNK):
+        chunk = pairs[start : start + CHUNK]
+        sides = [[Row(pair[i], chat=chat) for pair in chunk] for i in (0, 1)]
+        shows, lacks = (backend.capture(side, sites, positions, values=True) for side in sides)
+        assert shows.values is not None
+        assert lacks.values is not None
+        difference = (
+            (shows.values - lacks.values).permute(1, 2, 0, 3).double()
+        )  # [layers positions pairs d_model]
+        rows = difference if rows is None else torch.cat([rows, difference], 2)
+        sums.append(difference.sum(2))
+        norms.append((shows.norm + lacks.norm) / 2 * len(chunk))
+        if rows.shape[2] > 2 * KEPT:
+            _, scale, ways = torch.linalg.svd(rows, full_matrices=False)
+            rows = scale[..., :KEPT, None] * ways[..., :KEPT, :]
+    assert rows is not None
+    vectors = _leading(rows, torch.stack(sums).sum(0) / len(pairs), len(pairs))
+    return DirectionMap(
+        vectors.transpose(0, 1),
+        (torch.stack(norms).sum(0) / len(pairs)).T,
+        ("response",) if positions == "response" else tuple(positions),
+        point,
+        name,
+        backend.info.name,
+        {"method": "principal component of differences", "pairs": len(pairs)},
+    )
+
+
+def _leading(rows: Tensor, mean: Tensor, n: int) -> Tensor:
+    """The first principal component of `n` centred rows [... r d], which may be compressed: their scatter is
+    `rows^T rows - n mean mean^T`. Oriented along the mean."""
+    _, scale, ways = torch.linalg.svd(rows, full_matrices=False)
+    inner = (ways @ mean[..., None])[..., 0]
+    scatter = torch.diag_embed(scale**2) - n * inner[..., :, None] * inner[..., None, :]
+    leading = torch.linalg.eigh(scatter).eigenvectors[..., -1]
+    vector = (leading[..., None, :] @ ways)[..., 0, :]
+    towards = (vector * mean).sum(-1, keepdim=True).sign()
+    oriented: Tensor = vector * torch.where(towards == 0, 1.0, towards)
+    return oriented
+
+
+def prompt_pair(
+    backend: Backend,
+    shows: Prompt,
+    lacks: Prompt,
+    *,
+    site: Site,
+    position: int = -1,
+    chat: bool = False,
+    name: str = "direction",
+) -> Direction:
+    """The difference of two prompts at one site (Turner et al. 2023, ActAdd): "Love" minus "Hate". Plain text, not chat."""
+    found = difference_in_means(
+        backend, ContrastSet([shows], [lacks], name), point=site.point, positions=[position], chat=chat
+    ).at(position, site.layer)
+    return dataclasses.replace(
+        found, provenance={"method": "prompt pair", "shows": str(shows), "lacks": str(lacks)}
     )
 
 

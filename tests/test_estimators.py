@@ -8,8 +8,8 @@ import torch
 from steerlab import ContrastSet, Direction, Site
 from steerlab.backends.fake import FakeBackend, byte_tokenizer
 from steerlab.backends.local import LocalBackend
-from steerlab.errors import DirectionError, SiteError
-from steerlab.estimators import difference_in_means, random_like
+from steerlab.errors import DirectionError, PromptError, SiteError
+from steerlab.estimators import difference_in_means, principal_component, prompt_pair, random_like
 from steerlab.prompts import encode
 
 POSITIVE = [
@@ -95,3 +95,57 @@ def test_the_random_control_has_the_norm_and_site_but_not_the_way() -> None:
         == random_like(v, seed=1).numpy().tolist()
         != random_like(v, seed=2).numpy().tolist()
     )
+
+
+PAIRS = list(zip(POSITIVE, NEGATIVE[:4], strict=True))
+
+
+def differences(model: object, architecture: str, layer: int) -> torch.Tensor:
+    def read(prompt: str) -> torch.Tensor:
+        ids = encode(byte_tokenizer(), prompt)
+        return reference.read(model, architecture, ids, Site(layer, "resid_post"))[-1].double()  # type: ignore[arg-type]
+
+    return torch.stack([read(a) - read(b) for a, b in PAIRS])
+
+
+@pytest.mark.parametrize("architecture", ["llama", "gpt2"])
+def test_principal_component_is_that_of_the_centred_differences(architecture: str) -> None:
+    model = models.build(architecture)
+    found = principal_component(LocalBackend(model, byte_tokenizer()), PAIRS)
+    for layer in range(models.N_LAYERS):
+        rows = differences(model, architecture, layer)
+        values, ways = torch.linalg.eigh((rows - rows.mean(0)).T @ (rows - rows.mean(0)))
+        assert values[-1] > 1.01 * values[-2], "the test needs a leading component"
+        got = found.at(-1, layer)
+        assert abs(torch.cosine_similarity(got.vector.double(), ways[:, -1], dim=0)) > 0.9999
+        assert got.vector.double() @ rows.mean(0) > 0, "it points towards the first of each pair"
+        assert got.norm == pytest.approx(1, abs=1e-5)
+
+
+def test_principal_component_is_the_same_when_it_is_streamed(monkeypatch: pytest.MonkeyPatch) -> None:
+    backend = FakeBackend(d_model=24)
+    pairs = [(f"{a} {i}", f"{b} {i * 7}") for i in range(30) for a, b in PAIRS]
+    whole = principal_component(backend, pairs)
+    monkeypatch.setattr("steerlab.estimators.CHUNK", 5)
+    monkeypatch.setattr("steerlab.estimators.KEPT", 24)
+    streamed = principal_component(backend, pairs)
+    cosines = torch.cosine_similarity(whole.vectors, streamed.vectors, dim=-1)
+    assert cosines.min() > 0.9999
+
+
+@pytest.mark.parametrize("pairs", [[], [("a", "b")], [("a", "b"), ("a",)]])
+def test_what_has_no_principal_component_is_refused(pairs: list[tuple[str, str]]) -> None:
+    with pytest.raises(PromptError, match="no principal component"):
+        principal_component(FakeBackend(), pairs)
+
+
+def test_a_prompt_pair_is_one_difference_of_plain_texts() -> None:
+    model = models.build("llama")
+    got = prompt_pair(LocalBackend(model, byte_tokenizer()), "Love", "Hate", site=Site(2, "mlp_out"))
+    love, hate = (
+        reference.read(model, "llama", encode(byte_tokenizer(), word, chat=False), Site(2, "mlp_out"))[-1]
+        for word in ("Love", "Hate")
+    )
+    assert torch.allclose(got.vector, love - hate, atol=1e-5)
+    assert got.site == Site(2, "mlp_out")
+    assert got.provenance == {"method": "prompt pair", "shows": "Love", "lacks": "Hate"}
