@@ -184,7 +184,7 @@ def prompt_pair(
     chat: bool = False,
     name: str = "direction",
 ) -> Direction:
-    """The difference of two prompts at one site (Turner et al. 2023, ActAdd): "Love" minus "Hate". Plain text, not chat."""
+    """The difference of two prompts at a site (ActAdd, Turner et al. 2023): "Love" minus "Hate". Plain text."""
     found = difference_in_means(
         backend, ContrastSet([shows], [lacks], name), point=site.point, positions=[position], chat=chat
     ).at(position, site.layer)
