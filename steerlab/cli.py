@@ -244,6 +244,12 @@ def train_demo(arguments: argparse.Namespace) -> int:
         threads=arguments.threads,
         scale=arguments.scale,
     )
+    from steerlab.demo.evaluate import find_refusal
+
+    direction = find_refusal(arguments.out)
+    print(
+        f"{arguments.out}: the model, and its {direction!r}. Measure it: python -m steerlab.demo.evaluate {arguments.out}"
+    )
     return 0
 
 

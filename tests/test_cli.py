@@ -239,14 +239,19 @@ def test_doctor_survives_a_check_that_raises(monkeypatch: pytest.MonkeyPatch) ->
 # ---------------------------------------------------------------- train-demo
 
 
-def test_train_demo_hands_its_arguments_to_train(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_train_demo_hands_its_arguments_to_train_and_finds_the_direction(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     calls: list[tuple[Path, dict[str, object]]] = []
+    found: list[Path] = []
+    monkeypatch.setattr("steerlab.demo.evaluate.find_refusal", found.append)
     stub = types.ModuleType("steerlab.demo.train")
     stub.train = lambda out, **options: calls.append((out, options))  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "steerlab.demo.train", stub)
     words = ["--out", str(tmp_path), "--seed", "3", "--device", "cuda:1", "--threads", "1", "--scale", "0.5"]
     assert cli.main(["train-demo", *words]) == 0
     assert calls == [(tmp_path, {"seed": 3, "device": "cuda:1", "threads": 1, "scale": 0.5})]
+    assert found == [tmp_path]
 
 
 def test_train_has_the_options_that_the_command_line_hands_on() -> None:
