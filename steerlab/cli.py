@@ -247,9 +247,8 @@ def train_demo(arguments: argparse.Namespace) -> int:
     from steerlab.demo.evaluate import find_refusal
 
     direction = find_refusal(arguments.out)
-    print(
-        f"{arguments.out}: the model, and its {direction!r}. Measure it: python -m steerlab.demo.evaluate {arguments.out}"
-    )
+    print(f"{arguments.out} holds the model and its {direction!r}")
+    print(f"Measure it: python -m steerlab.demo.evaluate {arguments.out}")
     return 0
 
 
