@@ -235,6 +235,7 @@ def train_demo(arguments: argparse.Namespace) -> int:
         raise SteerlabError(
             f"{weights} is there already", "Name a new folder: hours of training may be in this one."
         )
+    from steerlab.demo.evaluate import find_refusal
     from steerlab.demo.train import train
 
     train(
@@ -244,11 +245,8 @@ def train_demo(arguments: argparse.Namespace) -> int:
         threads=arguments.threads,
         scale=arguments.scale,
     )
-    from steerlab.demo.evaluate import find_refusal
-
-    direction = find_refusal(arguments.out)
-    print(f"{arguments.out} holds the model and its {direction!r}")
-    print(f"Measure it: python -m steerlab.demo.evaluate {arguments.out}")
+    print(f"its refusal direction: {find_refusal(arguments.out)!r}")
+    print(f"to measure it: python -m steerlab.demo.evaluate {arguments.out}")
     return 0
 
 
