@@ -1,8 +1,10 @@
-"""What the browser tests share: one browser, and one server for each application and module."""
+"""What the browser tests share: one browser, and one server for each application."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from functools import cache
 
 import pytest
 import rig
@@ -15,12 +17,19 @@ def browser() -> Iterator[Browser]:
         yield opened
 
 
-@pytest.fixture(scope="module")
-def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[rig.Server]:
-    """JupyterLab; a test marked with `@pytest.mark.parametrize("server", [...], indirect=True)` names another."""
-    app = getattr(request, "param", "lab")
-    with rig.serve(tmp_path_factory.mktemp(app), app) as started:
-        yield started
+@pytest.fixture(scope="session")
+def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str], rig.Server]]:
+    """Starts an application's server when it is first asked for."""
+    with ExitStack() as running:
+        yield cache(lambda app: running.enter_context(rig.serve(tmp_path_factory.mktemp(app), app)))
+
+
+@pytest.fixture
+def server(request: pytest.FixtureRequest, servers: Callable[[str], rig.Server]) -> Iterator[rig.Server]:
+    """JupyterLab, or what a test names: `@pytest.mark.parametrize("server", ["notebook"], indirect=True)`."""
+    started = servers(getattr(request, "param", "lab"))
+    yield started
+    started.end_kernels()
 
 
 @pytest.fixture

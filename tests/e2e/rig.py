@@ -14,6 +14,7 @@ import socket
 import subprocess
 import sys
 import time
+import urllib.error
 import urllib.request
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -54,6 +55,13 @@ class Server:
             metadata={"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}},
         )
         nbformat.write(made, self.root / notebook)
+
+    def end_kernels(self) -> None:
+        """Free what the notebooks so far hold in memory."""
+        for kernel in json.loads(urllib.request.urlopen(f"{self.url}/api/kernels").read()):
+            gone = urllib.request.Request(f"{self.url}/api/kernels/{kernel['id']}", method="DELETE")
+            with contextlib.suppress(urllib.error.HTTPError):  # it may have died by itself
+                urllib.request.urlopen(gone).close()
 
 
 @contextlib.contextmanager
@@ -106,9 +114,10 @@ def serve(
     finally:
         os.killpg(process.pid, signal.SIGTERM)
         with contextlib.suppress(subprocess.TimeoutExpired):
-            process.wait(10)
+            process.wait(4)
         if process.poll() is None:
             os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
 
 
 def _link_extension(data: Path) -> None:
@@ -198,6 +207,14 @@ def execute(page: Page, code: str) -> str:
             code,
         )
     )
+
+
+def until_prints(page: Page, code: str, text: str, seconds: float = 10) -> None:
+    """Run code in the kernel until it prints `text`."""
+    end = time.monotonic() + seconds
+    while (printed := execute(page, code).strip()) != text:
+        assert time.monotonic() < end, f"{code} still prints {printed}"
+        page.wait_for_timeout(50)
 
 
 def set_slider(slider: Locator, value: float) -> None:

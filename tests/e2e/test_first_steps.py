@@ -75,8 +75,7 @@ def test_the_panel_moves_with_the_lab_in_another_cell(server: rig.Server, page: 
     expect(panel.pane("steered").locator(".sl-foot")).to_contain_text("applied on", timeout=20_000)
     assert is_refusal(panel.text("steered"))
     panel.root.get_by_role("radio", name="ablate").check()
-    expect(panel.pane("steered").locator(".sl-foot")).to_contain_text("applied on", timeout=20_000)
-    assert rig.execute(page, "print(lab.recipe == sl.Recipe([sl.Ablate(d)]))").strip() == "True"
+    rig.until_prints(page, "print(lab.recipe == sl.Recipe([sl.Ablate(d)]))", "True")
 
 
 def test_two_views_of_one_lab_are_one_panel(server: rig.Server, page: Page) -> None:

@@ -43,6 +43,7 @@ def test_a_reload_loses_nothing(server: rig.Server, page: Page) -> None:
     assert panel.push(0).startswith("Sure.")
 
 
+@pytest.mark.parametrize("server", ["lab", "notebook"], indirect=True)
 def test_a_killed_kernel_is_told_in_plain_words_and_the_texts_stay(server: rig.Server, page: Page) -> None:
     panel = open_panel(page, server, "killed.ipynb")
     refusal = panel.push(1)
@@ -71,6 +72,7 @@ def saving(tmp_path_factory: pytest.TempPathFactory) -> Iterator[rig.Server]:
         yield started
 
 
+@pytest.mark.parametrize("server", ["lab", "notebook"], indirect=True)
 def test_a_saved_notebook_shows_the_last_texts_without_a_kernel(server: rig.Server, page: Page) -> None:
     panel = open_panel(page, server, "saved.ipynb")
     refusal = panel.push(1)
@@ -81,7 +83,7 @@ def test_a_saved_notebook_shows_the_last_texts_without_a_kernel(server: rig.Serv
     assert "widgets" not in saved["metadata"]
 
     page.goto("about:blank")
-    page.goto(server.address("saved.ipynb") + "?reset", wait_until="domcontentloaded")
+    page.goto(server.address("saved.ipynb"), wait_until="domcontentloaded")
     static = page.locator(".steerlab-static")
     expect(static).to_contain_text(refusal, timeout=60_000)
     expect(static).to_be_visible()
