@@ -1,0 +1,163 @@
+"""GGUF control vectors, as repeng and llama.cpp read and write them.
+
+`general.architecture` is "controlvector"; the tensor `direction.<N>`, 1-D, is added to the *output* of block N, blocks
+counted from 0 (repeng's ControlModel; build_cvec in llama.cpp), at every token. llama.cpp refuses N = 0, and so does
+this module. The format can say nothing but "add". `controlvector.layer_count` is the number of tensors; no reader needs
+it. Needs the gguf package.
+"""
+
+from __future__ import annotations
+
+import re
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from steerlab.directions import Direction
+from steerlab.errors import DirectionError, FileError, SiteError
+from steerlab.formats.files import Additions, opening, outputs, recipe_of
+from steerlab.sites import Site
+
+ARCHITECTURE = "controlvector"
+_NAME = re.compile(r"direction\.(\d{1,9})", re.ASCII)
+
+
+def read(path: str | Path) -> dict[int, Direction]:
+    """The directions of a control vector by layer, each at resid_post of its layer, in order.
+
+    A layer whose vector is zero everywhere adds nothing and is left out. Raises FileError for a missing, truncated or
+    foreign file, DirectionError where a number is NaN or all are zero.
+    """
+    path = Path(path)
+    with opening(path, "a GGUF file"):
+        if path.is_dir():
+            raise FileError(f"{path} is a folder, not a GGUF file", "Name the file in it.")
+        reader = _bounded(_package())(path)
+    architecture = _text(reader, "general.architecture")
+    if architecture != ARCHITECTURE:
+        raise FileError(
+            f"{path} is a GGUF file of architecture {architecture!r}, not a control vector",
+            "Whole models are GGUF files too: give the one that repeng or llama.cpp's cvector-generator wrote.",
+        )
+    hint = _text(reader, f"{ARCHITECTURE}.model_hint")
+    found: dict[int, Direction] = {}
+    layers: set[int] = set()
+    for tensor in reader.tensors:
+        layer = _layer(path, tensor.name)
+        if layer in layers:
+            raise FileError(f"{path} has two vectors for layer {layer}")
+        layers.add(layer)
+        vector = _vector(path, tensor)
+        if vector.any():
+            found[layer] = Direction(
+                vector,
+                Site(layer, "resid_post"),
+                name=f"{path.stem} {layer}",
+                provenance={
+                    "format": "GGUF control vector",
+                    "file": path.name,
+                    "tensor": tensor.name,
+                    "model_hint": hint,
+                },
+            )
+    if not layers:
+        raise FileError(f"{path} is a control vector without a direction in it", "Write it again.")
+    if not found:
+        raise DirectionError(f"every direction of {path} is zero everywhere", "It would change nothing.")
+    if len({d.d_model for d in found.values()}) > 1:
+        raise FileError(f"{path} has directions of different widths", "Write it again.")
+    return dict(sorted(found.items()))
+
+
+def write(path: str | Path, additions: Additions, *, model_hint: str | None = None) -> Path:
+    """Write what a recipe adds, or directions at their own sites, as a control vector. Returns the path.
+
+    Coefficients are multiplied in, and additions at one layer are summed. model_hint: the model's
+    `config.model_type`, "llama" say; directions that were read from a control vector know it. Raises RecipeError for
+    what the format cannot say, SiteError for a site that it does not have.
+    """
+    path, recipe = Path(path), recipe_of(additions)
+    vectors = outputs(recipe, "a control vector")
+    if 0 in vectors:
+        raise SiteError(
+            "a control vector cannot shift the output of block 0: llama.cpp refuses such a file",
+            "Add at layer 1 or later.",
+        )
+    hints = {one.direction.provenance.get("model_hint") for one in recipe.interventions}
+    hint = model_hint or (hints.pop() if len(hints) == 1 else None)
+    if not isinstance(hint, str):
+        raise FileError(
+            "a control vector names the type of its model, and the directions do not say it",
+            "Answer with the type: write(path, recipe, model_hint=model.config.model_type).",
+        )
+    writer = _package().GGUFWriter(path, ARCHITECTURE)
+    writer.add_string(f"{ARCHITECTURE}.model_hint", hint)
+    writer.add_uint32(f"{ARCHITECTURE}.layer_count", len(vectors))
+    for layer, vector in vectors.items():
+        writer.add_tensor(f"direction.{layer}", vector.numpy())
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    return path
+
+
+def _package() -> Any:
+    try:
+        return import_module("gguf")
+    except ImportError as error:
+        raise FileError(
+            "GGUF files need the gguf package, which is not installed",
+            "Install it: pip install 'steerlab[formats]'.",
+        ) from error
+
+
+def _bounded(gguf: Any) -> Any:
+    """gguf's reader, but reading past the end of the file fails.
+
+    As it is, it gets empty arrays there, and a count of 2**62 in a file of 50 bytes keeps it busy for ever.
+    """
+
+    class Reader(gguf.GGUFReader):  # type: ignore[misc]
+        def _get(self, offset: int, dtype: Any, count: int = 1, *args: Any, **kwargs: Any) -> Any:
+            if int(offset) + int(count) * np.dtype(dtype).itemsize > len(self.data):
+                raise ValueError("it ends too early")
+            return super()._get(offset, dtype, count, *args, **kwargs)
+
+    return Reader
+
+
+def _text(reader: Any, key: str) -> str | None:
+    field = reader.get_field(key)
+    return None if field is None else bytes(field.parts[-1]).decode("utf-8", "replace")
+
+
+def _layer(path: Path, name: str) -> int:
+    match = _NAME.fullmatch(name)
+    if not match:
+        raise FileError(
+            f"{path} has a tensor {name!r}, and those of a control vector are direction.<layer>",
+            "Write it again.",
+        )
+    if int(match[1]) == 0:
+        raise FileError(
+            f"{path} has a direction.0, which llama.cpp refuses: programs differ in whether that is the embeddings or "
+            "the output of block 0",
+            "Write the file without layer 0.",
+        )
+    return int(match[1])
+
+
+def _vector(path: Path, tensor: Any) -> Tensor:
+    if tensor.data.ndim != 1 or not np.issubdtype(tensor.data.dtype, np.floating):
+        raise FileError(
+            f"{path}: {tensor.name} is {tensor.tensor_type.name} of shape {tensor.shape.tolist()}, and a direction is "
+            "one vector of F32",
+            "Write it again, not quantised.",
+        )
+    with np.errstate(over="ignore", invalid="ignore"):  # Direction refuses what becomes infinite or NaN
+        return torch.from_numpy(np.array(tensor.data, np.float32))
