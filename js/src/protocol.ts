@@ -41,7 +41,7 @@ export interface Hello {
 
 /** The model that the panel steers. */
 export interface Info {
-  /** Its Hugging Face id, its folder's name, or "steerlab-demo". */
+  /** Its Hugging Face id, its folder's name, or "tiny-chat" for the embedded one. */
   name: string;
   /** Where it runs: "local", "ndif". */
   backend: string;

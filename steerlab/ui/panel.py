@@ -211,7 +211,7 @@ class Panel(anywidget.AnyWidget):
         )
         bundle = super()._repr_mimebundle_(**kwargs)
         if bundle is not None:
-            bundle[0]["text/plain"] = f"The panel of {self._lab!r}: run the cell to steer"
+            bundle[0]["text/plain"] = repr(self._lab)
         return bundle
 
     # ---------------------------------------------------------------------------------------------- kernel subshells

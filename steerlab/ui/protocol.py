@@ -32,7 +32,7 @@ class Info(Wire):
     """The model that the panel steers."""
 
     name: str
-    """Its Hugging Face id, its folder's name, or "steerlab-demo"."""
+    """Its Hugging Face id, its folder's name, or "tiny-chat" for the embedded one."""
     backend: str
     """Where it runs: "local", "ndif"."""
     device: str

@@ -18,7 +18,7 @@ from steerlab.ui.protocol import Info, PanelState, PaneResult, Result, SteeringS
 CLASS = "steerlab-static"
 # hides "Error displaying widget: model not found" below the texts
 _HIDE_ERROR = (
-    f"<style>.jp-OutputArea-child:has(.{CLASS}) ~ .jp-OutputArea-child .jupyter-widgets:not(:has(*)) "
+    f"<style>.jp-OutputArea-child:has(.{CLASS}) ~ .jp-OutputArea-child:has(.jupyter-widgets:not(:has(*))) "
     "{display: none}</style>"
 )
 _BOX = "border:1px solid #8888;border-radius:6px;padding:10px 12px;margin:4px 0;max-width:72em"

@@ -39,7 +39,7 @@ def test_a_shown_panel_puts_its_page_into_the_notebook_and_renews_it_after_each_
     monkeypatch.setattr(snapshot, "replace", lambda page, html: placed.update({page: html}))
     data, _ = wire.panel._repr_mimebundle_()
     assert "application/vnd.jupyter.widget-view+json" in data
-    assert data["text/plain"].startswith("The panel of Lab(tiny-chat")
+    assert data["text/plain"] == repr(wire.lab)
     wire.say(kind="hello")
     wire.finished()
     wire.until(lambda: "Sure. First heat" in placed[wire.panel.page])
