@@ -10,6 +10,7 @@ import models
 import pytest
 
 import steerlab as sl
+from steerlab.backends.fake import byte_tokenizer
 
 ROOT = Path(__file__).parent.parent
 FENCE = re.compile(r"^```(\w+)(?: (\w+))?\n(.*?)^```$", flags=re.MULTILINE | re.DOTALL)
@@ -45,7 +46,7 @@ def names(demo_lab: sl.Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     """What the programs of the page start with, in a folder of their own."""
     monkeypatch.chdir(tmp_path)
     demo_lab.recipe = sl.BASELINE
-    pythia = sl.Lab((models.build("gpt-neox"), models.tokenizer()))
+    pythia = sl.Lab((models.build("gpt-neox"), byte_tokenizer()))
     return {"sl": sl, "lab": demo_lab, "refusal": demo_lab.directions["refusal"], "pythia": pythia}
 
 
