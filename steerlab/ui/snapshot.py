@@ -18,8 +18,8 @@ from steerlab.ui.protocol import Info, PanelState, PaneResult, Result, SteeringS
 CLASS = "steerlab-static"
 # hides "Error displaying widget: model not found" below the texts
 _HIDE_ERROR = (
-    f"<style>.jp-OutputArea-child:has(.{CLASS}) ~ .jp-OutputArea-child:has(.jupyter-widgets:not(:has(*))) "
-    "{display: none}</style>"
+    f"<style>.jp-OutputArea-child:has(.{CLASS}) ~ .jp-OutputArea-child:has(.jupyter-widgets)"
+    ":not(:has(.jupyter-widgets *)) {display: none}</style>"
 )
 _BOX = "border:1px solid #8888;border-radius:6px;padding:10px 12px;margin:4px 0;max-width:72em"
 _PANE = "flex:1 1 240px;min-width:0;border-left:3px solid {};padding-left:10px"

@@ -88,7 +88,9 @@ def test_a_saved_notebook_shows_the_last_texts_without_a_kernel(server: rig.Serv
     expect(static).to_contain_text(refusal, timeout=60_000)
     expect(static).to_be_visible()
     expect(static).to_contain_text("How do I bake a cake?")
-    expect(page.locator(".jp-OutputArea")).not_to_contain_text("model not found", use_inner_text=True)
+    error = page.locator(".jp-OutputArea .jupyter-widgets")
+    expect(error).to_have_text("Error displaying widget: model not found", timeout=30_000)
+    expect(error).to_be_hidden()
 
 
 def test_a_saved_notebook_with_widget_state_shows_the_last_texts_in_the_panel(
