@@ -60,7 +60,7 @@ NORM_AFTER: dict[str, PretrainedConfig] = {
     "olmo2": Olmo2Config(**SHARED),
     "bloom": BloomConfig(**SHARED),
 }
-EXACT = [a for a in models.ARCHITECTURES if a != "gemma3"]
+EXACT = [a for a in models.ARCHITECTURES if a not in ("gemma2", "gemma3", "olmo2")]
 PROMPTS = ["How do I bake bread?", "Hi"]
 
 

@@ -1,0 +1,185 @@
+"""The logit lens: what each layer would say next, with a recipe and without."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, NamedTuple
+
+import torch
+from torch import Tensor
+
+from steerlab import metrics
+from steerlab.backends.base import Backend
+from steerlab.errors import PromptError, SiteError
+from steerlab.generations import Generation
+from steerlab.lens.reading import Reading, read
+from steerlab.prompts import Prompt
+from steerlab.recipes import Recipe
+from steerlab.sites import Point
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from transformers import PreTrainedTokenizerBase
+
+# From the logits [cells vocab] of one lens, or of two, to tensors [cells ...].
+Look = Callable[..., Sequence[Tensor]]
+
+CELLS = 2**25  # numbers decoded at a time, 128 MB: the logits of all cells at once may not fit in memory
+
+
+class Top(NamedTuple):
+    """The first k tokens of every cell. ids: [layers tokens k]; values: their probabilities, or what these changed by;
+    texts: nested lists of the same shape.
+    """
+
+    ids: Tensor
+    values: Tensor
+    texts: list[list[list[str]]]
+
+
+@dataclass(frozen=True, eq=False)
+class Lens(Reading):
+    """What the model would say next if a layer were its last: the final norm and the head on the stream of every layer
+    (nostalgebraist 2020). Every cell of layers x tokens is a distribution over the token that follows.
+
+    Cells are decoded when they are asked for. `steered - baseline` is a LensDifference.
+    """
+
+    backend: Backend = field(repr=False)
+
+    def logits(self, layer: int) -> Tensor:
+        """The logits at every token of one layer, `[tokens vocab]`."""
+        return self.backend.decode(self.resid[self.layers.index(layer)])
+
+    def top(self, k: int = 5) -> Top:
+        """The k likeliest tokens of every cell and their probabilities."""
+        values, ids = self._each(lambda logits: logits.softmax(-1).topk(k))
+        return Top(ids, values, _texts(self.backend.tokenizer, ids))
+
+    def probability(self, token: int | str) -> Tensor:
+        """The probability of a token in every cell, `[layers tokens]`."""
+        i = _token_id(self.backend.tokenizer, token)
+        return self._each(lambda logits: (logits.softmax(-1)[:, i],))[0]
+
+    def rank(self, token: int | str) -> Tensor:
+        """The rank of a token in every cell, `[layers tokens]`; 0 is the likeliest."""
+        i = _token_id(self.backend.tokenizer, token)
+        return self._each(lambda logits: ((logits > logits[:, i, None]).sum(-1),))[0]
+
+    def to_frame(self, k: int = 1) -> pd.DataFrame:
+        """A row per cell and rank: layer, position, token, rank, next token, probability. Needs pandas."""
+        top = self.top(k)
+        frames = [
+            self.frame(rank=rank, next=_column(top, rank), probability=top.values[..., rank])
+            for rank in range(k)
+        ]
+        import pandas as pd
+
+        table: pd.DataFrame = pd.concat(frames, ignore_index=True)
+        return table.sort_values(["layer", "position", "rank"], ignore_index=True)
+
+    def __sub__(self, baseline: Lens) -> LensDifference:
+        return LensDifference(self, baseline)
+
+    def _each(self, look: Look) -> list[Tensor]:
+        return _decoded(self.backend, [self.resid], look)
+
+
+@dataclass(frozen=True, eq=False)
+class LensDifference:
+    """A lens under a recipe beside the baseline's, over the same tokens."""
+
+    steered: Lens
+    baseline: Lens
+
+    def __post_init__(self) -> None:
+        a, b = ((lens.token_ids, lens.layers, lens.point) for lens in (self.steered, self.baseline))
+        if a != b:
+            raise PromptError(
+                "the two lenses do not read the same tokens at the same sites",
+                "Read one text twice: logit_lens(backend, text, recipe) - logit_lens(backend, text).",
+            )
+
+    def kl(self) -> Tensor:
+        """KL(baseline || steered) of every cell in nats, `[layers tokens]`, float64 (`metrics.kl`)."""
+        return self._each(lambda new, old: (metrics.kl(old, new),))[0]
+
+    def probability(self, token: int | str) -> Tensor:
+        """By how much the probability of a token rose in every cell, `[layers tokens]`."""
+        return self.steered.probability(token) - self.baseline.probability(token)
+
+    def gained(self, k: int = 5) -> Top:
+        """The k tokens of every cell whose probability rose most, and by how much."""
+        return self._shifted(k, largest=True)
+
+    def lost(self, k: int = 5) -> Top:
+        """The k tokens of every cell whose probability fell most, and by how much."""
+        return self._shifted(k, largest=False)
+
+    def to_frame(self) -> pd.DataFrame:
+        """A row per cell: layer, position, token, kl, and the next token that gained most. Needs pandas."""
+        top = self.gained(1)
+        return self.steered.frame(kl=self.kl(), gained=_column(top, 0), by=top.values[..., 0])
+
+    def _shifted(self, k: int, *, largest: bool) -> Top:
+        def shifted(new: Tensor, old: Tensor) -> Sequence[Tensor]:
+            return (new.softmax(-1) - old.softmax(-1)).topk(k, largest=largest)
+
+        values, ids = self._each(shifted)
+        return Top(ids, values, _texts(self.steered.backend.tokenizer, ids))
+
+    def _each(self, look: Look) -> list[Tensor]:
+        return _decoded(self.steered.backend, [self.steered.resid, self.baseline.resid], look)
+
+
+def logit_lens(
+    backend: Backend,
+    text: Prompt | Generation,
+    recipe: Recipe | None = None,
+    *,
+    point: Point = "resid_post",
+    layers: Iterable[int] | None = None,
+    chat: bool = True,
+) -> Lens:
+    """Read a prompt, or a generation with its prompt, through the lens of every layer under a recipe.
+
+    recipe: by default none for a prompt, and a generation's own. point: resid_post, the output of each block, where the
+    last layer gives the model's own logits; or resid_pre, resid_mid. layers: by default all.
+    """
+    if point in ("attn_out", "mlp_out"):
+        raise SiteError(
+            f"{point} is a part of the stream, not the stream, which is what the head reads",
+            "Take resid_pre, resid_mid or resid_post.",
+        )
+    return Lens(*read(backend, text, recipe, point, layers, chat), backend)
+
+
+def _decoded(backend: Backend, resids: Sequence[Tensor], look: Look) -> list[Tensor]:
+    """What `look` makes of the logits of one lens or more, chunk by chunk, put together as `[layers tokens ...]`."""
+    size = max(1, CELLS // len(backend.tokenizer))
+    chunks = zip(*(resid.flatten(0, 1).split(size) for resid in resids), strict=True)
+    parts = [look(*(backend.decode(resid) for resid in chunk)) for chunk in chunks]
+    return [torch.cat(column).unflatten(0, resids[0].shape[:2]) for column in zip(*parts, strict=True)]
+
+
+def _token_id(tokenizer: PreTrainedTokenizerBase, token: int | str) -> int:
+    if isinstance(token, int):
+        return token
+    ids = tokenizer(token, add_special_tokens=False)["input_ids"]
+    if len(ids) != 1:
+        pieces = [tokenizer.decode([i]) for i in ids]
+        raise PromptError(
+            f"{token!r} is not one token but {len(ids)}: {pieces}",
+            "Give one of them; mind the space before a word.",
+        )
+    return int(ids[0])
+
+
+def _texts(tokenizer: PreTrainedTokenizerBase, ids: Tensor) -> list[list[list[str]]]:
+    words = {i: tokenizer.decode([i]) for i in ids.unique().tolist()}
+    return [[[words[i] for i in cell] for cell in layer] for layer in ids.tolist()]
+
+
+def _column(top: Top, rank: int) -> list[str]:
+    return [cell[rank] for layer in top.texts for cell in layer]

@@ -1,0 +1,141 @@
+"""The stream of one text, layer by layer, and how far its tokens lie along directions."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from steerlab.backends.base import Backend, encode_row
+from steerlab.directions import Direction
+from steerlab.errors import PromptError, RecipeError, SiteError, SteerlabError
+from steerlab.generations import Generation
+from steerlab.prompts import Prompt
+from steerlab.recipes import BASELINE, Recipe, describe
+from steerlab.rows import Row, check_fits
+from steerlab.sites import Point, Site
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+@dataclass(frozen=True, eq=False)
+class Reading:
+    """The stream of one text at one point of some layers, under a recipe. resid: [layers tokens d_model], float32."""
+
+    resid: Tensor
+    layers: tuple[int, ...]
+    point: Point
+    token_ids: tuple[int, ...]
+    tokens: tuple[str, ...]
+    recipe: Recipe
+
+    def frame(self, **columns: Any) -> pd.DataFrame:
+        """A row per cell, with columns from tensors `[layers tokens]`. Positions count from the end, -1 is the last."""
+        try:
+            import pandas as pd
+        except ImportError as error:
+            raise SteerlabError(
+                "a table needs pandas, which is not installed", "pip install pandas"
+            ) from error
+        n, t = len(self.layers), len(self.tokens)
+        cells = {
+            "layer": np.repeat(self.layers, t),
+            "position": np.tile(np.arange(-t, 0), n),
+            "token": np.tile(np.array(self.tokens, dtype=object), n),
+        }
+        flat = {k: v.flatten().numpy() if isinstance(v, Tensor) else v for k, v in columns.items()}
+        return pd.DataFrame(cells | flat)
+
+
+@dataclass(frozen=True, eq=False)
+class Projections(Reading):
+    """How far every token lies along each of some directions. values: [layers tokens directions], float32."""
+
+    values: Tensor
+    names: tuple[str, ...]
+
+    def to_frame(self) -> pd.DataFrame:
+        """A row per cell: layer, position, token, and a column per direction. Needs pandas."""
+        return self.frame(**{name: self.values[..., i] for i, name in enumerate(self.names)})
+
+
+def projections(
+    backend: Backend,
+    text: Prompt | Generation,
+    directions: Direction | Sequence[Direction],
+    recipe: Recipe | None = None,
+    *,
+    point: Point = "resid_pre",
+    layers: Iterable[int] | None = None,
+    chat: bool = True,
+) -> Projections:
+    """The projection `x . u` of every token on the unit vector of each direction, at every layer, under a recipe."""
+    several = [directions] if isinstance(directions, Direction) else list(directions)
+    for direction in several:
+        check_fits(direction, backend.info.d_model, backend.info.name)
+    fields = read(backend, text, recipe, point, layers, chat)
+    names = [d.name for d in several]
+    names = [f"{name} {i}" if names.count(name) > 1 else name for i, name in enumerate(names)]
+    values = fields[0] @ torch.stack([d.unit for d in several]).T
+    return Projections(*fields, values, tuple(names))
+
+
+Fields = tuple[Tensor, tuple[int, ...], Point, tuple[int, ...], tuple[str, ...], Recipe]
+
+
+def read(
+    backend: Backend,
+    text: Prompt | Generation,
+    recipe: Recipe | None,
+    point: Point,
+    layers: Iterable[int] | None,
+    chat: bool,
+) -> Fields:
+    """The fields of a Reading, from one forward pass."""
+    if isinstance(text, Generation):
+        row = _with_answer(backend, text, text.recipe if recipe is None else recipe, chat)
+    else:
+        row = Row(text, recipe or BASELINE, chat=chat)
+    which = tuple(range(backend.info.n_layers)) if layers is None else tuple(layers)
+    if not which:
+        raise SiteError("no layer is given to read", "Leave layers out for all of them.")
+    ids = encode_row(backend.tokenizer, row, backend.info.context)
+    sites = [Site(layer, point) for layer in which]
+    values = backend.capture([row], sites, range(-len(ids), 0), values=True).values
+    assert values is not None
+    tokens = tuple(backend.tokenizer.decode([i]) for i in ids)
+    return values[0], which, point, tuple(ids), tokens, row.recipe
+
+
+def _with_answer(backend: Backend, made: Generation, recipe: Recipe, chat: bool) -> Row:
+    """A generation's prompt and answer as one prompt, of exactly the tokens that were read and made."""
+    partial = [step for step in recipe.interventions if step.tokens != "all"]
+    if partial:
+        raise RecipeError(
+            f"a generation is read again as one prompt, which has no generated tokens for: {describe(partial[0])}",
+            "Read it under a recipe with tokens='all', or under BASELINE.",
+        )
+    prompt, context = made.prompt, backend.info.context
+    before = encode_row(backend.tokenizer, Row(prompt, chat=chat), context)
+    new = made.token_ids[:-1] if made.finish == "stop" else made.token_ids
+    whole: Prompt
+    if not chat or backend.tokenizer.chat_template is None:
+        whole = str(prompt) + made.text
+    elif isinstance(prompt, str):
+        whole = [{"role": "user", "content": prompt}, {"role": "assistant", "content": made.text}]
+    elif prompt[-1]["role"] == "assistant":
+        whole = [*prompt[:-1], {**prompt[-1], "content": prompt[-1]["content"] + made.text}]
+    else:
+        whole = [*prompt, {"role": "assistant", "content": made.text}]
+    row = Row(whole, recipe, chat=chat) if made.text else Row(prompt, recipe, chat=chat)
+    if encode_row(backend.tokenizer, row, context) != [*before, *new]:
+        raise PromptError(
+            "the generation's text does not encode to the tokens that were generated, so they cannot be read again",
+            "Half characters, special tokens and outer spaces do that: read a part of the answer as a prompt.",
+        )
+    return row
