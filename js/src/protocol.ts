@@ -80,6 +80,8 @@ export interface PaneResult {
 export interface PanelState {
   prompt: string;
   steering: SteeringState[];
+  /** Steps of the recipe that have no row, each in a line; they act, and only Python changes them. */
+  beyond: string[];
   max_new_tokens: number;
   /** 0 is greedy decoding. */
   temperature: number;

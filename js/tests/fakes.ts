@@ -43,6 +43,7 @@ export function state(change: Partial<PanelState> = {}): PanelState {
         enabled: true,
       },
     ],
+    beyond: [],
     max_new_tokens: 64,
     temperature: 0,
     seed: 0,

@@ -1,5 +1,5 @@
 import { afterEach, beforeEach, expect, test } from "vitest";
-import { FakeModel, frame, type Shown, say, show, text, traits } from "./fakes";
+import { FakeModel, frame, type Shown, say, show, state, text, traits } from "./fakes";
 
 let panel: Shown;
 beforeEach(() => {
@@ -128,6 +128,13 @@ test("a closed connection is told plainly and the texts stay", async () => {
   expect(el.textContent).toContain("The kernel is gone: run the cell again");
   expect(text(el, "steered")).toBe("kept");
   expect(el.querySelector<HTMLButtonElement>(".sl-stop")?.disabled).toBe(true);
+});
+
+test("what Python steers with, and the panel has no row for, is told in words", async () => {
+  const { model, el } = panel;
+  model.change("state", state({ beyond: ["clamp 'v' to 2"], revision: 1 }));
+  await frame();
+  expect(el.querySelector(".sl-beyond")?.textContent).toBe("and from Python: clamp 'v' to 2");
 });
 
 test("two views of one panel show the same", async () => {

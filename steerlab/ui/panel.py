@@ -23,7 +23,7 @@ from steerlab.sites import Site
 from steerlab.ui import protocol, snapshot
 from steerlab.ui.preview import Preview, trouble
 from steerlab.ui.protocol import Info, PanelState, SteeringState, Trouble
-from steerlab.ui.translate import direction_info, fresh_row, named, recipe_of, steering_of
+from steerlab.ui.translate import beyond, direction_info, fresh_row, named, recipe_of, steering_of
 
 _STATIC = Path(__file__).parent.parent / "static"
 _NOT_BUILT = """export default { render({ el }) {
@@ -57,7 +57,7 @@ class Panel(anywidget.AnyWidget):
         self._info = _info(lab)
         self._table = named(lab.recipe, lab.directions)
         self._known: dict[str, Any] = {name: getattr(lab, name) for name in ("prompt", "recipe", "sampling")}
-        self._state = PanelState(steering=self._rows([]), **self._in_lab())
+        self._state = PanelState(steering=self._rows([]), beyond=beyond(lab.recipe), **self._in_lab())
         self._changes: dict[str, int] = {}  # the newest revision that came from each origin
         self._seen = False  # a front end said hello
         self._placed = False  # the static page is in the notebook
@@ -184,7 +184,8 @@ class Panel(anywidget.AnyWidget):
 
     def _renew(self, state: PanelState) -> None:
         """Number the state, show it everywhere, and generate once somebody looks."""
-        self._state = state.model_copy(update={"revision": self._state.revision + 1})
+        numbered = {"revision": self._state.revision + 1, "beyond": beyond(self._lab.recipe)}
+        self._state = state.model_copy(update=numbered)
         self._changes[state.origin] = self._state.revision
         self.state = self._state.model_dump(mode="json")
         if self._seen:

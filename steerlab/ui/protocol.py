@@ -80,6 +80,8 @@ class PanelState(Wire):
 
     prompt: str = ""
     steering: list[SteeringState] = []
+    beyond: list[str] = []
+    """Steps of the recipe that have no row, each in a line; they act, and only Python changes them."""
     max_new_tokens: Annotated[int, Field(ge=1, le=4096)] = 64
     temperature: Annotated[float, Field(ge=0, le=10)] = 0.0
     """0 is greedy decoding."""

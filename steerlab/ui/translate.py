@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from steerlab.directions import Direction
 from steerlab.errors import DirectionError
 from steerlab.interventions import PAPER_POINTS, Ablate, Add, Intervention
-from steerlab.recipes import Recipe
+from steerlab.recipes import Recipe, describe
 from steerlab.sites import POINTS, Point, Site
 from steerlab.ui.protocol import Cell, DirectionInfo, SteeringState
 
@@ -90,6 +90,12 @@ def recipe_of(
         if not isinstance(step, Add | Ablate) or not _is_shown(step):
             steps.insert(i, step)
     return Recipe(steps)
+
+
+def beyond(recipe: Recipe) -> list[str]:
+    """The steps that the panel has no row for, in words."""
+    shown = _shown(recipe)
+    return [describe(step) for step in recipe.interventions if not any(step is s for s in shown)]
 
 
 def _shown(recipe: Recipe) -> list[Add | Ablate]:

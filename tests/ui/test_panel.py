@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from wires import Wire
 
-from steerlab import BASELINE, Ablate, Add, Direction, Recipe, Sampling, Site
+from steerlab import BASELINE, Ablate, Add, Clamp, Direction, Recipe, Sampling, Site
 from steerlab.errors import SteerlabError
 from steerlab.ui.panel import Panel
 
@@ -233,6 +233,16 @@ def test_a_recipe_set_in_python_keeps_its_own_words(wire: Wire) -> None:
     wire.run(steering=[rows[0], {**rows[1], "coefficient": 3.0}])
     assert wire.lab.recipe.interventions[0] is drop
     assert wire.lab.recipe.interventions[1] == Add(refusal, 3.0)
+
+
+def test_a_step_without_a_row_is_told_in_words_and_stays(wire: Wire) -> None:
+    refusal = wire.lab.directions["refusal"]
+    wire.lab.recipe = Recipe([Clamp(refusal, 2.0), Add(refusal)])
+    assert len(wire.panel.state["beyond"]) == 1
+    assert wire.panel.state["beyond"][0].startswith("clamp 'refusal'")
+    wire.push(3.0)
+    assert wire.lab.recipe == Recipe([Clamp(refusal, 2.0), Add(refusal, 3.0)])
+    assert len(wire.panel.state["beyond"]) == 1
 
 
 def test_a_direction_that_the_lab_does_not_know_is_listed(wire: Wire) -> None:

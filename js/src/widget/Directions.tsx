@@ -8,7 +8,7 @@ import { meaning, range, spoken } from "./scale";
 import type { Store } from "./store";
 
 export function Directions({ store }: { store: Store }) {
-  const rows = store.state.value.steering;
+  const { steering: rows, beyond } = store.state.value;
   return (
     <section class="sl-section" aria-label="Directions">
       <h4 class="sl-label">Directions</h4>
@@ -23,6 +23,14 @@ export function Directions({ store }: { store: Store }) {
           <Row key={index} store={store} row={row} index={index} alone={rows.length === 1} />
         ))}
       </div>
+      {beyond.length > 0 && (
+        <p class="sl-beyond">
+          and from Python:{" "}
+          {beyond.map((step) => (
+            <code key={step}>{step}</code>
+          ))}
+        </p>
+      )}
     </section>
   );
 }
