@@ -22,6 +22,7 @@ from steerlab.recipes import BASELINE, Recipe
 from steerlab.rows import Row
 from steerlab.selection import Selection, select
 from steerlab.sites import Point
+from steerlab.surgical import Frontier, Method, surgical
 from steerlab.worker import Worker
 
 if TYPE_CHECKING:
@@ -190,6 +191,28 @@ class Lab(traitlets.HasTraits):
         return self.candidates.direction
 
     # ------------------------------------------------------------ the panel
+
+    def surgical(
+        self,
+        direction: Direction,
+        harmful: Sequence[Prompt],
+        harmless: Sequence[Prompt],
+        *,
+        method: Method = "greedy",
+        refusal_tokens: Sequence[int] | None = None,
+    ) -> Frontier:
+        """How few layers of ablation suffice, and what each subset costs: refusal against KL (`surgical.surgical`)."""
+        n = self.info.n_layers
+        with tqdm(total=n * (n + 1) // 2, desc="subsets of layers", leave=False) as bar:
+            return surgical(
+                self.backend,
+                direction,
+                harmful,
+                harmless,
+                method=method,
+                refusal_tokens=refusal_tokens,
+                progress=lambda done, _: bar.update(done - bar.n) and None,
+            )
 
     @property
     def panel(self) -> Panel:
