@@ -190,8 +190,6 @@ class Lab(traitlets.HasTraits):
         self.directions = {**self.directions, name: self.candidates.direction}
         return self.candidates.direction
 
-    # ------------------------------------------------------------ the panel
-
     def surgical(
         self,
         direction: Direction,
@@ -213,6 +211,8 @@ class Lab(traitlets.HasTraits):
                 refusal_tokens=refusal_tokens,
                 progress=lambda done, _: bar.update(done - bar.n) and None,
             )
+
+    # ------------------------------------------------------------ the panel
 
     @property
     def panel(self) -> Panel:

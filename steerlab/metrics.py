@@ -100,7 +100,7 @@ REFUSALS = (
 
 
 def refuses(text: str, phrases: Sequence[str] = REFUSALS) -> bool:
-    """Whether a completion holds a phrase of refusal. Keywords are wrong both ways: read completions before a number."""
+    """Whether a completion holds a phrase of refusal. Keywords err both ways: read the completions, too."""
     text = text.lower().replace("\u2019", "'")
     return any(phrase in text for phrase in phrases)
 
