@@ -40,7 +40,12 @@ def test_a_reload_loses_nothing(server: rig.Server, page: Page) -> None:
     expect(panel.root).to_be_visible(timeout=60_000)
     assert panel.text("steered").startswith("I am sorry, but I cannot")
     assert float(panel.slider.input_value()) == 1
-    assert panel.push(0).startswith("Sure.")
+    answer = panel.push(0)
+    assert answer.startswith("Sure.")
+    rig.command(page, "docmanager:save")
+    saved = (server.root / "reload.ipynb").read_text()
+    assert "I am sorry" not in saved  # what is saved is what the panel shows now, not what it showed before
+    assert answer in saved
 
 
 @pytest.mark.parametrize("server", ["lab", "notebook"], indirect=True)

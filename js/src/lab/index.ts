@@ -5,6 +5,7 @@ import { ILauncher } from "@jupyterlab/launcher";
 import { INotebookTracker, type NotebookPanel } from "@jupyterlab/notebook";
 import { KERNEL_GONE } from "../widget/host";
 import { icon } from "./icon";
+import { keepPages } from "./pages";
 
 const NEW_LAB = "steerlab:new-lab";
 const CELL = "import steerlab as sl\n\nlab = sl.Lab()\nlab";
@@ -51,8 +52,12 @@ const plugin: JupyterFrontEndPlugin<void> = {
     palette: ICommandPalette | null,
     launcher: ILauncher | null,
   ) => {
-    notebooks.forEach(watchKernel);
-    notebooks.widgetAdded.connect((_, panel) => watchKernel(panel));
+    const follow = (panel: NotebookPanel) => {
+      watchKernel(panel);
+      keepPages(panel);
+    };
+    notebooks.forEach(follow);
+    notebooks.widgetAdded.connect((_, panel) => follow(panel));
     app.commands.addCommand(NEW_LAB, {
       label: (args) => (args.isPalette ? "New Steering Lab" : "Steering Lab"),
       caption: "A new notebook with a panel that steers a language model",
