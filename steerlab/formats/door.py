@@ -87,12 +87,14 @@ def recognise(path: str | Path) -> str:
         return _recognise_folder(path)
     with opening(path, "a file that can be read"), path.open("rb") as file:
         start = file.read(64)
+        file_size = file.seek(0, 2)
+    # first, because it can begin with any byte: the length of its JSON, in eight bytes
+    if start[8:9] == b"{" and int.from_bytes(start[:8], "little") <= file_size:
+        return _recognise_safetensors(path)
     if start.startswith(b"GGUF"):
         return "gguf"
     if start.startswith((b"PK\x03\x04", b"\x80")):  # torch's archive, or its older pickle
         return "refusal_direction"
-    if start[8:9] == b"{":  # after eight bytes of length
-        return _recognise_safetensors(path)
     if start.lstrip().startswith(b"{"):
         return _recognise_json(path)
     raise _unknown(path, "it is neither GGUF, safetensors, JSON nor a tensor saved by torch")

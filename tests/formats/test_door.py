@@ -56,6 +56,17 @@ def test_every_format_is_known_by_its_content(files: dict[str, Path]) -> None:
     assert formats.load(files["saelens"] / "sae_weights.safetensors", feature=0).site == Site(12, "resid_pre")
 
 
+def test_safetensors_are_known_whatever_their_first_byte(tmp_path: Path) -> None:
+    """It is the length of what follows, and can be that of a pickle."""
+    first = set()
+    for n in range(32):
+        path = tmp_path / str(n)
+        save_file({"0": torch.ones(2)}, path, {"note": "x" * 8 * n})
+        first.add(path.read_bytes()[0])
+        assert formats.recognise(path) == "steering_vectors"
+    assert first == set(range(0, 256, 8)), "0x80, which begins a pickle, among them"
+
+
 def test_a_file_of_many_layers_asks_which(tmp_path: Path) -> None:
     recipe = Recipe([Add(V, layers=[2, 3, 4])])
     path = formats.steering_vectors.write(tmp_path / "x", recipe)
