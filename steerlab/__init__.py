@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from steerlab._version import __version__
 
 if TYPE_CHECKING:
-    from steerlab import edits, errors, estimators, prompts
+    from steerlab import edits, errors, estimators, export, formats, lens, metrics, prompts
     from steerlab.directions import Direction
     from steerlab.errors import SteerlabError
     from steerlab.generations import Generation, Sampling
@@ -41,6 +41,10 @@ __all__ = [
     "edits",
     "errors",
     "estimators",
+    "export",
+    "formats",
+    "lens",
+    "metrics",
     "prompts",
 ]
 
@@ -60,7 +64,7 @@ _HOME = {
     "Site": "sites",
     "SteerlabError": "errors",
 }
-_MODULES = ("edits", "errors", "estimators", "prompts")
+_MODULES = ("edits", "errors", "estimators", "export", "formats", "lens", "metrics", "prompts")
 
 
 def __getattr__(name: str) -> object:

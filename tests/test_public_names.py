@@ -30,6 +30,10 @@ PUBLIC = {
     "edits",
     "errors",
     "estimators",
+    "export",
+    "formats",
+    "lens",
+    "metrics",
     "prompts",
 }
 
