@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from steerlab.directions import Direction
 from steerlab.errors import DirectionError, FileError, RecipeError, SiteError, SteerlabError
 from steerlab.interventions import Add
 from steerlab.recipes import Recipe
-from steerlab.sites import POINTS, Site, check_point
+from steerlab.sites import POINTS, Point, Site, check_point
 
 # What can be written as a vector for each layer: a recipe that only adds, or directions at their own sites.
 Additions = Recipe | Direction | Iterable[Direction]
@@ -118,6 +118,34 @@ def hook_site(path: Path, hook: object) -> Site | None:
             f"The points of the residual stream are {', '.join(POINTS)}.",
         )
     return Site(int(match[1]), check_point(match[2].removeprefix("hook_")))
+
+
+def by_layer(
+    vectors: Mapping[int, Tensor], point: Point, origin: str, provenance: Mapping[str, Any]
+) -> dict[int, Direction]:
+    """The directions of a file of many layers, in order. origin: names the file in errors and in the directions' names.
+
+    A layer whose vector is zero everywhere adds nothing and is left out. Raises DirectionError where a number is NaN,
+    where all are zero, or where the widths differ.
+    """
+    found = {
+        layer: Direction(
+            vectors[layer],
+            Site(layer, point),
+            name=f"{Path(origin).stem} {layer}",
+            provenance={**provenance, "layer": layer},
+        )
+        for layer in sorted(vectors)
+        if vectors[layer].any()
+    }
+    if not found:
+        raise DirectionError(f"every direction of {origin} is zero everywhere", "It would change nothing.")
+    widths = sorted({d.d_model for d in found.values()})
+    if len(widths) > 1:
+        raise DirectionError(
+            f"{origin} has directions of different widths, {widths}", "They are of two models."
+        )
+    return found
 
 
 def recipe_of(additions: Additions) -> Recipe:

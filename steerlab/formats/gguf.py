@@ -18,9 +18,8 @@ import torch
 from torch import Tensor
 
 from steerlab.directions import Direction
-from steerlab.errors import DirectionError, FileError, SiteError
-from steerlab.formats.files import Additions, opening, outputs, recipe_of
-from steerlab.sites import Site
+from steerlab.errors import FileError, SiteError
+from steerlab.formats.files import Additions, by_layer, opening, outputs, recipe_of
 
 ARCHITECTURE = "controlvector"
 _NAME = re.compile(r"direction\.(\d{1,9})", re.ASCII)
@@ -30,7 +29,7 @@ def read(path: str | Path) -> dict[int, Direction]:
     """The directions of a control vector by layer, each at resid_post of its layer, in order.
 
     A layer whose vector is zero everywhere adds nothing and is left out. Raises FileError for a missing, truncated or
-    foreign file, DirectionError where a number is NaN or all are zero.
+    foreign file, DirectionError where a number is NaN, all are zero or the widths differ.
     """
     path = Path(path)
     with opening(path, "a GGUF file"):
@@ -43,34 +42,17 @@ def read(path: str | Path) -> dict[int, Direction]:
             f"{path} is a GGUF file of architecture {architecture!r}, not a control vector",
             "Whole models are GGUF files too: give the one that repeng or llama.cpp's cvector-generator wrote.",
         )
-    hint = _text(reader, f"{ARCHITECTURE}.model_hint")
-    found: dict[int, Direction] = {}
-    layers: set[int] = set()
+    vectors: dict[int, Tensor] = {}
     for tensor in reader.tensors:
         layer = _layer(path, tensor.name)
-        if layer in layers:
+        if layer in vectors:
             raise FileError(f"{path} has two vectors for layer {layer}")
-        layers.add(layer)
-        vector = _vector(path, tensor)
-        if vector.any():
-            found[layer] = Direction(
-                vector,
-                Site(layer, "resid_post"),
-                name=f"{path.stem} {layer}",
-                provenance={
-                    "format": "GGUF control vector",
-                    "file": path.name,
-                    "tensor": tensor.name,
-                    "model_hint": hint,
-                },
-            )
-    if not layers:
+        vectors[layer] = _vector(path, tensor)
+    if not vectors:
         raise FileError(f"{path} is a control vector without a direction in it", "Write it again.")
-    if not found:
-        raise DirectionError(f"every direction of {path} is zero everywhere", "It would change nothing.")
-    if len({d.d_model for d in found.values()}) > 1:
-        raise FileError(f"{path} has directions of different widths", "Write it again.")
-    return dict(sorted(found.items()))
+    hint = _text(reader, f"{ARCHITECTURE}.model_hint")
+    about = {"format": "GGUF control vector", "file": path.name, "model_hint": hint}
+    return by_layer(vectors, "resid_post", str(path), about)
 
 
 def write(path: str | Path, additions: Additions, *, model_hint: str | None = None) -> Path:

@@ -7,6 +7,7 @@ autoencoder.
 
 from __future__ import annotations
 
+import operator
 from pathlib import Path
 
 from steerlab.directions import Direction
@@ -51,6 +52,7 @@ def read(path: str | Path, feature: int | None = None, *, site: Site | None = No
             )
         if not 0 <= feature < shape[0]:
             raise FileError(f"{file} has features 0 to {shape[0] - 1}, not {feature}")
+        feature = operator.index(feature)
         row = plain(rows[feature : feature + 1], file)[0]
     # a transcoder's rows act at its output hook; hook_name was once called hook_point
     hook = about.get("hook_name_out") or about.get("hook_name") or about.get("hook_point")

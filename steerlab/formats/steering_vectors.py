@@ -16,11 +16,12 @@ from pathlib import Path
 from typing import Any
 
 from safetensors.torch import save_file
+from torch import Tensor
 
 from steerlab.directions import Direction
-from steerlab.errors import DirectionError, FileError, SiteError
-from steerlab.formats.files import Additions, open_safetensors, outputs, plain, recipe_of
-from steerlab.sites import Point, Site, check_point
+from steerlab.errors import FileError, SiteError
+from steerlab.formats.files import Additions, by_layer, open_safetensors, outputs, plain, recipe_of
+from steerlab.sites import Point, check_point
 
 BLOCK = "decoder_block"
 _NAME = re.compile(r"(?:layer_activations\.|layers?[._])?(\d{1,9})", re.ASCII)
@@ -39,7 +40,7 @@ def from_object(vector: Any, *, point: Point | None = None) -> dict[int, Directi
             f"{type(vector).__name__} is no SteeringVector: it has no layer_activations",
             "Give the object that train_steering_vector returned; files are read with read(path).",
         )
-    return _directions(activations, layer_type, point, "the SteeringVector")
+    return _directions(activations, layer_type, point, "steering vector")
 
 
 def read(path: str | Path, *, point: Point | None = None) -> dict[int, Direction]:
@@ -88,21 +89,14 @@ def _directions(
     point = _point(layer_type, answer, origin)
     if not activations:
         raise FileError(f"{origin} has no layers", "Train it again.")
-    for layer in activations:
+    for layer, vector in activations.items():
         if type(layer) is not int or layer < 0:
             raise SiteError(f"{origin} has a layer {layer!r}", "Name layers by their number, counted from 0.")
-    found = {
-        layer: Direction(
-            activations[layer],
-            Site(layer, point),
-            name=f"steering vector {layer}",
-            provenance={"format": "steering-vectors", "layer_type": layer_type, **about},
-        )
-        for layer in sorted(activations)
-    }
-    if len({d.d_model for d in found.values()}) > 1:
-        raise DirectionError(f"{origin} has vectors of different widths", "They are of two models.")
-    return found
+        if not isinstance(vector, Tensor):
+            raise FileError(f"{origin} has {type(vector).__name__} at layer {layer}, not a tensor")
+    return by_layer(
+        activations, point, origin, {"format": "steering-vectors", "layer_type": layer_type, **about}
+    )
 
 
 def _point(layer_type: object, answer: Point | None, origin: str) -> Point:

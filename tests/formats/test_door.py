@@ -56,6 +56,14 @@ def test_every_format_is_known_by_its_content(files: dict[str, Path]) -> None:
     assert formats.load(files["saelens"] / "sae_weights.safetensors", feature=0).site == Site(12, "resid_pre")
 
 
+def test_what_was_read_is_kept_natively(files: dict[str, Path], tmp_path: Path) -> None:
+    for kind, path in files.items():
+        d = formats.load(path, feature=np.int64(1) if kind == "saelens" else None)  # type: ignore[arg-type]
+        back = formats.load(d.save(tmp_path / "kept"))
+        assert back.to_dict() == d.to_dict()
+        assert back.numpy().tolist() == d.numpy().tolist()
+
+
 def test_safetensors_are_known_whatever_their_first_byte(tmp_path: Path) -> None:
     """It is the length of what follows, and can be that of a pickle."""
     first = set()

@@ -147,7 +147,6 @@ def test_what_a_control_vector_cannot_say_is_not_written(
         ({"direction.1": vector(1), "direction.01": vector(2)}, {}, "two vectors for layer 1"),
         ({"direction.1": np.ones((2, D), np.float32)}, {}, "one vector of F32"),
         ({"direction.1": np.ones(D, np.int32)}, {}, "is I32"),
-        ({"direction.1": vector(1), "direction.2": np.ones(3, np.float32)}, {}, "different widths"),
         ({"direction.1": vector(1)}, {"architecture": "llama"}, "'llama', not a control vector"),
         ({}, {}, "without a direction"),
     ],
@@ -167,6 +166,12 @@ def test_numbers_that_are_none_are_refused(tmp_path: Path, bad: float) -> None:
         gguf.read(path)
     path = make(tmp_path / "y.gguf", {"direction.1": np.full(D, 1e300)})
     with pytest.raises(DirectionError, match="NaN or infinite"):
+        gguf.read(path)
+
+
+def test_directions_of_two_models_are_refused(tmp_path: Path) -> None:
+    path = make(tmp_path / "x.gguf", {"direction.1": vector(1), "direction.2": np.ones(3, np.float32)})
+    with pytest.raises(DirectionError, match=r"different widths, \[3, 12\]"):
         gguf.read(path)
 
 

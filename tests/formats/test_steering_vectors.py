@@ -58,6 +58,10 @@ def test_inputs_of_norms_are_refused_whatever_the_answer(layer_type: str) -> Non
             steering_vectors.from_object(Stand(layer_type=layer_type), point=point)  # type: ignore[arg-type]
 
 
+def test_a_layer_of_zeros_adds_nothing() -> None:
+    assert list(steering_vectors.from_object(Stand({1: torch.zeros(2), 2: torch.ones(2)}))) == [2]
+
+
 def test_without_a_layer_type_the_point_is_asked_for(tmp_path: Path) -> None:
     path = make(tmp_path / "v.safetensors")
     with pytest.raises(FileError, match="point='resid_post'"):
@@ -100,6 +104,7 @@ def test_other_tensors_are_refused(tmp_path: Path, names: tuple[str, ...], says:
         ({"1": torch.ones(2)}, SiteError, "layer '1'"),
         ({1: torch.tensor([1.0, float("nan")])}, DirectionError, "NaN"),
         ({1: torch.zeros(2)}, DirectionError, "zero everywhere"),
+        ({1: [1.0, 2.0]}, FileError, "has list at layer 1"),
         ({1: torch.ones(1, 2)}, DirectionError, r"shape \[1, 2\]"),
         ({1: torch.ones(2), 2: torch.ones(3)}, DirectionError, "different widths"),
     ],
