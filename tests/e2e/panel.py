@@ -9,6 +9,7 @@ import rig
 from playwright.sync_api import Locator, Page, expect
 
 from steerlab.demo import WEIGHTS
+from steerlab.demo.world import is_refusal
 
 HERE = Path(__file__).parent
 # What a person runs first, taken from the notebook itself.
@@ -35,6 +36,11 @@ class PanelInPage:
     def prompt(self) -> Locator:
         return self.root.get_by_role("textbox", name="Prompt")
 
+    @property
+    def run(self) -> int:
+        """The newest run that the panel shows."""
+        return int(self.root.locator("[data-run]").get_attribute("data-run") or 0)
+
     def pane(self, name: str) -> Locator:
         return self.root.locator(f'.sl-pane[data-pane="{name}"]')
 
@@ -46,11 +52,19 @@ class PanelInPage:
 
     def push(self, coefficient: float) -> str:
         """Move the slider; the steered text that comes of it."""
+        before = self.run
         rig.set_slider(self.slider, coefficient)
-        expect(self.slider).to_have_value(str(coefficient))
-        foot = "applied on" if coefficient else "not steered"
-        expect(self.pane("steered").locator(".sl-foot")).to_contain_text(foot, timeout=30_000)
+        self.page.wait_for_function(
+            "before => document.querySelector('.sl-app [data-run]').dataset.run > before", arg=before
+        )
         return self.text("steered")
+
+    def push_to_refusal(self) -> str:
+        """Drag the slider on, as a person does, until the text is a refusal."""
+        for coefficient in (1, 1.5, 2, 3):
+            if is_refusal(text := self.push(coefficient)):
+                return text
+        raise AssertionError(f"no refusal, but {text!r}")
 
 
 def open_panel(page: Page, server: rig.Server, notebook: str, *cells: str) -> PanelInPage:

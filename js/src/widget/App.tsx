@@ -9,7 +9,7 @@ import { Where } from "./Where";
 
 export function App({ store }: { store: Store }) {
   return (
-    <div role="group" aria-label="Steering lab">
+    <div role="group" aria-label="Steering lab" data-run={store.stream.run.value}>
       <HideStaticPage page={store.page} />
       <Header store={store} />
       <Prompt store={store} />

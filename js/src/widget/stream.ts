@@ -69,7 +69,8 @@ export class Stream {
   readonly status: Signal<Result["status"]> = signal("idle");
   readonly error: Signal<Trouble | null> = signal(null);
   readonly promptTokens: Signal<readonly string[]> = signal([]);
-  private run = 0;
+  /** The newest run that the kernel began. */
+  readonly run: Signal<number> = signal(0);
   private seq = 0;
 
   constructor(
@@ -117,11 +118,11 @@ export class Stream {
       this.landed();
       return;
     }
-    if (message.run < this.run) return; // of a run that a newer one has replaced
+    if (message.run < this.run.value) return; // of a run that a newer one has replaced
     switch (message.kind) {
       case "start":
-        if (message.run > this.run) this.seq = 0;
-        this.run = message.run;
+        if (message.run > this.run.value) this.seq = 0;
+        this.run.value = message.run;
         this.status.value = "running";
         this.error.value = null;
         for (const id of message.panes) this.pane(id).begin(false);
@@ -149,7 +150,7 @@ export class Stream {
         this.landed();
         break;
       case "snapshot":
-        this.run = message.run;
+        this.run.value = message.run;
         this.seq = message.seq;
         this.show(message.result);
         if (message.result.status === "running") {
