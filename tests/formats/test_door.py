@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import struct
 import subprocess
 import sys
 from pathlib import Path
@@ -73,6 +74,14 @@ def test_safetensors_are_known_whatever_their_first_byte(tmp_path: Path) -> None
         first.add(path.read_bytes()[0])
         assert formats.recognise(path) == "steering_vectors"
     assert first == set(range(0, 256, 8)), "0x80, which begins a pickle, among them"
+
+
+def test_other_files_with_a_brace_there_are_no_safetensors(tmp_path: Path) -> None:
+    path = tmp_path / "x"
+    path.write_text('{"abc": {}, "vector": [1.0]}')
+    assert formats.recognise(path) == "neuronpedia"
+    path.write_bytes(struct.pack("<4sIQQ", b"GGUF", 3, ord("{"), 0))  # a file of 123 tensors
+    assert formats.recognise(path) == "gguf"
 
 
 def test_a_file_of_many_layers_asks_which(tmp_path: Path) -> None:
