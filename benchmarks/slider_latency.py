@@ -88,8 +88,8 @@ def main() -> int:
         rig.open_notebook(page, server, "latency.ipynb")
         rig.run_cell(page, 0)
         page.wait_for_function(f"document.querySelector('.sl-app') && {RESTING}", timeout=120_000)
-        resting = moves(page, arguments.moves, offset=0.0, wait=True)
-        generating = moves(page, arguments.moves, offset=0.5, wait=False)
+        resting = moves(page, arguments.moves, sign=1, wait=True)
+        generating = moves(page, arguments.moves, sign=-1, wait=False)
         page.wait_for_function(RESTING)
         printed = rig.execute(page, FLOOR.format(model=model, repeats=arguments.moves))
     floor = json.loads(printed)
@@ -100,15 +100,14 @@ def main() -> int:
     return int(statistics.median(resting) > GOAL_MS)
 
 
-def moves(page: Page, n: int, *, offset: float, wait: bool) -> list[float]:
-    """The times of `n` moves, after three that warm up. wait: until the text before has ended."""
-    reach = float(page.locator(".sl-slider input").first.get_attribute("max") or 1)
+def moves(page: Page, n: int, *, sign: int, wait: bool) -> list[float]:
+    """The times of `n` moves to one side of zero, after three that warm up. wait: until the text before has ended."""
+    step = float(page.locator(".sl-slider input").first.get_attribute("step") or 1)
     times = []
     for i in range(n + 3):
         if wait:
             page.wait_for_function(RESTING)
-        # the slider's own steps, none used twice
-        times.append(float(page.evaluate(MOVE, str(round(reach * (i + 1 + 50 * offset) / 100, 6)))))
+        times.append(float(page.evaluate(MOVE, str(round(sign * step * (i + 1), 6)))))
     return times[3:]
 
 

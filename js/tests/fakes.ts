@@ -117,8 +117,11 @@ export function show(model = new FakeModel()): Shown {
   };
 }
 
-/** Until effects have run and a frame was painted. */
-export const frame = () => new Promise((resolve) => setTimeout(resolve, 60));
+/** Until effects have run and what they ask for is painted, however slow the machine is. */
+export async function frame(): Promise<void> {
+  for (let i = 0; i < 5; i++)
+    await new Promise((resolve) => requestAnimationFrame(() => setTimeout(resolve)));
+}
 
 export const text = (el: HTMLElement, pane: string) =>
   [...el.querySelectorAll(`[data-pane="${pane}"] .sl-text span:not(.sl-old)`)]

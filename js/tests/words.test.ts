@@ -15,7 +15,7 @@ test("nice numbers are the next ones upwards", () => {
 
 test("a slider reaches one and a half residual norms either way", () => {
   if (!row) throw new Error("no row");
-  expect(range(row, direction)).toEqual({ min: -6, max: 6, step: 0.06 });
+  expect(range(row, direction)).toEqual({ min: -6, max: 6, step: 0.1 });
   expect(range({ ...row, coefficient: -17 }, direction).min).toBe(-20);
   expect(range({ ...row, mode: "ablate", coefficient: 1 }, direction)).toEqual({
     min: 0,

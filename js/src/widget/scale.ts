@@ -24,7 +24,14 @@ export function range({ mode, coefficient }: SteeringState, direction: Direction
   const known = direction?.residual_norm && direction.norm;
   const reach = known ? niceCeil((1.5 * (direction.residual_norm ?? 0)) / direction.norm) : UNKNOWN;
   const max = Math.max(reach, size > reach ? niceCeil(size) : 0);
-  return { min: -max, max, step: max / 100 };
+  return { min: -max, max, step: niceStep(max / 80) };
+}
+
+/** The nearest of 1, 2 and 5 times a power of ten, so that 0.5, 1 and 2 lie on the slider. */
+function niceStep(x: number): number {
+  const power = 10 ** Math.floor(Math.log10(x));
+  const factor = x / power < 1.5 ? 1 : x / power < 3 ? 2 : x / power < 7 ? 5 : 10;
+  return Number((factor * power).toPrecision(1));
 }
 
 /** The push relative to the stream it is added to, where that is known. */
