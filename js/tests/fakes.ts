@@ -120,7 +120,7 @@ export function show(model = new FakeModel()): Shown {
 /** Until effects have run and what they ask for is painted, however slow the machine is. */
 export async function frame(): Promise<void> {
   for (let i = 0; i < 5; i++)
-    await new Promise((resolve) => requestAnimationFrame(() => setTimeout(resolve)));
+    await new Promise((resolve) => requestAnimationFrame(() => setTimeout(resolve, 20)));
 }
 
 export const text = (el: HTMLElement, pane: string) =>
