@@ -2,7 +2,7 @@
 
 A SteeringVector adds `layer_activations[l]` to what the module of `layer_type` in block l puts out. For "decoder_block"
 that is resid_post. For "mlp" and "self_attn" it is mlp_out and attn_out only in models that do not normalise after the
-sub-layer (Gemma 2, Gemma 3 and OLMo 2 do), which the object does not say. The inputs of norms are no residual stream.
+sub-layer (Gemma 2, Gemma 3 and OLMo 2 do), which the object does not say. What norms put out is no residual stream.
 
 The package has no file format. The one here has a tensor `layer_activations.<l>` for each layer and the `layer_type` in
 its metadata; `<l>` and `layer.<l>` are read too.
