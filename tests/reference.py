@@ -15,16 +15,27 @@ from steerlab import Ablate, Add, Clamp, Recipe, Site
 from steerlab.interventions import Intervention
 
 _LLAMA = {"attn_out": "self_attn", "resid_mid": "post_attention_layernorm", "mlp_out": "mlp"}
+_GEMMA = {
+    "attn_out": "post_attention_layernorm",
+    "resid_mid": "pre_feedforward_layernorm",
+    "mlp_out": "post_feedforward_layernorm",
+}
+_FALCON = {"attn_out": "self_attention", "mlp_out": "mlp"}
 _NAMES = {
-    "gemma3": {
-        "attn_out": "post_attention_layernorm",
-        "resid_mid": "pre_feedforward_layernorm",
-        "mlp_out": "post_feedforward_layernorm",
-    },
+    "gemma2": _GEMMA,
+    "gemma3": _GEMMA,
+    "olmo2": {**_GEMMA, "resid_mid": "mlp"},
+    "falcon": _FALCON,
+    "falcon-new": _FALCON,
     "gpt2": {"attn_out": "attn", "resid_mid": "ln_2", "mlp_out": "mlp"},
     "gpt-neox": {"attn_out": "attention", "mlp_out": "mlp"},
 }
-_BLOCKS = {"gpt2": "transformer.h", "gpt-neox": "gpt_neox.layers"}
+_BLOCKS = {
+    "gpt2": "transformer.h",
+    "falcon": "transformer.h",
+    "falcon-new": "transformer.h",
+    "gpt-neox": "gpt_neox.layers",
+}
 
 
 def blocks(model: PreTrainedModel, architecture: str) -> nn.ModuleList:
@@ -102,7 +113,7 @@ def logits(
                 if step.gate:
                     g = step.gate.direction.vector
                     mask = mask & ((x @ g)[..., None] > step.gate.threshold * g.norm())
-                return torch.where(mask, change(x, step), x)
+                return torch.where(mask, change(x.float(), step).to(x.dtype), x)
 
             for site in step.resolve(model.config.num_hidden_layers):
                 stack.enter_context(hooked(model, architecture, site, edit))

@@ -90,6 +90,8 @@ def test_every_layer_is_the_norm_and_the_head_on_what_hooks_read(
         lens = logit_lens(backend, PROMPT, point=point)
         for layer in range(models.N_LAYERS):
             plain = head(norm(reference.read(model, architecture, ids, Site(layer, point))))
+            if cap := getattr(model.config, "final_logit_softcapping", None):
+                plain = cap * (plain / cap).tanh()
             assert torch.allclose(lens.logits(layer), plain, atol=1e-4)
 
 

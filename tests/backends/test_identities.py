@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import copy
-
 import models
 import pytest
 import reference
@@ -105,16 +103,26 @@ def test_the_stream_stays_free_of_it_downstream(backend: LocalBackend) -> None:
     assert ((x @ direction().unit).abs() / x.norm(dim=-1)).max() < 1e-5
 
 
-def test_full_ablation_equals_orthogonal_weights(
-    backend: LocalBackend, model: PreTrainedModel, architecture: str
-) -> None:
-    if architecture == "gemma3":
-        pytest.skip("Gemma 3 normalises after its sublayers: no weight writes to the stream directly")
-    orthogonal = copy.deepcopy(model)
-    orthogonalise(orthogonal, architecture, direction().unit)
-    ids = encode(backend.tokenizer, PROMPTS[0])
-    weights = orthogonal(input_ids=torch.tensor([ids])).logits[0, -1]
-    assert (weights - score(backend, Recipe([Ablate(direction())]))).abs().max() < 1e-4
+DENSE = {
+    "llama": ("self_attn.o_proj", "mlp.down_proj"),
+    "llama-tied": ("self_attn.o_proj", "mlp.down_proj"),
+    "qwen2-tied": ("self_attn.o_proj", "mlp.down_proj"),
+    "qwen3": ("self_attn.o_proj", "mlp.down_proj"),
+    "mistral": ("self_attn.o_proj", "mlp.down_proj"),
+    "phi3": ("self_attn.o_proj", "mlp.down_proj"),
+    "gpt2": ("attn.c_proj", "mlp.c_proj"),
+    "gpt-neox": ("attention.dense", "mlp.dense_4h_to_h"),
+    "falcon": ("self_attention.dense", "mlp.dense_4h_to_h"),
+}  # of the families without a norm between matrix and stream; experts: see tests/export
+
+
+@pytest.mark.parametrize("dense", DENSE)
+def test_full_ablation_equals_orthogonal_weights(dense: str) -> None:
+    model = models.build(dense)
+    ids = encode(byte_tokenizer(), PROMPTS[0])
+    ablated = score(LocalBackend(model, byte_tokenizer()), Recipe([Ablate(direction())]))
+    orthogonalise(model, dense, direction().unit)
+    assert (model(input_ids=torch.tensor([ids])).logits[0, -1] - ablated).abs().max() < 1e-4
 
 
 @torch.no_grad()
@@ -128,9 +136,8 @@ def orthogonalise(model: PreTrainedModel, architecture: str, u: Tensor) -> None:
     project(model.get_input_embeddings().weight)
     if architecture == "gpt2":
         project(model.transformer.wpe.weight)
-    names = {"gpt2": ("attn.c_proj", "mlp.c_proj"), "gpt-neox": ("attention.dense", "mlp.dense_4h_to_h")}
     for block in reference.blocks(model, architecture):
-        for name in names.get(architecture, ("self_attn.o_proj", "mlp.down_proj")):
+        for name in DENSE[architecture]:
             module = block.get_submodule(name)
             project(module.weight if architecture == "gpt2" else module.weight.T)
             if module.bias is not None:
@@ -241,7 +248,8 @@ def test_a_row_gives_the_same_text_alone_and_in_a_batch(backend: LocalBackend) -
     together = backend.generate(rows, Sampling(12))
     alone = [backend.generate([row], Sampling(12))[0] for row in rows]
     assert [g.token_ids for g in together] == [g.token_ids for g in alone]
-    assert len({g.token_ids for g in together}) > len(PROMPTS), "steering changed no text"
+    texts = [{g.token_ids for g in together if g.prompt == prompt} for prompt in PROMPTS]
+    assert max(map(len, texts)) > 1, "steering changed no text"
 
 
 def test_every_generated_token_is_steered(

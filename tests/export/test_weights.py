@@ -14,15 +14,7 @@ import torch
 from transformers import (
     AutoModelForCausalLM,
     BloomConfig,
-    FalconConfig,
-    Gemma2Config,
-    MixtralConfig,
-    Olmo2Config,
-    Phi3Config,
-    PretrainedConfig,
     PreTrainedModel,
-    Qwen2Config,
-    Qwen3MoeConfig,
 )
 
 from steerlab import Ablate, Add, Direction, Lab, Recipe, Row, Sampling, Site, errors
@@ -32,47 +24,8 @@ from steerlab.export import weights
 from steerlab.export.writers import Axis, _with_siblings
 from steerlab.prompts import encode
 
-SHARED = {
-    "vocab_size": len(byte_tokenizer()),
-    "hidden_size": models.D_MODEL,
-    "num_hidden_layers": 3,
-    "num_attention_heads": models.N_HEADS,
-    "num_key_value_heads": 2,
-    "intermediate_size": 48,  # as wide as the stream: the axis has to be found
-    "max_position_embeddings": 256,
-    "bos_token_id": None,
-    "eos_token_id": byte_tokenizer().eos_token_id,
-    "pad_token_id": byte_tokenizer().pad_token_id,
-    "initializer_range": 0.2,
-}
-HEADS = {"head_dim": 16}
-EXPERTS = {"num_experts": 8, "num_experts_per_tok": 2, "moe_intermediate_size": 48, "decoder_sparse_step": 2}
-MORE: dict[str, PretrainedConfig] = {
-    "mixtral": MixtralConfig(**SHARED, num_local_experts=8, sliding_window=None),
-    "qwen3-moe": Qwen3MoeConfig(**SHARED, **HEADS, **EXPERTS, mlp_only_layers=[0]),
-    "qwen2-tied": Qwen2Config(**SHARED, tie_word_embeddings=True),
-    "phi3": Phi3Config(**SHARED),
-    "falcon": FalconConfig(**SHARED, bias=True),
-    "falcon-new": FalconConfig(**SHARED, new_decoder_architecture=True, num_kv_heads=2),
-}
-NORM_AFTER: dict[str, PretrainedConfig] = {
-    "gemma2": Gemma2Config(**SHARED, **HEADS, query_pre_attn_scalar=16),
-    "olmo2": Olmo2Config(**SHARED),
-    "bloom": BloomConfig(**SHARED),
-}
-EXACT = [a for a in models.ARCHITECTURES if a not in ("gemma2", "gemma3", "olmo2")]
+EXACT = [a for a in models.ARCHITECTURES if a not in models.NORM_AFTER]
 PROMPTS = ["How do I bake bread?", "Hi"]
-
-
-def build(architecture: str, dtype: torch.dtype = torch.float32) -> PreTrainedModel:
-    if architecture in models.CONFIGS:
-        return models.build(architecture, dtype=dtype)
-    torch.manual_seed(0)
-    model = AutoModelForCausalLM.from_config((MORE | NORM_AFTER)[architecture], dtype=dtype)
-    for name, parameter in model.named_parameters():
-        if name.endswith("bias"):
-            torch.nn.init.normal_(parameter, std=0.1)
-    return model.eval()
 
 
 def direction(seed: int = 0) -> Direction:
@@ -82,7 +35,7 @@ def direction(seed: int = 0) -> Direction:
 
 @pytest.fixture(scope="module")
 def lab() -> Lab:
-    return Lab((build("llama-tied"), byte_tokenizer()))
+    return Lab((models.build("llama-tied"), byte_tokenizer()))
 
 
 def rows(recipe: Recipe | None = None) -> list[Row]:
@@ -101,9 +54,9 @@ def difference(model: PreTrainedModel, recipe: Recipe, folder: Path) -> float:
     return float((logits - steered).abs().max())
 
 
-@pytest.mark.parametrize("architecture", [*EXACT, *MORE])
+@pytest.mark.parametrize("architecture", EXACT)
 def test_the_checkpoint_computes_what_ablation_computes(architecture: str, tmp_path: Path) -> None:
-    model = build(architecture)
+    model = models.build(architecture)
     before = {name: value.clone() for name, value in model.state_dict().items()}
     config = copy.deepcopy(model.config.to_dict())
     assert difference(model, Recipe([Ablate(direction())]), tmp_path) < 1e-4
@@ -141,21 +94,23 @@ def test_the_checkpoint_computes_what_ablation_computes(architecture: str, tmp_p
 def test_so_it_does_for_parts_of_the_model_and_several_directions(
     architecture: str, recipe: Recipe, tmp_path: Path
 ) -> None:
-    assert difference(build(architecture), recipe, tmp_path) < 1e-4
+    assert difference(models.build(architecture), recipe, tmp_path) < 1e-4
 
 
 def test_heads_stay_tied_where_the_embeddings_stay(tmp_path: Path) -> None:
     recipe = Recipe([Ablate(direction(), layers=[1], sites="mlp_out")])
-    assert difference(build("llama-tied"), recipe, tmp_path) < 1e-4
+    assert difference(models.build("llama-tied"), recipe, tmp_path) < 1e-4
     assert AutoModelForCausalLM.from_pretrained(tmp_path).config.tie_word_embeddings
     untied = weights(
-        (build("llama-tied"), byte_tokenizer()), Recipe([Ablate(direction())]), tmp_path / "untied"
+        (models.build("llama-tied"), byte_tokenizer()), Recipe([Ablate(direction())]), tmp_path / "untied"
     )
     assert not AutoModelForCausalLM.from_pretrained(untied).config.tie_word_embeddings
 
 
 def test_bfloat16_stays_bfloat16(tmp_path: Path) -> None:
-    assert difference(build("llama", torch.bfloat16), Recipe([Ablate(direction())]), tmp_path) < 0.5
+    assert (
+        difference(models.build("llama", dtype=torch.bfloat16), Recipe([Ablate(direction())]), tmp_path) < 0.5
+    )
     card = (tmp_path / "README.md").read_text(encoding="utf-8")
     left, saved = (
         float(next(line for line in card.splitlines() if says in line).split("|")[2])
@@ -215,11 +170,18 @@ def test_the_card_holds_the_recipe_and_the_figures(tmp_path: Path, lab: Lab) -> 
     } <= files
 
 
-@pytest.mark.parametrize("architecture", NORM_AFTER)
+@pytest.mark.parametrize("architecture", [*models.NORM_AFTER, "bloom"])
 def test_a_norm_before_the_stream_is_refused(architecture: str, tmp_path: Path) -> None:
     folder = tmp_path / "out"
+    if architecture == "bloom":  # a norm after the embeddings
+        config = BloomConfig(
+            vocab_size=len(byte_tokenizer()), hidden_size=models.D_MODEL, n_layer=3, n_head=4
+        )
+        model = AutoModelForCausalLM.from_config(config).eval()
+    else:
+        model = models.build(architecture)
     with pytest.raises(errors.ModelError, match=r"cannot express this ablation: at \w+\[0\] .* lies along"):
-        weights((build(architecture), byte_tokenizer()), Recipe([Ablate(direction())]), folder)
+        weights((model, byte_tokenizer()), Recipe([Ablate(direction())]), folder)
     assert not folder.exists()
 
 
