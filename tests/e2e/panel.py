@@ -17,7 +17,8 @@ FIRST_STEPS = json.loads((rig.REPOSITORY / "examples" / "01_first_steps.ipynb").
 FIRST_CELL = "".join(next(cell["source"] for cell in FIRST_STEPS["cells"] if cell["cell_type"] == "code"))
 # A lab with known words and any number of layers, for what does not depend on the model.
 SCRIPTED = f"import sys; sys.path.insert(0, {str(HERE.parent / 'ui')!r})\nimport scripted\n"
-if not (WEIGHTS / "config.json").is_file():
+EMBEDDED = (WEIGHTS / "config.json").is_file()
+if not EMBEDDED:  # a checkout in which the model is still to be trained
     FIRST_CELL = SCRIPTED + "lab = scripted.lab(delay=0.01)\nlab"
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import rig
-from panel import FIRST_CELL, PanelInPage, open_panel
+from panel import EMBEDDED, FIRST_CELL, PanelInPage, open_panel
 from playwright.sync_api import Page, expect
 
 from steerlab.demo.world import is_refusal
@@ -34,6 +34,7 @@ def test_a_person_drags_the_slider_to_a_refusal_and_back(server: rig.Server, pag
     assert panel.prompt.input_value() == NASTY
 
 
+@pytest.mark.skipif(not EMBEDDED, reason="the embedded model is not trained yet")
 def test_the_launcher_card_opens_a_panel_that_works(server: rig.Server, page: Page) -> None:
     page.goto(f"{server.url}/lab?reset", wait_until="domcontentloaded")
     card = page.locator(".jp-LauncherCard", has_text="Steering Lab")
@@ -42,7 +43,8 @@ def test_the_launcher_card_opens_a_panel_that_works(server: rig.Server, page: Pa
     cell = page.locator(".jp-Notebook .jp-CodeCell .cm-content").first
     expect(cell).to_contain_text("sl.Lab()", timeout=60_000)
     assert cell.inner_text().split() == "import steerlab as sl lab = sl.Lab() lab".split()
-    expect(page.locator(".jp-Notebook .jp-OutputArea-child").first).to_be_attached(timeout=60_000)
+    expect(page.locator(".sl-app")).to_be_visible(timeout=60_000)
+    assert PanelInPage(page).text("baseline")
 
 
 def test_keys_reach_the_panel_and_not_the_notebook(server: rig.Server, page: Page) -> None:
