@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
 
 from steerlab import metrics
 from steerlab.backends.base import Backend, Position
@@ -15,6 +16,9 @@ from steerlab.interventions import Ablate, Add
 from steerlab.prompts import Prompt
 from steerlab.recipes import Recipe
 from steerlab.rows import Row
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 LAST_LAYERS, MAX_KL, MIN_INDUCE = 0.8, 0.1, 0.0
 
@@ -43,6 +47,48 @@ class Selection:
     refusal_tokens: tuple[int, ...]
     best: Candidate
     direction: Direction
+
+    def to_frame(self) -> pd.DataFrame:
+        """A row per candidate: position, layer, the three scores, and the reason it fell, "" for none."""
+        import pandas as pd
+
+        return pd.DataFrame([asdict(candidate) for candidate in self.candidates])
+
+    def plot(self, ax: Any = None) -> Any:
+        """The map of positions x layers: bypass score as colour, the reason in every rejected cell, the choice framed.
+
+        K: KL too large, I: induce too low, L: among the last layers, -: not a number. Returns matplotlib's axes.
+        """
+        import matplotlib.pyplot as plt
+        from matplotlib.patches import Rectangle
+
+        positions = list(dict.fromkeys(c.position for c in self.candidates))
+        layers = sorted({c.layer for c in self.candidates})
+        if ax is None:
+            ax = plt.subplots(figsize=(1.5 + 0.45 * len(layers), 1.2 + 0.45 * len(positions)))[1]
+        scores = [[math.nan] * len(layers) for _ in positions]
+        for c in self.candidates:
+            x, y = layers.index(c.layer), positions.index(c.position)
+            scores[y][x] = c.bypass
+            if c.rejected:
+                letter = {"a": "-", "K": "K", "i": "I", "l": "L"}[c.rejected[0]]
+                ax.text(
+                    x,
+                    y,
+                    letter,
+                    ha="center",
+                    va="center",
+                    bbox={"boxstyle": "circle", "fc": "w", "ec": "none"},
+                )
+        image = ax.imshow(scores, cmap="cividis", aspect="auto")
+        best = layers.index(self.best.layer) - 0.5, positions.index(self.best.position) - 0.5
+        ax.add_patch(Rectangle(best, 1, 1, fill=False, ec="k", lw=3))
+        ax.add_patch(Rectangle(best, 1, 1, fill=False, ec="w", lw=1))
+        ax.set_xticks(range(len(layers)), layers)
+        ax.set_yticks(range(len(positions)), positions)
+        ax.set(xlabel="layer (input of the block)", ylabel="position")
+        ax.figure.colorbar(image, ax=ax, label="bypass: refusal score, ablated")
+        return ax
 
 
 def select(

@@ -116,3 +116,22 @@ def test_prompts_that_do_not_contrast_are_refused(backend: LocalBackend, directi
     unused = [len(byte_tokenizer()) - 1]
     with pytest.raises(PromptError, match="refuses 0 of 6 harmful prompts"):
         selection.select(backend, directions, HARMFUL, HARMLESS, refusal_tokens=unused)
+
+
+def test_the_report_is_a_table_and_a_map(
+    backend: LocalBackend, directions: DirectionMap, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import matplotlib as mpl
+
+    mpl.use("agg")
+    monkeypatch.setattr(selection, "MAX_KL", math.inf)
+    monkeypatch.setattr(selection, "MIN_INDUCE", -math.inf)
+    report = selection.select(backend, directions, HARMFUL, HARMLESS)
+    frame = report.to_frame()
+    assert list(frame.columns) == ["position", "layer", "bypass", "induce", "kl", "rejected"]
+    assert len(frame) == len(report.candidates)
+    ax = report.plot()
+    letters = [text.get_text() for text in ax.texts]
+    assert len(letters) == sum(bool(c.rejected) for c in report.candidates)
+    assert set(letters) == {"-", "L"}
+    assert [t.get_text() for t in ax.get_yticklabels()] == ["-2", "-1"]
