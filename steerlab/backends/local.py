@@ -6,6 +6,7 @@ cancelling and per-row sampling are ours. A trace visits only the sites that a b
 
 from __future__ import annotations
 
+import copy
 import inspect
 import threading
 from collections.abc import Iterator, Sequence
@@ -76,7 +77,8 @@ class LocalBackend:
         self.batch_rows = batch_rows
         model.eval()
         self._sites: SiteMap = find_sites(model)
-        self.model = SharedModel(model, tokenizer=tokenizer, task="text-generation")
+        # a copy of the tokenizer, because nnsight turns its padding round
+        self.model = SharedModel(model, tokenizer=copy.deepcopy(tokenizer), task="text-generation")
         self._hf = model
         self._one_thread = model.device.type == "cpu" and model.num_parameters() < SMALL
         self._accepts = set(inspect.signature(model.forward).parameters)

@@ -274,5 +274,6 @@ def test_the_model_is_left_as_it_was(backend: LocalBackend, model: PreTrainedMod
     before = model(input_ids=ids).logits
     state = {k: v.clone() for k, v in model.state_dict().items()}
     backend.generate([Row(PROMPTS[0], MIXED[3])], Sampling(4))
+    assert byte_tokenizer().padding_side == "right"
     assert torch.equal(model(input_ids=ids).logits, before)
     assert all(torch.equal(v, state[k]) for k, v in model.state_dict().items())
