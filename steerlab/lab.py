@@ -20,7 +20,7 @@ from steerlab.generations import Generation, Sampling, Token
 from steerlab.prompts import ContrastSet, Prompt
 from steerlab.recipes import BASELINE, Recipe
 from steerlab.rows import Row
-from steerlab.selection import Selection, select
+from steerlab.selection import MAX_KL, MIN_INDUCE, Selection, select
 from steerlab.sites import Point
 from steerlab.surgical import Frontier, Method, surgical
 from steerlab.worker import Worker
@@ -168,6 +168,8 @@ class Lab(traitlets.HasTraits):
         *,
         name: str = "refusal",
         refusal_tokens: Sequence[int] | None = None,
+        max_kl: float = MAX_KL,
+        min_induce: float = MIN_INDUCE,
     ) -> Direction:
         """The paper's search: difference in means at every position and layer, filtered and ranked
         (`selection.select`).
@@ -185,6 +187,8 @@ class Lab(traitlets.HasTraits):
                 harmful[-kept[0] :],
                 harmless[-kept[1] :],
                 refusal_tokens=refusal_tokens,
+                max_kl=max_kl,
+                min_induce=min_induce,
                 progress=lambda done, _: bar.update(done - bar.n) and None,
             )
         self.directions = {**self.directions, name: self.candidates.direction}

@@ -98,11 +98,13 @@ def select(
     harmless: Sequence[Prompt],
     *,
     refusal_tokens: Sequence[int] | None = None,
+    max_kl: float = MAX_KL,
+    min_induce: float = MIN_INDUCE,
     progress: Callable[[int, int], None] | None = None,
 ) -> Selection:
     """The paper's choice: of the candidates that pass the filter, the one with the lowest bypass score.
 
-    A candidate falls if a score is NaN, if its layer is among the last fifth, if KL > 0.1, or if induce < 0. Harmful
+    A candidate falls if a score is NaN, its layer is in the last fifth, KL > max_kl, or induce < min_induce. Harmful
     prompts that the model does not refuse and harmless ones that it does are left out first. refusal_tokens: by
     default derived from the baseline's own answers to these prompts.
     """
@@ -133,33 +135,44 @@ def select(
             kl = metrics.kl(base_harmless, backend.score([Row(p, ablate) for p in harmless]))
             scores = float(bypass.mean()), float(induce.mean()), float(kl.mean())
         candidates.append(
-            Candidate(position, layer, *scores, rejected=_reason(layer, directions.n_layers, *scores))
+            Candidate(
+                position,
+                layer,
+                *scores,
+                rejected=_reason(layer, directions.n_layers, *scores, max_kl, min_induce),
+            )
         )
         if progress:
             progress(done + 1, len(cells))
     passed = [c for c in candidates if not c.rejected]
     if not passed:
-        raise DirectionError(f"all {len(candidates)} candidates were rejected", _closest(candidates))
+        raise DirectionError(
+            f"all {len(candidates)} candidates were rejected", _closest(candidates, min_induce)
+        )
     best = min(passed, key=lambda c: c.bypass)
     return Selection(tuple(candidates), tuple(tokens), best, directions.at(best.position, best.layer))
 
 
-def _reason(layer: int, n_layers: int, bypass: float, induce: float, kl: float) -> str:
+def _reason(
+    layer: int, n_layers: int, bypass: float, induce: float, kl: float, max_kl: float, min_induce: float
+) -> str:
     if math.isnan(bypass + induce + kl):
         return "a score is not a number: the two sides do not differ here"
     if layer >= int(LAST_LAYERS * n_layers):
         return f"layer {layer} is among the last fifth"
-    if kl > MAX_KL:
-        return f"KL {kl:.3f} > {MAX_KL}"
-    if induce < MIN_INDUCE:
-        return f"induce {induce:.2f} < {MIN_INDUCE:g}"
+    if kl > max_kl:
+        return f"KL {kl:.3f} > {max_kl:g}"
+    if induce < min_induce:
+        return f"induce {induce:.2f} < {min_induce:g}"
     return ""
 
 
-def _closest(candidates: Sequence[Candidate]) -> str:
-    """Which threshold to relax, and by how much: the candidates that fell by KL or by induce alone."""
-    by_kl = [c.kl for c in candidates if c.rejected.startswith("KL") and c.induce >= MIN_INDUCE]
+def _closest(candidates: Sequence[Candidate], min_induce: float) -> str:
+    """Which threshold to relax, and to what: the candidates that fell by KL or by induce alone."""
+    by_kl = [c.kl for c in candidates if c.rejected.startswith("KL") and c.induce >= min_induce]
     by_induce = [c.induce for c in candidates if c.rejected.startswith("induce")]
-    hints = [f"a KL of {min(by_kl):.3f} would pass"] if by_kl else []
-    hints += [f"an induce score of {max(by_induce):.2f} would pass"] if by_induce else []
-    return f"Nearest: {'; '.join(hints)}." if hints else "All lie in the last layers: give other prompts."
+    hints = [f"max_kl={math.ceil(1000 * min(by_kl)) / 1000:g}"] if by_kl else []
+    hints += [f"min_induce={math.floor(100 * max(by_induce)) / 100:g}"] if by_induce else []
+    if not hints:
+        return "All lie in the last layers: give other prompts."
+    return f"The nearest would pass with {' or with '.join(hints)}."

@@ -31,6 +31,9 @@ def directions(backend: LocalBackend) -> DirectionMap:
     return difference_in_means(backend, ContrastSet(HARMFUL, HARMLESS, "refusal"), positions=[-2, -1])
 
 
+ALL = {"max_kl": math.inf, "min_induce": -math.inf}  # only the last layers and what is no number are rejected
+
+
 def test_metrics_are_the_papers_formulas() -> None:
     logits = torch.tensor([[0.0, 1.0, 2.0], [3.0, 0.0, 0.0]])
     p = np.exp(logits.numpy().astype(float))
@@ -51,16 +54,12 @@ def test_refusal_tokens_are_those_that_harm_makes_likelier() -> None:
     assert metrics.refusal_tokens(harmful, harmless, share=0.5) == [0]
 
 
-def test_scores_equal_those_of_plain_hooks(
-    backend: LocalBackend, directions: DirectionMap, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(selection, "MAX_KL", math.inf)
-    monkeypatch.setattr(selection, "MIN_INDUCE", -math.inf)
+def test_scores_equal_those_of_plain_hooks(backend: LocalBackend, directions: DirectionMap) -> None:
     base = {p: run(backend, p, Recipe()) for p in HARMFUL + HARMLESS}
     tokens = metrics.refusal_tokens(
         torch.stack([base[p] for p in HARMFUL]), torch.stack([base[p] for p in HARMLESS])
     )
-    report = selection.select(backend, directions, HARMFUL, HARMLESS)
+    report = selection.select(backend, directions, HARMFUL, HARMLESS, **ALL)
     assert list(report.refusal_tokens) == tokens
     harmful = [p for p in HARMFUL if float(metrics.refusal_score(base[p][None], tokens)) > 0]
     harmless = [p for p in HARMLESS if float(metrics.refusal_score(base[p][None], tokens)) < 0]
@@ -100,16 +99,19 @@ def run(backend: LocalBackend, prompt: str, recipe: Recipe) -> torch.Tensor:
 
 
 def test_each_filter_gives_its_reason_and_the_error_says_what_would_pass(
-    backend: LocalBackend, directions: DirectionMap, monkeypatch: pytest.MonkeyPatch
+    backend: LocalBackend, directions: DirectionMap
 ) -> None:
-    monkeypatch.setattr(selection, "MAX_KL", -1.0)
-    monkeypatch.setattr(selection, "MIN_INDUCE", -math.inf)
-    with pytest.raises(DirectionError, match=r"all 8 candidates were rejected.*a KL of \d"):
-        selection.select(backend, directions, HARMFUL, HARMLESS)
-    monkeypatch.setattr(selection, "MAX_KL", math.inf)
-    monkeypatch.setattr(selection, "MIN_INDUCE", math.inf)
-    with pytest.raises(DirectionError, match="an induce score of"):
-        selection.select(backend, directions, HARMFUL, HARMLESS)
+    for limits, says in (
+        (
+            {"max_kl": -1.0, "min_induce": -math.inf},
+            r"all 8 candidates were rejected.*pass with max_kl=(\S+)\.",
+        ),
+        ({"max_kl": math.inf, "min_induce": 99.0}, r"pass with min_induce=(\S+)\."),
+    ):
+        with pytest.raises(DirectionError, match=says) as caught:
+            selection.select(backend, directions, HARMFUL, HARMLESS, **limits)
+        name, value = caught.value.fix.removesuffix(".").rpartition(" ")[2].split("=")
+        selection.select(backend, directions, HARMFUL, HARMLESS, **{**limits, name: float(value)})
 
 
 def test_prompts_that_do_not_contrast_are_refused(backend: LocalBackend, directions: DirectionMap) -> None:
@@ -118,15 +120,11 @@ def test_prompts_that_do_not_contrast_are_refused(backend: LocalBackend, directi
         selection.select(backend, directions, HARMFUL, HARMLESS, refusal_tokens=unused)
 
 
-def test_the_report_is_a_table_and_a_map(
-    backend: LocalBackend, directions: DirectionMap, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_report_is_a_table_and_a_map(backend: LocalBackend, directions: DirectionMap) -> None:
     import matplotlib as mpl
 
     mpl.use("agg")
-    monkeypatch.setattr(selection, "MAX_KL", math.inf)
-    monkeypatch.setattr(selection, "MIN_INDUCE", -math.inf)
-    report = selection.select(backend, directions, HARMFUL, HARMLESS)
+    report = selection.select(backend, directions, HARMFUL, HARMLESS, **ALL)
     frame = report.to_frame()
     assert list(frame.columns) == ["position", "layer", "bypass", "induce", "kl", "rejected"]
     assert len(frame) == len(report.candidates)
