@@ -34,6 +34,7 @@ from steerlab.sites import Site
 
 JUDGED = Sampling(max_new_tokens=20)  # a refusal shows in its first sentence
 WHOLE = Sampling(max_new_tokens=64)
+MAX_KL = 0.2  # the paper's 0.1 rejects every candidate of this model: its ablation costs a little more
 OTHER_SHAPES = ("fact", "story", "opinion")
 
 
@@ -49,9 +50,14 @@ class Figure(NamedTuple):
 def find_refusal(folder: Path) -> Direction:
     """Find the refusal direction of a trained folder by the paper's search, and keep it there under its name."""
     lab = Lab(folder)
-    direction = lab.find_direction(harmful(), harmless()).transferred_to("tiny-chat")
+    direction = search(lab).transferred_to("tiny-chat")
     direction.save(folder / "refusal.safetensors")
     return direction
+
+
+def search(lab: Lab) -> Direction:
+    """The paper's search, with MAX_KL: every candidate is in `lab.candidates` then."""
+    return lab.find_direction(harmful(), harmless(), max_kl=MAX_KL)
 
 
 # ------------------------------------------------------------------------------------------------------------ refusal
@@ -321,7 +327,7 @@ def evaluate(folder: Path, n: int = 150, typed: Sequence[str] = ()) -> list[Figu
     """Every figure of the table."""
     lab = Lab(folder)
     found = lab.difference_in_means(harmful(128), harmless(128), name="refusal")
-    direction = lab.find_direction(harmful(), harmless())
+    direction = search(lab)
     assert lab.candidates is not None
     parts = [
         partial(refusal_figures, lab, direction, n),
