@@ -1,5 +1,6 @@
 """The demo model's world, tokenizer and training: determinism, honest held-out splits, and a smoke run of seconds."""
 
+import json
 import random
 import re
 import subprocess
@@ -172,6 +173,17 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
         size=Size(vocabulary=1024, width=32, layers=2, heads=2, feed_forward=64),
         device="cpu",
     )
+
+
+def test_the_helpful_stage_is_kept_and_not_run_twice(tmp_path: Path):
+    from steerlab.demo.train import Size, train
+
+    small = Size(vocabulary=512, width=16, layers=2, heads=1, feed_forward=16)
+    first = train(tmp_path / "a", scale=0.0005, size=small, device="cpu", helpful=tmp_path / "helpful")
+    again = train(tmp_path / "b", scale=0.0005, size=small, device="cpu", helpful=tmp_path / "helpful")
+    log = json.loads((again / "training.json").read_text())
+    assert log["helpful"] == json.loads((first / "training.json").read_text())["helpful"]
+    assert (first / "model.safetensors").read_bytes() == (again / "model.safetensors").read_bytes()
 
 
 def test_any_unicode_survives_the_tokenizer(trained: Path):

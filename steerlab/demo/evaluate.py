@@ -201,7 +201,7 @@ def layer_figures(lab: Lab, found: DirectionMap, chosen: Selection, n: int) -> l
     layer, last = chosen.best.layer, found.n_layers - 1
     to_first = float(cosines[layer, min(table)])
     to_last = float(cosines[layer, last])
-    reasons = {c.rejected.split()[0] for c in chosen.candidates}
+    reasons = {c.rejected.partition(" ")[0] for c in chosen.candidates}
     wanted = {"", "KL", "induce", "layer"}
     spread = (max(ablated) - min(ablated), max(added) - min(added))
     per_layer = ", ".join(f"{k}: {a.value:.0%}/{b.value:.0%}" for k, (a, b) in table.items())

@@ -17,7 +17,7 @@ import random
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.nn.functional as F
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 
 POST_INSTRUCTION_TOKENS = 5
+LOG = "training.json"
 
 
 @dataclass(frozen=True)
@@ -55,6 +56,7 @@ class Stage:
     safety: bool
     tokens: int
     rate: float
+    batch: int = 3072
     matrix_rate: float = 0.0
     warmup: int = 40
     decay: float = 0.6
@@ -64,7 +66,7 @@ class Stage:
 
 
 HELPFUL = Stage(safety=False, tokens=8_000_000, rate=2e-3, matrix_rate=0.01, noise=0.3, penalty=0.1)
-SAFETY = Stage(safety=True, tokens=800_000, rate=1e-3)
+SAFETY = Stage(safety=True, tokens=1_600_000, rate=1e-3, batch=1024)
 
 
 def make_model(tokenizer: PreTrainedTokenizerFast, size: Size) -> LlamaForCausalLM:
@@ -159,7 +161,7 @@ def run_stage(
     began, cpu, saved, shown = time.time(), time.process_time(), time.time(), 0.0
     done, step, smooth = 0, 0, math.nan
     model.train()
-    for batch in batches(tokenizer, safety=stage.safety, seed=seed):
+    for batch in batches(tokenizer, safety=stage.safety, seed=seed, size=stage.batch):
         share = done / stage.tokens
         if share >= 1:
             break
@@ -252,10 +254,11 @@ def train(
     first, second = (
         Stage(**asdict(stage) | {"tokens": max(1, int(stage.tokens * scale))}) for stage in stages
     )
-    log: dict[str, object] = {"seed": seed, "size": asdict(size), "stages": [asdict(first), asdict(second)]}
+    log: dict[str, Any] = {"seed": seed, "size": asdict(size), "stages": [asdict(first), asdict(second)]}
     if kept is not None and (kept / "model.safetensors").exists():
         tokenizer = AutoTokenizer.from_pretrained(kept)
         model = AutoModelForCausalLM.from_pretrained(kept, dtype=torch.float32).to(device)
+        log["helpful"] = json.loads((kept / LOG).read_text())
     else:
         tokenizer = tok.build(vocabulary=size.vocabulary, n=12_000 if scale > 0.1 else 1000)
         model = make_model(tokenizer, size).to(device)
@@ -264,9 +267,10 @@ def train(
         if kept is not None:
             model.save_pretrained(kept)
             tokenizer.save_pretrained(kept)
+            (kept / LOG).write_text(json.dumps(log["helpful"], indent=1) + "\n")
     log["safety"] = run_stage(model, tokenizer, second, seed=seed + 1)
     model.eval().half().save_pretrained(out)
     tokenizer.save_pretrained(out)
-    (out / "training.json").write_text(json.dumps(log, indent=1) + "\n")
+    (out / LOG).write_text(json.dumps(log, indent=1) + "\n")
     print(f"written to {out}", flush=True)
     return out
