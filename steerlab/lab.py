@@ -263,7 +263,7 @@ def _connect(
     from steerlab.backends.local import LocalBackend
 
     if model is None:
-        return LocalBackend(*load(WEIGHTS), name="tiny-chat")
+        return LocalBackend(*load(WEIGHTS, progress=False), name="tiny-chat")
     if isinstance(model, tuple):
         if len(model) != 2:
             raise ModelError(f"a model is given with its tokenizer, as a pair, not as {len(model)} things")

@@ -220,3 +220,12 @@ def test_remote_says_that_it_is_not_there_yet() -> None:
 def test_nnsight_is_not_needed_for_a_backend_of_ones_own(backend: Counting) -> None:
     assert Lab(backend).model is None
     assert LocalBackend(models.build("gpt2"), byte_tokenizer()).info.name == "GPT2LMHeadModel"
+
+
+def test_the_embedded_model_loads_without_a_word(capfd: pytest.CaptureFixture[str]) -> None:
+    """A progress bar would stay in the notebook's cell, above the panel."""
+    Lab()
+    assert capfd.readouterr() == ("", "")
+    from transformers.utils import logging
+
+    assert logging.is_progress_bar_enabled(), "and later downloads show theirs"

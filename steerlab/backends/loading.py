@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +11,7 @@ import torch
 from huggingface_hub import HfApi, constants, try_to_load_from_cache
 from safetensors import SafetensorError
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers.utils import logging
 
 from steerlab.errors import ModelError
 
@@ -18,10 +21,11 @@ SECONDS = (
 
 
 def load(
-    model: str | Path, *, dtype: torch.dtype | None = None
+    model: str | Path, *, dtype: torch.dtype | None = None, progress: bool = True
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """Load a Hugging Face id or a local folder: on all the GPUs there are, else on the CPU in float32.
 
+    progress: whether the bars of transformers are shown, which stay in a notebook's output.
     Raises ModelError where neither a folder nor the hub has it.
     """
     where: dict[str, Any] = {"dtype": dtype or torch.float32}
@@ -31,10 +35,22 @@ def load(
         where = {"dtype": dtype or "auto", "device_map": "mps"}
     _look_for(model)
     try:
-        tokenizer = AutoTokenizer.from_pretrained(model)
-        return AutoModelForCausalLM.from_pretrained(model, **where), tokenizer
+        with nullcontext() if progress else _quietly():
+            tokenizer = AutoTokenizer.from_pretrained(model)
+            return AutoModelForCausalLM.from_pretrained(model, **where), tokenizer
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         raise _not_loaded(model, error) from error
+
+
+@contextmanager
+def _quietly() -> Iterator[None]:
+    shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            logging.enable_progress_bar()
 
 
 def _look_for(model: str | Path) -> None:

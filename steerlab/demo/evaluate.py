@@ -8,6 +8,7 @@ norm of the direction that it stands beside.
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import itertools
 import random
 import re
@@ -50,7 +51,7 @@ class Figure(NamedTuple):
 def find_refusal(folder: Path) -> Direction:
     """Find the refusal direction of a trained folder by the paper's search, and keep it there under its name."""
     lab = Lab(folder)
-    direction = search(lab).transferred_to("tiny-chat")
+    direction = dataclasses.replace(search(lab), model="tiny-chat")
     direction.save(folder / "refusal.safetensors")
     return direction
 
