@@ -12,11 +12,13 @@ import traitlets
 from tqdm.auto import tqdm
 
 from steerlab.backends.base import Backend, ModelInfo, OnTokens, Positions, encode_row
+from steerlab.calibration import Calibrated, within_budget
 from steerlab.demo import WEIGHTS
 from steerlab.directions import Direction
 from steerlab.errors import ModelError
 from steerlab.estimators import DirectionMap, difference_in_means
 from steerlab.generations import Generation, Sampling, Token
+from steerlab.interventions import Add
 from steerlab.prompts import ContrastSet, Prompt
 from steerlab.recipes import BASELINE, Recipe
 from steerlab.rows import Row
@@ -215,6 +217,16 @@ class Lab(traitlets.HasTraits):
                 refusal_tokens=refusal_tokens,
                 progress=lambda done, _: bar.update(done - bar.n) and None,
             )
+
+    def calibrate(
+        self, direction: Direction, prompts: Sequence[Prompt], *, kl: float = 0.1, most: float | None = None
+    ) -> Calibrated:
+        """The largest coefficient of addition whose mean KL on harmless prompts stays within a budget, in nats.
+
+        most: where the search ends, by default at four times the residual norm; a negative one searches downwards.
+        """
+        end = direction.coefficient(norms=4.0) if most is None else most
+        return within_budget(self.backend, lambda c: Recipe([Add(direction, c)]), prompts, kl=kl, most=end)
 
     # ------------------------------------------------------------ the panel
 
