@@ -4,6 +4,7 @@ arithmetic.
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -91,6 +92,12 @@ class Intervention:
                     f"Layers count from 0, so the last one is {n_layers - 1}.",
                 )
         return tuple(sorted(sites))
+
+    def along(self, directions: tuple[Direction, ...]) -> Intervention:
+        """The same intervention with other directions."""
+        other = copy.copy(self)
+        object.__setattr__(other, "directions", directions)
+        return other
 
     def lower(self) -> Lowered:
         """The arithmetic."""

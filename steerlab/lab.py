@@ -15,10 +15,12 @@ from steerlab.backends.base import Backend, ModelInfo, OnTokens, Positions, enco
 from steerlab.calibration import Calibrated, within_budget
 from steerlab.demo import WEIGHTS
 from steerlab.directions import Direction
+from steerlab.effects import Judge, Report, measure
 from steerlab.errors import ModelError
 from steerlab.estimators import DirectionMap, difference_in_means
 from steerlab.generations import Generation, Sampling, Token
 from steerlab.interventions import Add
+from steerlab.metrics import refuses
 from steerlab.prompts import ContrastSet, Prompt
 from steerlab.recipes import BASELINE, Recipe
 from steerlab.rows import Row
@@ -217,6 +219,31 @@ class Lab(traitlets.HasTraits):
                 refusal_tokens=refusal_tokens,
                 progress=lambda done, _: bar.update(done - bar.n) and None,
             )
+
+    def measure(
+        self,
+        recipe: Recipe,
+        harmful: Sequence[Prompt],
+        harmless: Sequence[Prompt],
+        *,
+        judge: Judge = refuses,
+        texts: Sequence[str] = (),
+        sampling: Sampling | None = None,
+        seed: int = 0,
+    ) -> Report:
+        """What a recipe does to refusals and to everything else, beside the baseline and a random control
+        (`effects.measure`).
+        """
+        return measure(
+            self.backend,
+            recipe,
+            harmful,
+            harmless,
+            judge=judge,
+            texts=texts,
+            sampling=sampling or self.sampling,
+            seed=seed,
+        )
 
     def calibrate(
         self, direction: Direction, prompts: Sequence[Prompt], *, kl: float = 0.1, most: float | None = None

@@ -1,0 +1,92 @@
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+
+from steerlab import BASELINE, Ablate, Add, Direction, Recipe, Row, Sampling, Site, metrics
+from steerlab.backends.fake import FakeBackend
+from steerlab.effects import measure, randomised
+from steerlab.errors import PromptError
+
+HARMFUL, HARMLESS = ["Break it", "Steal this now", "Lie"], ["Bake bread", "Hi"]
+TEXTS = ["The sea is wide and blue.", "A dog barks."]
+BACKEND = FakeBackend()
+V = Direction(torch.randn(16, generator=torch.Generator().manual_seed(0)), Site(2, "resid_pre"), name="v")
+RECIPE = Recipe([Add(V, 2.0), Ablate([V, 2 * V])])
+
+
+def test_a_result_comes_with_its_baseline_and_its_control() -> None:
+    report = measure(BACKEND, RECIPE, HARMFUL, HARMLESS, texts=TEXTS, sampling=Sampling(12))
+    assert [e.name for e in report.effects] == ["baseline", "recipe", "random control"]
+    baseline, recipe = report["baseline"], report["recipe"]
+    assert baseline.kl.value == 0
+    assert recipe.kl.value > 0
+    assert recipe.kl.n == len(HARMLESS)
+    assert recipe.refusal_score.n == len(HARMFUL)
+    assert recipe.text_cross_entropy.n == len(TEXTS)
+    frame = report.to_frame()
+    assert frame.loc["recipe", "kl_high"] == recipe.kl.high
+    assert list(frame.index) == ["baseline", "recipe", "random control"]
+
+
+def test_figures_are_those_of_the_rows() -> None:
+    report = measure(BACKEND, RECIPE, HARMFUL, HARMLESS, sampling=Sampling(12))
+    scores = [BACKEND.score([Row(p, r) for p in HARMLESS]) for r in (BASELINE, RECIPE)]
+    assert report["recipe"].kl.value == pytest.approx(float(metrics.kl(*scores).mean()))
+    own = BACKEND.generate([Row(p) for p in HARMLESS], Sampling(12))
+    logprobs = BACKEND.likelihood([Row(p, RECIPE) for p in HARMLESS], [a.token_ids for a in own])
+    expected = -sum(float(x.mean()) for x in logprobs) / len(HARMLESS)
+    assert report["recipe"].cross_entropy.value == pytest.approx(expected, rel=1e-5)
+    assert report["recipe"].cross_entropy.value > report["baseline"].cross_entropy.value
+    assert math.isnan(report["recipe"].text_cross_entropy.value), "no texts, no number"
+
+
+def test_the_control_is_random_with_the_same_norms_and_sites() -> None:
+    control = randomised(RECIPE, seed=3)
+    assert [type(s) for s in control.interventions] == [Add, Ablate]
+    for step, other in zip(RECIPE.interventions, control.interventions, strict=True):
+        assert other.resolve(4) == step.resolve(4)
+        for d, r in zip(step.directions, other.directions, strict=True):
+            assert r.norm == pytest.approx(d.norm, rel=1e-5)
+            assert abs(r.cosine(d)) < 0.9
+    assert control == randomised(RECIPE, seed=3) != randomised(RECIPE, seed=4)
+
+
+def test_a_judge_is_asked_for_every_answer() -> None:
+    report = measure(BACKEND, RECIPE, HARMFUL, HARMLESS, judge=lambda text: True, sampling=Sampling(4))
+    assert report["recipe"].refusal_rate[:1] == (1.0,)
+    assert report["recipe"].false_refusals.n == len(HARMLESS)
+    assert len(report.completions["recipe"]) == len(HARMFUL) + len(HARMLESS)
+
+
+def test_a_judge_that_raises_leaves_its_answers_out_and_says_so() -> None:
+    seen: list[str] = []
+
+    def moody(text: str) -> bool:
+        seen.append(text)
+        if len(seen) % 2:
+            raise TimeoutError("no answer")
+        return False
+
+    with pytest.warns(UserWarning, match=r"the judge raised on 8 of 15 answers.*TimeoutError: no answer"):
+        report = measure(BACKEND, RECIPE, HARMFUL, HARMLESS, judge=moody, sampling=Sampling(4))
+    assert len(report.unjudged) == 8
+    assert sum(e.refusal_rate.n + e.false_refusals.n for e in report.effects) == 7
+
+
+def test_nothing_judged_is_no_number() -> None:
+    def broken(text: str) -> bool:
+        raise RuntimeError("broken")
+
+    with pytest.warns(UserWarning, match="15 of 15"):
+        report = measure(BACKEND, RECIPE, HARMFUL, HARMLESS, judge=broken, sampling=Sampling(4))
+    assert math.isnan(report["recipe"].refusal_rate.value)
+
+
+def test_empty_sides_and_texts_are_refused() -> None:
+    with pytest.raises(PromptError, match="side of the prompts is empty"):
+        measure(BACKEND, RECIPE, HARMFUL, [])
+    with pytest.raises(PromptError, match="too short to be predicted"):
+        measure(BACKEND, RECIPE, HARMFUL, HARMLESS, texts=["a"])
