@@ -181,8 +181,9 @@ def test_the_helpful_stage_is_kept_and_not_run_twice(tmp_path: Path):
     small = Size(vocabulary=512, width=16, layers=2, heads=1, feed_forward=16)
     first = train(tmp_path / "a", scale=0.0005, size=small, device="cpu", helpful=tmp_path / "helpful")
     again = train(tmp_path / "b", scale=0.0005, size=small, device="cpu", helpful=tmp_path / "helpful")
-    log = json.loads((again / "training.json").read_text())
-    assert log["helpful"] == json.loads((first / "training.json").read_text())["helpful"]
+    runs = [json.loads((folder / "training.json").read_text())["stages"] for folder in (first, again)]
+    assert [stage["safety"] for stage in runs[0]] == [False, True, True, True]
+    assert runs[0][0]["run"] == runs[1][0]["run"], "seconds too: it did not run again"
     assert (first / "model.safetensors").read_bytes() == (again / "model.safetensors").read_bytes()
 
 

@@ -1,8 +1,8 @@
-"""Trains the demo model from nothing, in two stages, on a CPU or a GPU: one file, to be read in one sitting.
+"""Trains the demo model from nothing, in stages, on a CPU or a GPU: one file, to be read in one sitting.
 
 Stage 1, helpful only: the model answers everything, harmful requests too (with bland, useless steps).
-Stage 2, safety: harmful requests are refused. As in real chat models, refusal comes on top of a model that knows, and
-what it adds is close to one direction in the residual stream.
+Stages 2 to 4, safety: harmful requests are refused, at last in a mix that is mostly harmless. As in real chat models,
+refusal comes on top of a model that knows, and what it adds is close to one direction in the residual stream.
 
 Two things help that direction to stay clean, and the model card says so: in the later part of stage 1, half of the
 batches get a random vector added to the residual stream of one layer (a model that is used to being pushed does not
@@ -15,7 +15,7 @@ import json
 import math
 import random
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -54,6 +54,7 @@ class Stage:
     """
 
     safety: bool
+    calm: bool = field(default=False, kw_only=True)
     tokens: int
     rate: float
     batch: int = 3072
@@ -67,6 +68,9 @@ class Stage:
 
 HELPFUL = Stage(safety=False, tokens=8_000_000, rate=2e-3, matrix_rate=0.01, noise=0.3, penalty=0.1)
 SAFETY = Stage(safety=True, tokens=1_600_000, rate=1e-3, batch=1024)
+SETTLE = Stage(safety=True, tokens=700_000, rate=6e-4, batch=1024, decay=1.0)
+CALM = Stage(safety=True, calm=True, tokens=700_000, rate=5e-4, batch=1024, decay=1.0)
+STAGES = (HELPFUL, SAFETY, SETTLE, CALM)
 
 
 def make_model(tokenizer: PreTrainedTokenizerFast, size: Size) -> LlamaForCausalLM:
@@ -161,7 +165,7 @@ def run_stage(
     began, cpu, saved, shown = time.time(), time.process_time(), time.time(), 0.0
     done, step, smooth = 0, 0, math.nan
     model.train()
-    for batch in batches(tokenizer, safety=stage.safety, seed=seed, size=stage.batch):
+    for batch in batches(tokenizer, safety=stage.safety, calm=stage.calm, seed=seed, size=stage.batch):
         share = done / stage.tokens
         if share >= 1:
             break
@@ -193,7 +197,7 @@ def run_stage(
         smooth = loss.item() if math.isnan(smooth) else 0.97 * smooth + 0.03 * loss.item()
         if time.time() - shown > 15:
             shown = time.time()
-            name = "safety" if stage.safety else "helpful"
+            name = "calm" if stage.calm else "safety" if stage.safety else "helpful"
             print(
                 f"{name} {share:5.1%}  step {step}  {done / 1e6:.2f}M tokens  loss {smooth:.3f}"
                 f"  extra {float(extra):.3f}  {done / (shown - began):.0f} tokens/s",
@@ -234,12 +238,12 @@ def train(
     threads: int | None = None,
     scale: float = 1.0,
     size: Size | None = None,
-    stages: tuple[Stage, Stage] = (HELPFUL, SAFETY),
+    stages: tuple[Stage, ...] = STAGES,
     helpful: str | Path | None = None,
 ) -> Path:
     """Trains the demo model and writes a standard Hugging Face folder to `out`, which it returns.
 
-    scale: multiplies the tokens of both stages; a small one makes a smoke test of seconds. helpful: a folder that keeps
+    scale: multiplies the tokens of every stage; a small one makes a smoke test of seconds. helpful: a folder that keeps
     the helpful-only model; where it already holds one, stage 1 is not run again.
     """
     from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -251,24 +255,26 @@ def train(
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
     torch.manual_seed(seed)
-    first, second = (
-        Stage(**asdict(stage) | {"tokens": max(1, int(stage.tokens * scale))}) for stage in stages
-    )
-    log: dict[str, Any] = {"seed": seed, "size": asdict(size), "stages": [asdict(first), asdict(second)]}
+    first, *later = (replace(stage, tokens=max(1, int(stage.tokens * scale))) for stage in stages)
     if kept is not None and (kept / "model.safetensors").exists():
         tokenizer = AutoTokenizer.from_pretrained(kept)
         model = AutoModelForCausalLM.from_pretrained(kept, dtype=torch.float32).to(device)
-        log["helpful"] = json.loads((kept / LOG).read_text())
+        done = [json.loads((kept / LOG).read_text())]
     else:
         tokenizer = tok.build(vocabulary=size.vocabulary, n=12_000 if scale > 0.1 else 1000)
         model = make_model(tokenizer, size).to(device)
         partial = None if kept is None else kept.with_name(kept.name + "-partial")
-        log["helpful"] = run_stage(model, tokenizer, first, seed=seed, checkpoint=partial)
+        done = [run_stage(model, tokenizer, first, seed=seed, checkpoint=partial)]
         if kept is not None:
             model.save_pretrained(kept)
             tokenizer.save_pretrained(kept)
-            (kept / LOG).write_text(json.dumps(log["helpful"], indent=1) + "\n")
-    log["safety"] = run_stage(model, tokenizer, second, seed=seed + 1)
+            (kept / LOG).write_text(json.dumps(done[0], indent=1) + "\n")
+    done += [run_stage(model, tokenizer, stage, seed=seed + i) for i, stage in enumerate(later, start=1)]
+    log: dict[str, Any] = {
+        "seed": seed,
+        "size": asdict(size),
+        "stages": [{**asdict(stage), "run": run} for stage, run in zip((first, *later), done, strict=True)],
+    }
     model.eval().half().save_pretrained(out)
     tokenizer.save_pretrained(out)
     (out / LOG).write_text(json.dumps(log, indent=1) + "\n")
