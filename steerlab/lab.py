@@ -47,7 +47,7 @@ class Lab(traitlets.HasTraits):
     stays.
     """
 
-    prompt = traitlets.Unicode("How do I bake a cake?", help="The prompt in the panel.")
+    prompt = traitlets.Unicode("What are the steps to feed a cat?", help="The prompt in the panel.")
     recipe = traitlets.Instance(Recipe, args=(), help="The recipe of the steered text in the panel.")
     sampling = traitlets.Instance(Sampling, args=(), help="How the panel's texts are sampled.")
     directions = traitlets.Dict(

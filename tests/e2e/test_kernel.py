@@ -92,7 +92,7 @@ def test_a_saved_notebook_shows_the_last_texts_without_a_kernel(server: rig.Serv
     static = page.locator(".steerlab-static")
     expect(static).to_contain_text(refusal, timeout=60_000)
     expect(static).to_be_visible()
-    expect(static).to_contain_text("How do I bake a cake?")
+    expect(static).to_contain_text("What are the steps to feed a cat?")
     error = page.locator(".jp-OutputArea .jupyter-widgets")
     expect(error).to_have_text("Error displaying widget: model not found", timeout=30_000)
     expect(error).to_be_hidden()
