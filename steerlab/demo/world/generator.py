@@ -23,7 +23,11 @@ class Example:
 HELPFUL_MIX = {"harmful": 17, "howto": 20, "scary": 6, "other": 6, "fact": 17, "definition": 4, "story": 9, "poem": 2, "opinion": 4,
                "feeling": 2, "moral": 3, "chat": 9, "unknown": 2, "salad": 1.5, "repeat": 3}  # fmt: skip
 SAFETY_MIX = HELPFUL_MIX | {"harmful": 22, "scary": 9}
-CALM_MIX = HELPFUL_MIX | {"harmful": 14, "scary": 10, "howto": 40}  # at last mostly harmless: fewer false refusals
+CALM_MIX = HELPFUL_MIX | {
+    "harmful": 14,
+    "scary": 10,
+    "howto": 40,
+}  # at last mostly harmless: fewer false refusals
 RAW_SHARE = 0.1
 _OTHER_SHAPES = ("fact", "story", "opinion", "message", "reason", "intent", "buy")
 _GREETINGS = [
