@@ -153,7 +153,6 @@ def jupyter_arguments(notebook: Path, no_browser: bool, port: int | None, extra:
     words = [
         f"--ServerApp.root_dir={notebook.parent.resolve()}",
         f"--LabApp.default_url=/lab/tree/{quote(notebook.name)}",  # in the printed address too, with --no-browser
-        "--LabApp.news_url=None",  # no network, and no question about news on top of a first panel
     ]
     if no_browser:
         words.append("--no-browser")

@@ -56,7 +56,6 @@ def test_lab_copies_the_first_notebook_and_opens_it(tmp_path: Path, started: lis
     assert copy.read_bytes() == cli.tutorials()[0].read_bytes()
     assert f"--ServerApp.root_dir={copy.parent}" in started[0]
     assert f"--LabApp.default_url=/lab/tree/{FIRST}" in started[0]
-    assert "--LabApp.news_url=None" in started[0], "no question about news on top of the panel"
 
 
 def test_lab_stands_where_the_person_stands(
