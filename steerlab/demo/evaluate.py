@@ -173,7 +173,13 @@ def sense_figures(lab: Lab, direction: Direction, n: int, typed: Sequence[str]) 
     if typed:
         texts = lab.run([Row(prompt) for prompt in typed], WHOLE)
         plain = rate([readable(a.text, a.finish) for a in texts])
-        figures.append(Figure("prompts typed by a person: readable", str(plain), *_at_least(plain, 0.85)))
+        figures.append(
+            Figure(
+                "everyday prompts written without the generator: readable",
+                str(plain),
+                *_at_least(plain, 0.85),
+            )
+        )
     return figures
 
 
@@ -345,7 +351,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description="Measure the embedded model on held-out prompts.")
     parser.add_argument("folder", nargs="?", type=Path, default=WEIGHTS, help="a trained folder")
     parser.add_argument("-n", type=int, default=150, help="prompts a side")
-    parser.add_argument("--typed", type=Path, help="a file of prompts typed by a person, one a line")
+    parser.add_argument("--typed", type=Path, help="a file of prompts from elsewhere, one a line")
     arguments = parser.parse_args(argv)
     typed = arguments.typed.read_text().splitlines() if arguments.typed else []
     figures = evaluate(arguments.folder, arguments.n, typed)
