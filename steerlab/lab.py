@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -36,7 +36,8 @@ if TYPE_CHECKING:
 
 KEPT = 512  # finished generations that are remembered
 
-_Key = tuple[str, bool, str, Sampling, int]
+# What an answer depends on: the prompt, the chat template, the recipe, the sampling and the seed.
+Key = tuple[str, bool, str, Sampling, int]
 
 
 class Lab(traitlets.HasTraits):
@@ -66,7 +67,7 @@ class Lab(traitlets.HasTraits):
         self.backend = _connect(model, remote)
         self.worker = Worker()
         self.candidates: Selection | None = None
-        self._finished: OrderedDict[_Key, Generation] = OrderedDict()
+        self._finished: OrderedDict[Key, Generation] = OrderedDict()
         self._panel: Panel | None = None
         if model is None:
             self.directions = {"refusal": Direction.load(WEIGHTS / "refusal.safetensors")}
@@ -121,7 +122,7 @@ class Lab(traitlets.HasTraits):
         on_tokens: called after every step with the new tokens. cancel: once set, ends all rows within one token.
         """
         sampling = sampling or self.sampling
-        keys = [_key(row, sampling) for row in rows]
+        keys = [answer_key(row, sampling) for row in rows]
         fresh = [i for i, key in enumerate(keys) if key not in self._finished and keys.index(key) == i]
 
         def relay(tokens: Sequence[Token]) -> None:
@@ -129,7 +130,7 @@ class Lab(traitlets.HasTraits):
                 by_key = {keys[fresh[t.row]]: t for t in tokens}
                 on_tokens([by_key[key]._replace(row=i) for i, key in enumerate(keys) if key in by_key])
 
-        answers: dict[_Key, Generation] = {}
+        answers: dict[Key, Generation] = {}
         for i, key in enumerate(keys):
             if key in self._finished:
                 self._finished.move_to_end(key)
@@ -193,7 +194,7 @@ class Lab(traitlets.HasTraits):
                 refusal_tokens=refusal_tokens,
                 max_kl=max_kl,
                 min_induce=min_induce,
-                progress=lambda done, _: bar.update(done - bar.n) and None,
+                progress=_moves(bar),
             )
         self.directions = {**self.directions, name: self.candidates.direction}
         return self.candidates.direction
@@ -217,7 +218,7 @@ class Lab(traitlets.HasTraits):
                 harmless,
                 method=method,
                 refusal_tokens=refusal_tokens,
-                progress=lambda done, _: bar.update(done - bar.n) and None,
+                progress=_moves(bar),
             )
 
     def measure(
@@ -280,7 +281,17 @@ class Lab(traitlets.HasTraits):
         return recipe
 
 
-def _key(row: Row, sampling: Sampling) -> _Key:
+def _moves(bar: Any) -> Callable[[int, int], None]:
+    """A progress callback that moves a bar of tqdm."""
+
+    def move(done: int, _total: int) -> None:
+        bar.update(done - bar.n)
+
+    return move
+
+
+def answer_key(row: Row, sampling: Sampling) -> Key:
+    """Equal for rows that have the same answer."""
     # a greedy answer does not depend on the seed
     return (
         repr(row.prompt),

@@ -15,15 +15,12 @@ from typing import Literal
 
 from steerlab.errors import SteerlabError
 from steerlab.generations import Generation, Sampling, Token
-from steerlab.lab import Lab
+from steerlab.lab import Key, Lab, answer_key
 from steerlab.recipes import BASELINE, Recipe
 from steerlab.rows import Row
 from steerlab.ui import protocol
 from steerlab.ui.protocol import KernelMessage, PaneEnd, PaneId, PaneResult, Result, Status, Trouble
 from steerlab.ui.stream import Pump
-
-# What a text depends on: prompt, recipe, sampling, seed.
-Key = tuple[str, str, Sampling, int]
 
 
 @dataclass
@@ -73,7 +70,7 @@ class Preview:
             self.run, self.seq, self.status, self.error = self.run + 1, 0, "running", None
             jobs, renewed, resumed = {}, [], []
             for name, row in rows.items():
-                pane, same = self.panes[name], self.panes[name].key == _key(row, sampling)
+                pane, same = self.panes[name], self.panes[name].key == answer_key(row, sampling)
                 pane.replayed, pane.pending = 0, False
                 if same and pane.complete:
                     continue
@@ -119,7 +116,7 @@ class Preview:
     def _copy_twins(self, jobs: dict[PaneId, Row], sampling: Sampling) -> None:
         """A pane that wants what another one holds takes it: at coefficient zero the steered text is the baseline's."""
         for name, row in list(jobs.items()):
-            key = _key(row, sampling)
+            key = answer_key(row, sampling)
             twin = next((p for p in self.panes.values() if p.complete and p.key == key), None)
             if twin:
                 end = twin.end.model_copy(update={"tokens_per_second": None})
@@ -147,7 +144,7 @@ class Preview:
                 for token in tokens:
                     name = names[token.row]
                     times[name].append(time.perf_counter())
-                    self._take(name, _key(rows[name], sampling), token.text, pump)
+                    self._take(name, answer_key(rows[name], sampling), token.text, pump)
             pump.tick()
 
         try:
@@ -236,11 +233,6 @@ def trouble(error: Exception) -> Trouble:
     return Trouble(
         what=f"{type(error).__name__}: {error}", hint="For the traceback: raise lab.panel.last_exception"
     )
-
-
-def _key(row: Row, sampling: Sampling) -> Key:
-    # a greedy text does not depend on the seed
-    return str(row.prompt), row.recipe.fingerprint, sampling, row.seed if sampling.temperature else 0
 
 
 def _rate(times: Sequence[float]) -> float | None:
