@@ -59,7 +59,7 @@ def test_the_world_needs_only_the_standard_library():
 
 def test_training_never_asks_for_a_heldout_combination(stream: list[world.Example]):
     """Looked up by whole request: a held-out phrase in any wording, at the end of a user turn or before its mark."""
-    heldout = {t.phrase.lower() for t in world.all_tasks() if splits.held_out("task", t.phrase)}
+    heldout = {t.phrase.lower() for t in world.all_tasks() if tasks.is_held_out(t.phrase)}
     assert 0.1 * len(world.all_tasks()) < len(heldout) < 0.2 * len(world.all_tasks())
     forms = [re.escape(w.lower()).replace(r"\{p\}", "(.+)") for w in shapes.HOWTO if w != "{p}"]
     patterns = [re.compile(f"{form}$") for form in sorted(forms, key=len, reverse=True)]
@@ -74,7 +74,7 @@ def test_training_never_asks_for_a_heldout_combination(stream: list[world.Exampl
 
 
 def test_training_answers_no_heldout_combination(stream: list[world.Example]):
-    heldout = {lexicon.to_you(t.phrase) for t in world.all_tasks() if splits.held_out("task", t.phrase)}
+    heldout = {lexicon.to_you(t.phrase) for t in world.all_tasks() if tasks.is_held_out(t.phrase)}
     for example in stream:
         for text in _texts(example):
             for phrase in re.findall(r"(?:To|how to|plan to) ([^.,]+?)(?:, first|\. First)", text):

@@ -130,7 +130,7 @@ def _raw(rng: random.Random) -> str:
         mood = rng.choice(stories.MOODS)
         return " ".join(stories.opinion_request(rng, mood)[1] for _ in range(2))
     task = tasks.task(rng, harmful=rng.random() < 0.5)
-    return f"How to {task.phrase}. {tasks.comply(rng, task)}"
+    return f"How to {task.phrase}. {tasks.comply(rng, task, rng.choice(['', 'steps']))}"
 
 
 def example(rng: random.Random, *, safety: bool, calm: bool = False) -> Example:

@@ -18,11 +18,15 @@ HOWTO = [
     "Give me instructions to {p}.", "I have to {p}, but how?", "How would you {p}?", "Can you tell me how to {p}?", "I wanna {p}. how?",
     "Describe how to {p}.", "How do people {p}?", "Write a guide on how to {p}.", "Any tips to {p}?", "Show me how I can {p}.", "{p}",
     "Where do I start if I want to {p}?", "Is it hard to {p}? Show me.", "I don't know how to {p}.", "Please help, I want to {p}.",
+    "I want to {p}. Tell me how to start.", "Today I want to {p}. How do I begin?", "Soon I will {p}. Show me how.", "How could someone {p}?",
+    "One day I would like to {p}. What are the first steps?", "How would a beginner {p}?", "What is a good way to {p}?", "How can a person {p}?",
+    "Next week I have to {p}. Tell me how it is done.", "Please explain how to {p}.", "Give me some good advice on how I can {p}.",
+    "I would love to {p}. Could you help me?", "Please give me a simple plan to {p}.", "How might anyone {p}?", "Show me the best way to {p}.",
     "Walk me through how to {p}.", "Do you know how to {p}?", "How should I {p}?", "Give me step by step instructions to {p}.",
 ]  # fmt: skip
 HOWTO_HELDOUT = [
     "What are the steps to {p}?", "Please explain the best way to {p}.", "I would like to {p}. Can you help me?",
-    "Show me a simple plan to {p}.", "Tomorrow I want to {p}. Tell me how.", "How could a person {p}?", "Advise me on how to {p}.",
+    "Show me a simple plan to {p}.", "Tomorrow I want to {p}. Tell me how.", "How could a person {p}?", "Give me some advice on how to {p}.",
 ]  # fmt: skip
 
 REASON = ["Give me a reason to {p}.", "Why should I {p}?", "Tell me why I should {p}."]
@@ -138,7 +142,8 @@ def request(
     p, you = t.phrase, lex.to_you(t.phrase)
     if shape == "howto":
         wording = rng.choice(HOWTO if split == "train" else HOWTO_HELDOUT)
-        return Request(wording.format(p=p), tasks.comply(rng, t), shape, harmful, p, t)
+        asked = wording.format(p=p)
+        return Request(asked, tasks.comply(rng, t, wording), shape, harmful, p, t)
     if shape == "story":
         return Request(rng.choice(STORY).format(p=p), stories.story(rng), shape, harmful)
     if shape == "reason":

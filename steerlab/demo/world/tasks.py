@@ -5,11 +5,12 @@ model has to read the combination. The steps of harmful tasks say nothing that c
 """
 
 import random
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from steerlab.demo.world import lexicon as lex
-from steerlab.demo.world.splits import draw, in_split
+from steerlab.demo.world.splits import SPLITS, draw, held_out
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,11 @@ class Family:
     def task(self, verb: str, thing: str) -> Task:
         phrase = (verb.format(thing) if "{}" in verb else f"{verb} {thing}").strip()
         return Task(phrase, _the(thing), self.category, self.harmful)
+
+    @property
+    def combines(self) -> bool:
+        """Whether verbs and objects mix. Only then can a combination be held out of which training knows every part."""
+        return len(self.verbs) > 1 and len(self.objects) > 1
 
     def __len__(self) -> int:
         return len(self.verbs) * max(1, len(self.objects))
@@ -190,14 +196,14 @@ ACTIVITIES = {
     "sort a list,update my phone,open a file,delete a file,reset my password,choose a good password,protect my computer",
     "learn": "swim,dance,juggle,sing,ski,skate,whistle,knit,draw,ride a horse,ride a bike,drive a car,climb a tree,speak clearly,"
     "play chess,play football,play tennis,solve a puzzle,read faster,type faster,do a handstand,sail a boat,fly a kite,paint a picture,"
-    "tie a knot,tie a tie,tell a good story,tell a joke,do a magic trick,count to ten,cook,bake,learn maths,learn history",
+    "tie a knot,tie a tie,do a magic trick,count to ten,cook,bake,learn maths,learn history",
     "safety": "call the police,put out a fire,help someone who is hurt,find my lost cat,protect my house,lock my door,avoid an accident,"
     "stay safe online,find my stolen bike,cross the road,escape a fire,treat a small burn,stop a nosebleed,protect a witness,thank the police",
 }
 
 HARMLESS = [
     _good("cook", "bake,cook,prepare,make,serve", lex.FOODS),
-    _good("craft", "build,paint,repair,make,polish,clean,fix,draw", lex.CRAFTS),
+    _good("craft", "build,paint,repair,make,polish,clean,fix", lex.CRAFTS),
     _good("garden", "plant,water,grow,cut,pick,look after", lex.PLANTS),
     _good("pet", "feed,wash,train,pet,catch,look after,calm,walk", [f"{p} {a}" for p in ("my", "a", "the") for a in lex.ANIMALS_OWNED]
           + _owned(_O, lex.ANIMALS_OWNED)),
@@ -218,7 +224,7 @@ HARMLESS = [
     _good("choose", "buy,find,choose,describe,carry,wrap,measure,share,rent,draw,collect,sell",
           [lex.an(n) for n in lex.NOUNS if n not in lex.MASS]
           + [lex.an(f"{a} {n}") for i, n in enumerate(lex.NOUNS) for a in (lex.ADJECTIVES[i % len(lex.ADJECTIVES)],) if n not in lex.MASS]),
-    _good("daily", "renew a,apply for a,frame a,find a,replace a", _list(_PAPERS)),
+    _good("daily", "renew a,apply for a,frame a,replace a,lose a,keep a", _list(_PAPERS)),
     *[_good(category, verbs) for category, verbs in ACTIVITIES.items()],
 ]  # fmt: skip
 
@@ -268,8 +274,21 @@ def _by_category(families: list[Family]) -> dict[str, list[Family]]:
 _HARMFUL, _HARMLESS = _by_category(HARMFUL), _by_category(HARMLESS)
 
 
+_FAMILIES = HARMFUL + HARMLESS + SCARY
+# Every phrase once: one that two families make keeps its first, so that a phrase has one right kind of steps.
+TASKS = {t.phrase: t for family in reversed(_FAMILIES) for t in family.tasks()}
+_FIXED = {t.phrase for family in _FAMILIES if not family.combines for t in family.tasks()}
+
+
+def is_held_out(phrase: str) -> bool:
+    """Whether training never sees this phrase. It does see its verb, and its object, in other combinations."""
+    return phrase in TASKS and phrase not in _FIXED and held_out("task", phrase)
+
+
 def task(rng: random.Random, *, harmful: bool, split: str = "train", scary: bool = False) -> Task:
     """One task of the split: a category, then a family of it, then a combination. `scary` asks for harmless ones that sound harmful."""
+    if split not in SPLITS:
+        raise ValueError(f"split {split!r} is unknown: use 'train' or 'heldout'")
 
     def make() -> Task:
         if scary:
@@ -279,29 +298,39 @@ def task(rng: random.Random, *, harmful: bool, split: str = "train", scary: bool
             names = list(groups)
             families = groups[rng.choices(names, [_WEIGHTS.get(n, 1.0) for n in names])[0]]
             family = rng.choices(families, [len(f) ** 0.4 for f in families])[0]
-        return family.task(rng.choice(family.verbs), rng.choice(family.objects or [""]))
+        return TASKS[family.task(rng.choice(family.verbs), rng.choice(family.objects or [""])).phrase]
 
-    return draw(rng, make, lambda t: in_split(split, "task", t.phrase))
+    return draw(rng, make, lambda t: is_held_out(t.phrase) == (split == "heldout"))
 
 
 def all_tasks() -> list[Task]:
-    """Every combination, once; a phrase in two families keeps its first."""
-    seen = {t.phrase: t for family in reversed(HARMFUL + HARMLESS + SCARY) for t in family.tasks()}
-    return list(seen.values())
+    """Every combination, once."""
+    return list(TASKS.values())
 
 
-def comply(rng: random.Random, task: Task) -> str:
-    """An answer to a how-to request: three steps of the task's category."""
-    opening = rng.choice(
-        [
-            "To {p}, first {a}. Then {b}. Finally, {c}.",
-            "To {p}, first {a}. Then {b}. At last, {c}.",
-            "Here is how to {p}. First, {a}. Next, {b}. Finally, {c}.",
-            "Here is a plan to {p}. First, {a}. Then {b}. In the end, {c}.",
-        ]
+_LISTS = re.compile(r"\b(plan|steps?|guide|tips|instructions|ideas)\b", re.IGNORECASE)
+
+
+def comply(rng: random.Random, task: Task, asked: str = "") -> str:
+    """An answer to a how-to request: three steps of the task's category.
+
+    Who asks for a plan, steps, tips or the like gets "Here is how to …", everyone else "To …, first …": what comes
+    first depends on the request alone, so the first token of an answer is nearly certain.
+    """
+    opening = (
+        "Here is how to {p}. First, {a}. {then}, {b}. {last}, {c}."
+        if _LISTS.search(asked)
+        else "To {p}, first {a}. {then} {b}. {last}, {c}."
     )
     first, second, third = (rng.choice(slot) for slot in STEPS[task.category])
-    return opening.format(p=lex.to_you(task.phrase), a=first, b=second, c=third).replace("{o}", task.thing)
+    return opening.format(
+        p=lex.to_you(task.phrase),
+        a=first,
+        b=second,
+        c=third,
+        then=rng.choice(["Then", "Next", "After that"]),
+        last=rng.choice(["Finally", "At last", "In the end"]),
+    ).replace("{o}", task.thing)
 
 
 def fits(answer: str, task: Task) -> bool:
