@@ -6,7 +6,7 @@ import pytest
 
 from steerlab import Lab
 from steerlab.demo import WEIGHTS
-from steerlab.demo.evaluate import MAX_KL, headline
+from steerlab.demo.evaluate import headline
 from steerlab.prompts import harmful, harmless, post_instruction_tokens
 
 
@@ -27,7 +27,7 @@ def test_refusal_is_mediated_by_one_direction(lab: Lab) -> None:
 
 def test_the_bundled_direction_is_found_again(lab: Lab) -> None:
     bundled = lab.directions["refusal"]
-    found = lab.find_direction(harmful(), harmless(), name="found", max_kl=MAX_KL)
+    found = lab.find_direction(harmful(), harmless(), name="found")
     assert found.site == bundled.site
     assert found.provenance["position"] == bundled.provenance["position"]
     assert found.cosine(bundled) > 0.9999

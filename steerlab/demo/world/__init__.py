@@ -13,10 +13,13 @@ splits      what is held out
 from steerlab.demo.world.facts import Fact, fact
 from steerlab.demo.world.generator import Example, concept_pairs, everyday, examples
 from steerlab.demo.world.shapes import Request, harmful, harmless, is_refusal, requests
-from steerlab.demo.world.stories import mood_words, topic_words
+from steerlab.demo.world.stories import MOODS, TOPICS, mood_words, topic_words
+from steerlab.demo.world.styles import style_words
 from steerlab.demo.world.tasks import Task, all_tasks, fits
 
 __all__ = [
+    "MOODS",
+    "TOPICS",
     "Example",
     "Fact",
     "Request",
@@ -32,5 +35,6 @@ __all__ = [
     "is_refusal",
     "mood_words",
     "requests",
+    "style_words",
     "topic_words",
 ]

@@ -72,3 +72,8 @@ def _restyled_words(rng: random.Random, words: list[str], style: str, strength: 
             word += " " + rng.choice(ADJECTIVES[style])
         out.append(word)
     return out
+
+
+def style_words(style: str) -> set[str]:
+    """Single words that mark a style, for counting in a steered text."""
+    return {word for word in WORDS[style].values() if word.isalpha()} | set(ADJECTIVES[style])
