@@ -189,7 +189,8 @@ def run_stage(
         )
         tokens = batch.tokens.to(device)
         with_states = bool(robust and stage.penalty and len(batch.starts) >= 16)
-        forward = model.model if hook is not None or with_states else fast
+        # a compiled model compiles itself again after every hook
+        forward = model.model if robust and (stage.noise or stage.penalty) else fast
         learnt = batch.learnt[:, 1:].to(device)
         with torch.autocast(device.type, torch.bfloat16):
             out = forward(input_ids=tokens, use_cache=False, output_hidden_states=with_states)
