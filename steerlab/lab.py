@@ -12,13 +12,23 @@ from typing import TYPE_CHECKING, Any
 import traitlets
 from tqdm.auto import tqdm
 
-from steerlab.backends.base import Backend, ModelInfo, OnTokens, Positions, encode_row
+from steerlab import estimators
+from steerlab.backends.base import (
+    Backend,
+    ModelInfo,
+    OnTokens,
+    Position,
+    Positions,
+    Table,
+    encode_row,
+)
 from steerlab.calibration import Calibrated, within_budget
 from steerlab.demo import WEIGHTS
 from steerlab.directions import Direction
 from steerlab.effects import Judge, Report, measure
 from steerlab.errors import ModelError, PromptError
-from steerlab.estimators import DirectionMap, difference_in_means
+from steerlab.estimators import DirectionMap, LinearRelation
+from steerlab.estimators.vectors import Tokens
 from steerlab.generations import Generation, Sampling, Token
 from steerlab.interventions import Add
 from steerlab.metrics import refuses
@@ -26,7 +36,7 @@ from steerlab.prompts import ContrastSet, Prompt
 from steerlab.recipes import BASELINE, Recipe
 from steerlab.rows import Row
 from steerlab.selection import MAX_KL, MIN_INDUCE, Selection, baseline, choose
-from steerlab.sites import Point
+from steerlab.sites import Point, Site
 from steerlab.surgical import Frontier, Method, surgical
 from steerlab.worker import Worker
 
@@ -165,7 +175,53 @@ class Lab(traitlets.HasTraits):
     ) -> DirectionMap:
         """The difference-in-means direction at every post-instruction position and layer."""
         contrast = ContrastSet(positive, negative, name)
-        return difference_in_means(self.backend, contrast, point=point, positions=positions)
+        return estimators.difference_in_means(self.backend, contrast, point=point, positions=positions)
+
+    def caa(
+        self,
+        questions: Sequence[tuple[Prompt, str, str]],
+        *,
+        name: str = "direction",
+        point: Point = "resid_post",
+        position: Position = -2,
+    ) -> DirectionMap:
+        """Contrastive activation addition: (prompt, answer that shows, answer that lacks), read in the answer."""
+        return estimators.caa(self.backend, questions, point=point, position=position, name=name)
+
+    def token_row(
+        self,
+        tokens: Tokens,
+        *,
+        minus: Tokens = (),
+        table: Table = "unembedding",
+        site: Site,
+        name: str | None = None,
+    ) -> Direction:
+        """The row of a token, or the mean row of several, as a direction (`estimators.token_row`)."""
+        return estimators.token_row(self.backend, tokens, minus=minus, table=table, site=site, name=name)
+
+    def linear_relation(
+        self,
+        examples: Sequence[tuple[Prompt, str, str]],
+        *,
+        source: Site | None = None,
+        target: Site | None = None,
+        linearise: int = 8,
+        name: str = "relation",
+    ) -> LinearRelation:
+        """A relation, as (prompt, subject, object), to first order; `.direction("Paris")` is a direction of it
+        (`estimators.linear_relation`).
+        """
+        with tqdm(total=min(linearise, len(examples)), desc="Jacobians", leave=False) as bar:
+            return estimators.linear_relation(
+                self.backend,
+                examples,
+                source=source,
+                target=target,
+                linearise=linearise,
+                name=name,
+                progress=_moves(bar),
+            )
 
     def find_direction(
         self,

@@ -1,74 +1,17 @@
-"""Estimators: from contrasting prompts to directions."""
+"""Differences of means: of two sides of prompts, of answers, of one pair of prompts."""
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import Any
-
-import torch
-from torch import Tensor
 
 from steerlab.backends.base import Backend, Position, Positions
 from steerlab.directions import Direction
-from steerlab.errors import DirectionError, PromptError, SiteError
-from steerlab.prompts import ContrastSet, Prompt, post_instruction_tokens
+from steerlab.errors import PromptError
+from steerlab.estimators.maps import DirectionMap, as_tuple, default_positions
+from steerlab.prompts import ContrastSet, Prompt, answered, encode
 from steerlab.rows import Row
 from steerlab.sites import Point, Site
-
-
-@dataclass(frozen=True, eq=False)
-class DirectionMap:
-    """A direction for every position and layer: what an estimator found, before one is chosen.
-
-    vectors: [positions layers d_model], float64, unnormalised. residual_norms: [positions layers], the mean norm of the
-    residual stream over both sides.
-    """
-
-    vectors: Tensor
-    residual_norms: Tensor
-    positions: tuple[Position, ...]
-    point: Point
-    name: str = "direction"
-    model: str | None = None
-    provenance: dict[str, Any] = field(default_factory=dict)
-
-    @property
-    def n_layers(self) -> int:
-        """How many layers the map covers, from layer 0."""
-        return self.vectors.shape[1]
-
-    def at(self, position: Position, layer: int) -> Direction:
-        """The candidate of one position and layer. Raises SiteError or DirectionError outside the map."""
-        if position not in self.positions:
-            raise DirectionError(f"position {position} is not in the map", f"It has {list(self.positions)}.")
-        if not 0 <= layer < self.n_layers:
-            raise SiteError(f"layer {layer} is out of range: the map has layers 0 to {self.n_layers - 1}")
-        if not self.differs(position, layer):
-            raise DirectionError(
-                f"the two sides do not differ at position {position} of layer {layer}",
-                "The template's tokens have the same embeddings after any prompt: look in later layers.",
-            )
-        i = self.positions.index(position)
-        return Direction(
-            self.vectors[i, layer],
-            Site(layer, self.point),
-            name=self.name,
-            model=self.model,
-            residual_norm=float(self.residual_norms[i, layer]),
-            provenance={**self.provenance, "position": position},
-        )
-
-    def differs(self, position: Position, layer: int) -> bool:
-        """Whether the two sides differ there by more than rounding."""
-        i = self.positions.index(position)
-        return bool(self.vectors[i, layer].norm() > 1e-6 * self.residual_norms[i, layer])
-
-    def cosines(self, position: Position) -> Tensor:
-        """Cosine similarity between the layers' directions at a position, `[layers layers]`."""
-        units = torch.nn.functional.normalize(self.vectors[self.positions.index(position)], dim=-1)
-        return units @ units.mT
 
 
 def difference_in_means(
@@ -86,7 +29,7 @@ def difference_in_means(
     "response" for conversations that end with an answer (`prompts.answered`), whose tokens are averaged.
     """
     if positions is None:
-        positions = range(-len(post_instruction_tokens(backend.tokenizer)) if chat else -1, 0)
+        positions = default_positions(backend, chat)
     sites = [Site(layer, point) for layer in range(backend.info.n_layers)]
     sides = [
         backend.capture([Row(prompt, chat=chat) for prompt in side], sites, positions)
@@ -95,7 +38,7 @@ def difference_in_means(
     return DirectionMap(
         (sides[0].mean - sides[1].mean).transpose(0, 1),
         ((sides[0].norm + sides[1].norm) / 2).T,
-        ("response",) if positions == "response" else tuple(positions),
+        as_tuple(positions),
         point,
         contrast.name,
         backend.info.name,
@@ -107,71 +50,51 @@ def difference_in_means(
     )
 
 
-CHUNK = 32  # pairs whose activations are held at once
-KEPT = 512  # rows of differences that are held at each site; beyond twice as many, only their principal components
-
-
-def principal_component(
+def caa(
     backend: Backend,
-    pairs: Sequence[tuple[Prompt, Prompt]],
+    questions: Sequence[tuple[Prompt, str, str]],
     *,
     point: Point = "resid_post",
-    positions: Positions = (-1,),
+    position: Position = -2,
     chat: bool = True,
     name: str = "direction",
 ) -> DirectionMap:
-    """First principal component of the differences of paired prompts (Zou et al. 2023, section 3.1; the way of repeng).
+    """Contrastive activation addition: `difference_in_means` of two answers to the same prompts, read at a token of the
+    answer (Panickssery et al. 2023).
 
-    pairs: (shows the concept, does not), two or more. The differences are centred; the component, a unit vector, points
-    towards the first of each pair. Memory does not grow with the number of pairs.
+    questions: (prompt, answer that shows the behaviour, answer that lacks it). position: by default the last token but
+    one, the letter of the paper's answers "(A)" and "(B)"; -1 for answers of one token, "response" for the mean over
+    the answer, with `chat`. Without it an answer follows its prompt as it stands: mind the space. Raises PromptError
+    where the two answers to a prompt have not parted by the position: what is read there would be the same.
     """
-    if len(pairs) < 2 or any(len(pair) != 2 for pair in pairs):
+    if not questions or any(isinstance(q, str) or len(q) != 3 for q in questions):
         raise PromptError(
-            f"{len(pairs)} pairs have no principal component",
-            "Give two pairs (shows the concept, does not) or more: list(zip(positive, negative, strict=True)).",
+            f"{len(questions)} questions are not all (prompt, answer that shows, answer that lacks)",
+            "Give one such triple or more.",
         )
-    sites = [Site(layer, point) for layer in range(backend.info.n_layers)]
-    rows: Tensor | None = None
-    sums, norms = [], []
-    for start in range(0, len(pairs), CHUNK):
-        chunk = pairs[start : start + CHUNK]
-        sides = [[Row(pair[i], chat=chat) for pair in chunk] for i in (0, 1)]
-        shows, lacks = (backend.capture(side, sites, positions, values=True) for side in sides)
-        assert shows.values is not None
-        assert lacks.values is not None
-        difference = (
-            (shows.values - lacks.values).permute(1, 2, 0, 3).double()
-        )  # [layers positions pairs d_model]
-        rows = difference if rows is None else torch.cat([rows, difference], 2)
-        sums.append(difference.sum(2))
-        norms.append((shows.norm + lacks.norm) / 2 * len(chunk))
-        if rows.shape[2] > 2 * KEPT:
-            _, scale, ways = torch.linalg.svd(rows, full_matrices=False)
-            rows = scale[..., :KEPT, None] * ways[..., :KEPT, :]
-    assert rows is not None
-    vectors = _leading(rows, torch.stack(sums).sum(0) / len(pairs), len(pairs))
-    return DirectionMap(
-        vectors.transpose(0, 1),
-        (torch.stack(norms).sum(0) / len(pairs)).T,
-        ("response",) if positions == "response" else tuple(positions),
-        point,
-        name,
-        backend.info.name,
-        {"method": "principal component of differences", "pairs": len(pairs)},
+    sides: list[list[Prompt]] = [[], []]
+    for prompt, *answers in questions:
+        encode(backend.tokenizer, prompt, chat=chat)  # an empty one is refused, though its answer has tokens
+        texts = [answered(prompt, answer) if chat else f"{prompt}{answer}" for answer in answers]
+        read = [encode(backend.tokenizer, text, chat=chat) for text in texts]
+        if position != "response":
+            read = [ids[: len(ids) + position + 1] for ids in read]
+        if not all(answer.strip() for answer in answers) or read[0] == read[1]:
+            raise PromptError(
+                f"up to position {position} the answers {answers[0]!r} and {answers[1]!r} to {prompt!r} are the same",
+                "Give two answers that differ, or a later position: -1 is the last token.",
+            )
+        for side, text in zip(sides, texts, strict=True):
+            side.append(text)
+    found = difference_in_means(
+        backend,
+        ContrastSet(sides[0], sides[1], name),
+        point=point,
+        positions="response" if position == "response" else [position],
+        chat=chat,
     )
-
-
-def _leading(rows: Tensor, mean: Tensor, n: int) -> Tensor:
-    """The first principal component of `n` centred rows [... r d], which may be compressed: their scatter is
-    `rows^T rows - n mean mean^T`. Oriented along the mean."""
-    _, scale, ways = torch.linalg.svd(rows, full_matrices=False)
-    inner = (ways @ mean[..., None])[..., 0]
-    scatter = torch.diag_embed(scale**2) - n * inner[..., :, None] * inner[..., None, :]
-    leading = torch.linalg.eigh(scatter).eigenvectors[..., -1]
-    vector = (leading[..., None, :] @ ways)[..., 0, :]
-    towards = (vector * mean).sum(-1, keepdim=True).sign()
-    oriented: Tensor = vector * torch.where(towards == 0, 1.0, towards)
-    return oriented
+    about = {"method": "contrastive activation addition", "questions": len(questions)}
+    return dataclasses.replace(found, provenance=about)
 
 
 def prompt_pair(
@@ -190,17 +113,4 @@ def prompt_pair(
     ).at(position, site.layer)
     return dataclasses.replace(
         found, provenance={"method": "prompt pair", "shows": str(shows), "lacks": str(lacks)}
-    )
-
-
-def random_like(direction: Direction, *, seed: int = 0) -> Direction:
-    """A random direction of the same norm and site: the control that every result is shown beside."""
-    noise = torch.randn(direction.d_model, generator=torch.Generator().manual_seed(seed))
-    return Direction(
-        noise * (direction.norm / noise.norm()),
-        direction.site,
-        name=f"random like {direction.name}",
-        model=direction.model,
-        residual_norm=direction.residual_norm,
-        provenance={"method": "random", "seed": seed, "norm of": direction.name},
     )
