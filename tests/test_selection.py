@@ -120,6 +120,10 @@ def test_prompts_that_do_not_contrast_are_refused(backend: LocalBackend, directi
     unused = [len(byte_tokenizer()) - 1]
     with pytest.raises(PromptError, match="refuses 0 of 6 harmful prompts"):
         selection.select(backend, directions, HARMFUL, HARMLESS, refusal_tokens=unused)
+    everything = selection.select(
+        backend, directions, HARMFUL, HARMLESS, refusal_tokens=unused, drop=False, **ALL
+    )
+    assert everything.direction.provenance["selection prompts"] == {"harmful": "6 of 6", "harmless": "6 of 6"}
 
 
 def test_what_the_model_takes_the_other_way_is_dropped_and_counted(backend: LocalBackend) -> None:
