@@ -5,27 +5,38 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import traitlets
 from tqdm.auto import tqdm
 
-from steerlab.backends.base import Backend, ModelInfo, OnTokens, Positions, encode_row
+from steerlab import estimators
+from steerlab.backends.base import (
+    Backend,
+    ModelInfo,
+    OnTokens,
+    Position,
+    Positions,
+    Table,
+    encode_row,
+)
 from steerlab.calibration import Calibrated, within_budget
 from steerlab.demo import WEIGHTS
 from steerlab.directions import Direction
 from steerlab.effects import Judge, Report, measure
-from steerlab.errors import ModelError
-from steerlab.estimators import DirectionMap, difference_in_means
+from steerlab.errors import ModelError, PromptError
+from steerlab.estimators import DirectionMap, LinearRelation
+from steerlab.estimators.vectors import Tokens
 from steerlab.generations import Generation, Sampling, Token
 from steerlab.interventions import Add
 from steerlab.metrics import refuses
 from steerlab.prompts import ContrastSet, Prompt
 from steerlab.recipes import BASELINE, Recipe
 from steerlab.rows import Row
-from steerlab.selection import MAX_KL, MIN_INDUCE, Selection, select
-from steerlab.sites import Point
+from steerlab.selection import MAX_KL, MIN_INDUCE, Selection, baseline, choose
+from steerlab.sites import Point, Site
 from steerlab.surgical import Frontier, Method, surgical
 from steerlab.worker import Worker
 
@@ -164,7 +175,53 @@ class Lab(traitlets.HasTraits):
     ) -> DirectionMap:
         """The difference-in-means direction at every post-instruction position and layer."""
         contrast = ContrastSet(positive, negative, name)
-        return difference_in_means(self.backend, contrast, point=point, positions=positions)
+        return estimators.difference_in_means(self.backend, contrast, point=point, positions=positions)
+
+    def caa(
+        self,
+        questions: Sequence[tuple[Prompt, str, str]],
+        *,
+        name: str = "direction",
+        point: Point = "resid_post",
+        position: Position = -2,
+    ) -> DirectionMap:
+        """Contrastive activation addition: (prompt, answer that shows, answer that lacks), read in the answer."""
+        return estimators.caa(self.backend, questions, point=point, position=position, name=name)
+
+    def token_row(
+        self,
+        tokens: Tokens,
+        *,
+        minus: Tokens = (),
+        table: Table = "unembedding",
+        site: Site,
+        name: str | None = None,
+    ) -> Direction:
+        """The row of a token, or the mean row of several, as a direction (`estimators.token_row`)."""
+        return estimators.token_row(self.backend, tokens, minus=minus, table=table, site=site, name=name)
+
+    def linear_relation(
+        self,
+        examples: Sequence[tuple[Prompt, str, str]],
+        *,
+        source: Site | None = None,
+        target: Site | None = None,
+        linearise: int = 8,
+        name: str = "relation",
+    ) -> LinearRelation:
+        """A relation, as (prompt, subject, object), to first order; `.direction("Paris")` is a direction of it
+        (`estimators.linear_relation`).
+        """
+        with tqdm(total=min(linearise, len(examples)), desc="Jacobians", leave=False) as bar:
+            return estimators.linear_relation(
+                self.backend,
+                examples,
+                source=source,
+                target=target,
+                linearise=linearise,
+                name=name,
+                progress=_moves(bar),
+            )
 
     def find_direction(
         self,
@@ -173,28 +230,32 @@ class Lab(traitlets.HasTraits):
         *,
         name: str = "refusal",
         refusal_tokens: Sequence[int] | None = None,
+        drop: bool = True,
         max_kl: float = MAX_KL,
         min_induce: float = MIN_INDUCE,
     ) -> Direction:
         """The paper's search: difference in means at every position and layer, filtered and ranked
         (`selection.select`).
 
-        A fifth of the prompts, at most 32 a side, is kept for the selection and not used in the means. The direction
-        joins `lab.directions` under `name`; `lab.candidates` keeps every candidate with its scores and the reason it
-        fell.
+        A fifth of the prompts, at most 32 a side, is kept for the selection and not used in the means. drop: whether
+        harmful prompts that the model does not refuse and harmless ones that it does are dropped from both, as in the
+        paper; the direction's provenance says how many were kept. The direction joins `lab.directions` under `name`;
+        `lab.candidates` keeps every candidate with its scores and the reason it fell.
         """
-        kept = [min(32, max(1, len(side) // 5)) for side in (harmful, harmless)]
-        found = self.difference_in_means(harmful[: -kept[0]], harmless[: -kept[1]], name=name)
+        base = baseline(self.backend, harmful, harmless, refusal_tokens=refusal_tokens)
+        n, m = base.given
+        if min(n, m) < 2:
+            raise PromptError(
+                f"{n} harmful and {m} harmless prompts cannot be parted into means and selection",
+                "Give two of each or more.",
+            )
+        parts = base.split(min(32, max(1, n // 5)), min(32, max(1, m // 5)))
+        means, held = (part.contrasting() if drop else part for part in parts)
+        found = self.difference_in_means(means.harmful.prompts, means.harmless.prompts, name=name)
+        found = replace(found, provenance={**found.provenance, "mean prompts": means.kept})
         with tqdm(total=len(found.positions) * found.n_layers, desc="candidates", leave=False) as bar:
-            self.candidates = select(
-                self.backend,
-                found,
-                harmful[-kept[0] :],
-                harmless[-kept[1] :],
-                refusal_tokens=refusal_tokens,
-                max_kl=max_kl,
-                min_induce=min_induce,
-                progress=_moves(bar),
+            self.candidates = choose(
+                self.backend, found, held, max_kl=max_kl, min_induce=min_induce, progress=_moves(bar)
             )
         self.directions = {**self.directions, name: self.candidates.direction}
         return self.candidates.direction

@@ -78,9 +78,26 @@ def find_tokens(
     return tuple(sorted(found))
 
 
-def answered(prompt: str, answer: str) -> Prompt:
+def token_id(tokenizer: PreTrainedTokenizerBase, token: int | str) -> int:
+    """The id of one token, given as its text or its id. Raises PromptError for a text of several tokens."""
+    if isinstance(token, int):
+        if not 0 <= token < len(tokenizer):
+            raise PromptError(f"there is no token {token}", f"Ids go from 0 to {len(tokenizer) - 1}.")
+        return token
+    ids = tokenizer(token, add_special_tokens=False)["input_ids"]
+    if len(ids) != 1:
+        pieces = [tokenizer.decode([i]) for i in ids]
+        raise PromptError(
+            f"{token!r} is not one token but {len(ids)}: {pieces}",
+            "Give one of them; mind the space before a word.",
+        )
+    return int(ids[0])
+
+
+def answered(prompt: Prompt, answer: str) -> Prompt:
     """The conversation in which the assistant answered a prompt so."""
-    return ({"role": "user", "content": prompt}, {"role": "assistant", "content": answer})
+    asked = ({"role": "user", "content": prompt},) if isinstance(prompt, str) else tuple(prompt)
+    return (*asked, {"role": "assistant", "content": answer})
 
 
 def response_length(tokenizer: PreTrainedTokenizerBase, prompt: Prompt) -> int:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from torch import Tensor
 
 from steerlab import metrics
 from steerlab.backends.base import Backend, Position
@@ -13,7 +16,7 @@ from steerlab.directions import Direction
 from steerlab.errors import DirectionError, PromptError
 from steerlab.estimators import DirectionMap
 from steerlab.interventions import Ablate, Add
-from steerlab.prompts import Prompt
+from steerlab.prompts import ContrastSet, Prompt
 from steerlab.recipes import Recipe
 from steerlab.rows import Row
 
@@ -21,6 +24,85 @@ if TYPE_CHECKING:
     import pandas as pd
 
 LAST_LAYERS, MAX_KL, MIN_INDUCE = 0.8, 0.1, 0.0
+
+
+class Side(NamedTuple):
+    """Prompts with what the unsteered model makes of them: logits [prompts vocab] and refusal scores [prompts]."""
+
+    prompts: tuple[Prompt, ...]
+    logits: Tensor
+    scores: Tensor
+
+    def at(self, which: Sequence[int]) -> Side:
+        """Some of the prompts, by their indices."""
+        rows = list(which)
+        return Side(tuple(self.prompts[i] for i in rows), self.logits[rows], self.scores[rows])
+
+
+@dataclass(frozen=True, eq=False)
+class Baseline:
+    """Harmful and harmless prompts as the unsteered model takes them; `baseline` makes one. given: how many a side had
+    before any were dropped.
+    """
+
+    harmful: Side
+    harmless: Side
+    refusal_tokens: tuple[int, ...]
+    given: tuple[int, int]
+
+    def split(self, harmful: int, harmless: int) -> tuple[Baseline, Baseline]:
+        """All but the last so many of each side, and these."""
+        sides = ((self.harmful, harmful), (self.harmless, harmless))
+        before = [side.at(range(len(side.prompts) - n)) for side, n in sides]
+        after = [side.at(range(len(side.prompts) - n, len(side.prompts))) for side, n in sides]
+        one, other = (
+            dataclasses.replace(self, harmful=a, harmless=b, given=(len(a.prompts), len(b.prompts)))
+            for a, b in (before, after)
+        )
+        return one, other
+
+    def contrasting(self) -> Baseline:
+        """Without the harmful prompts whose score is <= 0 and the harmless ones whose score is >= 0. Raises PromptError
+        where that leaves a side empty.
+        """
+        refused = [i for i, score in enumerate(self.harmful.scores.tolist()) if score > 0]
+        answered = [i for i, score in enumerate(self.harmless.scores.tolist()) if score < 0]
+        if not refused or not answered:
+            raise PromptError(
+                f"the model refuses {len(refused)} of {len(self.harmful.prompts)} harmful prompts and answers "
+                f"{len(answered)} of {len(self.harmless.prompts)} harmless ones: nothing is left of a side",
+                "Give prompts that it refuses, refusal_tokens with which it begins its refusals, or drop=False.",
+            )
+        return dataclasses.replace(
+            self, harmful=self.harmful.at(refused), harmless=self.harmless.at(answered)
+        )
+
+    @property
+    def kept(self) -> dict[str, str]:
+        """How many prompts of those given are here, for the provenance of what is found with them."""
+        counts = zip(("harmful", "harmless"), (self.harmful, self.harmless), self.given, strict=True)
+        return {name: f"{len(side.prompts)} of {given}" for name, side, given in counts}
+
+
+def baseline(
+    backend: Backend,
+    harmful: Sequence[Prompt],
+    harmless: Sequence[Prompt],
+    *,
+    refusal_tokens: Sequence[int] | None = None,
+) -> Baseline:
+    """Score two sides of prompts without steering, each prompt once. Raises PromptError where a side is empty.
+
+    refusal_tokens: by default derived from the model's own answers to these prompts.
+    """
+    both = ContrastSet(harmful, harmless)
+    logits = [backend.score([Row(p) for p in side]) for side in (both.positive, both.negative)]
+    tokens = tuple(refusal_tokens or metrics.refusal_tokens(*logits))
+    one, other = (
+        Side(prompts, one, metrics.refusal_score(one, tokens))
+        for prompts, one in zip((both.positive, both.negative), logits, strict=True)
+    )
+    return Baseline(one, other, tokens, (len(one.prompts), len(other.prompts)))
 
 
 @dataclass(frozen=True)
@@ -98,31 +180,39 @@ def select(
     harmless: Sequence[Prompt],
     *,
     refusal_tokens: Sequence[int] | None = None,
+    drop: bool = True,
     max_kl: float = MAX_KL,
     min_induce: float = MIN_INDUCE,
     progress: Callable[[int, int], None] | None = None,
 ) -> Selection:
     """The paper's choice: of the candidates that pass the filter, the one with the lowest bypass score.
 
-    A candidate falls if a score is NaN, its layer is in the last fifth, KL > max_kl, or induce < min_induce. Harmful
-    prompts that the model does not refuse and harmless ones that it does are left out first. refusal_tokens: by
-    default derived from the baseline's own answers to these prompts.
+    A candidate falls if a score is NaN, its layer is in the last fifth, KL > max_kl, or induce < min_induce. drop:
+    whether harmful prompts that the model does not refuse and harmless ones that it does are left out first.
+    refusal_tokens: by default derived from the baseline's own answers to these prompts.
     """
-    base_harmful = backend.score([Row(p) for p in harmful])
-    base_harmless = backend.score([Row(p) for p in harmless])
-    tokens = list(refusal_tokens or metrics.refusal_tokens(base_harmful, base_harmless))
-    refused = metrics.refusal_score(base_harmful, tokens) > 0
-    answered = metrics.refusal_score(base_harmless, tokens) < 0
-    if not refused.any() or not answered.any():
-        raise PromptError(
-            f"the model refuses {int(refused.sum())} of {len(harmful)} harmful prompts and answers "
-            f"{int(answered.sum())} of {len(harmless)} harmless ones: nothing is left to choose by",
-            "Give prompts that this model refuses, or refusal_tokens with which it begins its refusals.",
-        )
-    harmful = [p for p, keep in zip(harmful, refused, strict=True) if keep]
-    harmless = [p for p, keep in zip(harmless, answered, strict=True) if keep]
-    base_harmless = base_harmless[answered]
+    base = baseline(backend, harmful, harmless, refusal_tokens=refusal_tokens)
+    return choose(
+        backend,
+        directions,
+        base.contrasting() if drop else base,
+        max_kl=max_kl,
+        min_induce=min_induce,
+        progress=progress,
+    )
 
+
+def choose(
+    backend: Backend,
+    directions: DirectionMap,
+    base: Baseline,
+    *,
+    max_kl: float = MAX_KL,
+    min_induce: float = MIN_INDUCE,
+    progress: Callable[[int, int], None] | None = None,
+) -> Selection:
+    """`select` on all of the prompts of a baseline that is known already."""
+    harmful, harmless, tokens = base.harmful.prompts, base.harmless.prompts, base.refusal_tokens
     cells = [(i, layer) for i in directions.positions for layer in range(directions.n_layers)]
     candidates = []
     for done, (position, layer) in enumerate(cells):
@@ -132,7 +222,7 @@ def select(
             ablate, add = Recipe([Ablate(direction)]), Recipe([Add(direction)])
             bypass = metrics.refusal_score(backend.score([Row(p, ablate) for p in harmful]), tokens)
             induce = metrics.refusal_score(backend.score([Row(p, add) for p in harmless]), tokens)
-            kl = metrics.kl(base_harmless, backend.score([Row(p, ablate) for p in harmless]))
+            kl = metrics.kl(base.harmless.logits, backend.score([Row(p, ablate) for p in harmless]))
             scores = float(bypass.mean()), float(induce.mean()), float(kl.mean())
         candidates.append(
             Candidate(
@@ -150,7 +240,9 @@ def select(
             f"all {len(candidates)} candidates were rejected", _closest(candidates, min_induce)
         )
     best = min(passed, key=lambda c: c.bypass)
-    return Selection(tuple(candidates), tuple(tokens), best, directions.at(best.position, best.layer))
+    found = directions.at(best.position, best.layer)
+    found = dataclasses.replace(found, provenance={**found.provenance, "selection prompts": base.kept})
+    return Selection(tuple(candidates), tokens, best, found)
 
 
 def _reason(

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
+from collections.abc import Sequence
 
 import models
 import numpy as np
@@ -10,8 +12,8 @@ import pytest
 import reference
 import torch
 
-from steerlab import Ablate, Add, ContrastSet, Recipe, metrics, selection
-from steerlab.backends.fake import byte_tokenizer
+from steerlab import Ablate, Add, ContrastSet, Lab, Recipe, Row, metrics, selection
+from steerlab.backends.fake import FakeBackend, byte_tokenizer
 from steerlab.backends.local import LocalBackend
 from steerlab.errors import DirectionError, PromptError
 from steerlab.estimators import DirectionMap, difference_in_means
@@ -118,6 +120,88 @@ def test_prompts_that_do_not_contrast_are_refused(backend: LocalBackend, directi
     unused = [len(byte_tokenizer()) - 1]
     with pytest.raises(PromptError, match="refuses 0 of 6 harmful prompts"):
         selection.select(backend, directions, HARMFUL, HARMLESS, refusal_tokens=unused)
+    everything = selection.select(
+        backend, directions, HARMFUL, HARMLESS, refusal_tokens=unused, drop=False, **ALL
+    )
+    assert everything.direction.provenance["selection prompts"] == {"harmful": "6 of 6", "harmless": "6 of 6"}
+
+
+def test_what_the_model_takes_the_other_way_is_dropped_and_counted(backend: LocalBackend) -> None:
+    base = selection.baseline(backend, HARMFUL, HARMLESS)
+    logits = torch.stack([run(backend, p, Recipe()) for p in HARMFUL + HARMLESS])
+    scores = metrics.refusal_score(logits, base.refusal_tokens)
+    assert torch.allclose(torch.cat([base.harmful.scores, base.harmless.scores]), scores, atol=1e-4)
+    middle = float(scores.median())  # some of each side fall on the wrong side of it
+    moved = dataclasses.replace(
+        base,
+        harmful=base.harmful._replace(scores=base.harmful.scores - middle),
+        harmless=base.harmless._replace(scores=base.harmless.scores - middle),
+    )
+    kept = moved.contrasting()
+    assert list(kept.harmful.prompts) == [p for p, s in zip(HARMFUL, scores, strict=False) if s > middle]
+    assert list(kept.harmless.prompts) == [p for p, s in zip(HARMLESS, scores[6:], strict=True) if s < middle]
+    assert (kept.harmless.scores < 0).all()
+    assert len(kept.harmless.logits) == len(kept.harmless.prompts)
+    dropped = 12 - len(kept.harmful.prompts) - len(kept.harmless.prompts)
+    assert dropped > 0, "the test needs prompts to drop"
+    assert kept.kept == {
+        "harmful": f"{len(kept.harmful.prompts)} of 6",
+        "harmless": f"{len(kept.harmless.prompts)} of 6",
+    }
+    one, other = base.split(2, 1)
+    assert (one.harmful.prompts, other.harmful.prompts) == (tuple(HARMFUL[:4]), tuple(HARMFUL[4:]))
+    assert (one.given, other.given) == ((4, 5), (2, 1))
+
+
+REFUSED = {*HARMFUL, "Is a door nice?"} - {"Break the lock now"}
+
+
+class Planted(FakeBackend):
+    """Begins its answer with token 0 after REFUSED and never else, and counts the unsteered prompts that it scores."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.scored: list[object] = []
+
+    def score(self, rows: Sequence[Row]) -> torch.Tensor:
+        self.scored += [row.prompt for row in rows if row.recipe == Recipe()]
+        logits = super().score(rows)
+        logits[:, 0] = torch.tensor([1e3 if row.prompt in REFUSED else -1e3 for row in rows])
+        return logits
+
+
+def test_the_search_drops_from_the_means_and_scores_no_prompt_twice() -> None:
+    planted = Planted()
+    lab = Lab(planted)
+    found = lab.find_direction(HARMFUL, HARMLESS, refusal_tokens=[0], **ALL)
+    assert sorted(map(str, planted.scored)) == sorted(HARMFUL + HARMLESS)
+    assert found.provenance["mean prompts"] == {"harmful": "4 of 5", "harmless": "4 of 5"}
+    assert found.provenance["selection prompts"] == {"harmful": "1 of 1", "harmless": "1 of 1"}
+    assert found.provenance["positive prompts"] == 4
+    sides = [p for p in HARMFUL[:5] if p in REFUSED], [p for p in HARMLESS[:5] if p not in REFUSED]
+    assert found.site
+    cell = found.provenance["position"], found.site.layer
+    assert torch.equal(found.vector, difference_in_means(planted, ContrastSet(*sides)).at(*cell).vector)
+
+    everything = lab.find_direction(HARMFUL, HARMLESS, refusal_tokens=[0], drop=False, **ALL)
+    assert everything.provenance["mean prompts"] == {"harmful": "5 of 5", "harmless": "5 of 5"}
+    assert everything.site
+    cell = everything.provenance["position"], everything.site.layer
+    whole = difference_in_means(planted, ContrastSet(HARMFUL[:5], HARMLESS[:5]))
+    assert torch.equal(everything.vector, whole.at(*cell).vector)
+
+
+def test_the_search_says_what_it_needs() -> None:
+    lab = Lab(FakeBackend())
+    unused = [len(byte_tokenizer()) - 1]
+    with pytest.raises(PromptError, match="refuses 0 of 5 harmful prompts.*drop=False"):
+        lab.find_direction(HARMFUL, HARMLESS, refusal_tokens=unused)
+    with pytest.raises(PromptError, match="the negative side of the contrast set is empty"):
+        lab.find_direction(HARMFUL, [])
+    with pytest.raises(PromptError, match="1 harmful and 6 harmless prompts cannot be parted"):
+        lab.find_direction(HARMFUL[:1], HARMLESS)
+    with pytest.raises(PromptError, match="the prompt is empty"):
+        lab.find_direction([*HARMFUL, " "], HARMLESS)
 
 
 def test_the_report_is_a_table_and_a_map(backend: LocalBackend, directions: DirectionMap) -> None:

@@ -9,12 +9,12 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
 
-from steerlab.errors import PromptError
+from steerlab.errors import ModelError, PromptError
 from steerlab.generations import Generation, Sampling, Token
 from steerlab.prompts import encode, response_length
 from steerlab.recipes import Recipe
@@ -101,6 +101,45 @@ class Backend(Protocol):
     ) -> list[Generation]:
         """Answer every row. `cancel`, once set, ends all of them within one token; what came so far is returned."""
         ...
+
+
+Table = Literal["embedding", "unembedding"]
+
+
+class Linearised(NamedTuple):
+    """A later state of the stream as a function of an earlier one, to first order: `value + jacobian @ (s - at)`.
+
+    at, value: [d_model], the two states of a prompt as it stands. jacobian: [d_model d_model]. All float64, on the CPU.
+    """
+
+    at: Tensor
+    value: Tensor
+    jacobian: Tensor
+
+
+@runtime_checkable
+class InProcess(Protocol):
+    """What a backend can do besides where the model's weights are in this process."""
+
+    def token_rows(self, ids: Sequence[int], table: Table) -> Tensor:
+        """The rows of some tokens in the embedding or the unembedding matrix, `[tokens d_model]`, float32."""
+        ...
+
+    def linearise(self, row: Row, source: Site, position: int, target: Site) -> Linearised:
+        """How the stream at `target` and the last token depends on the stream at `source` and a position (from the
+        end) of a row's prompt, by automatic differentiation. `source` comes before `target` in a forward pass.
+        """
+        ...
+
+
+def in_process(backend: Backend, what: str) -> InProcess:
+    """The backend where it is InProcess, else a ModelError that names `what` needs it."""
+    if not isinstance(backend, InProcess):
+        raise ModelError(
+            f"{what} needs the model's weights in this process, and the {backend.info.backend} backend has none here",
+            "Load the model locally: Lab(model).",
+        )
+    return backend
 
 
 def readers(

@@ -9,7 +9,7 @@ from __future__ import annotations
 import copy
 import inspect
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
@@ -27,8 +27,18 @@ from transformers import (
 
 from steerlab import edits
 from steerlab.backends.architectures import SiteMap, find_sites
-from steerlab.backends.base import Activations, ModelInfo, OnTokens, Positions, encode_row, readers
+from steerlab.backends.base import (
+    Activations,
+    Linearised,
+    ModelInfo,
+    OnTokens,
+    Positions,
+    Table,
+    encode_row,
+    readers,
+)
 from steerlab.backends.decoding import Decoding, Forward, left_padded, prompt_index
+from steerlab.errors import ModelError, SiteError
 from steerlab.generations import Generation, Sampling
 from steerlab.recipes import Recipe
 from steerlab.rows import Plan, Row
@@ -36,6 +46,7 @@ from steerlab.sites import Site
 
 T = TypeVar("T")
 Inputs = dict[str, Any]
+Edit = Callable[[Tensor], Tensor | None]
 
 
 _forward_lock = threading.RLock()
@@ -211,6 +222,58 @@ class LocalBackend:
             out += decoding.run(self._cached_forward(), on_tokens, cancel)
         return out
 
+    # ------------------------------------------------------------------------------- what only weights at hand allow
+
+    @torch.no_grad()
+    def token_rows(self, ids: Sequence[int], table: Table) -> Tensor:
+        """The rows of some tokens in the embedding or the unembedding matrix, `[tokens d_model]`, float32."""
+        embedding = table == "embedding"
+        module = self._hf.get_input_embeddings() if embedding else self._hf.get_output_embeddings()
+        if module is None:
+            raise ModelError(f"{self.info.name} has no {table} matrix")
+        weight: Tensor = module.weight
+        return weight[torch.tensor(list(ids), device=weight.device)].float().cpu()
+
+    def linearise(self, row: Row, source: Site, position: int, target: Site) -> Linearised:
+        """How the stream at `target` and the last token depends on the stream at `source` and a position of a row's
+        prompt (`base.InProcess.linearise`). The Jacobian's rows are found in batches: each row of a batch is the same
+        prompt, and is asked for the gradient of another component.
+        """
+        if not source < target:
+            raise SiteError(f"{target} does not come after {source}", "Read the earlier site first.")
+        ids = torch.tensor([encode_row(self.tokenizer, row, self.info.context)])
+        jacobian = []
+        for some in torch.eye(self.info.d_model, device=self.device).split(min(self.batch_rows, 32)):
+            batch = ids.expand(len(some), -1)
+            start, end = self._differentiable(batch, source, position, target)
+            jacobian += [torch.autograd.grad(end, start, some.to(end))[0].double().cpu()]
+        at, value = (x[0].detach().double().cpu() for x in (start, end))
+        return Linearised(at, value, torch.cat(jacobian))
+
+    def _differentiable(
+        self, ids: Tensor, source: Site, position: int, target: Site
+    ) -> tuple[Tensor, Tensor]:
+        """One forward pass up to `target`, differentiable from a position at `source` on: the states at both, each
+        [rows d_model]."""
+        seen: list[Tensor] = []
+
+        def begin(x: Tensor) -> Tensor:
+            x = x.detach().clone()
+            seen.append(x[:, position].clone().requires_grad_())
+            x[:, position] = seen[0]
+            return x
+
+        def finish(x: Tensor) -> None:
+            seen.append(x[:, -1])
+
+        inputs = self._inputs(ids, torch.ones_like(ids))
+        with torch.enable_grad(), self._turn(), self.model.trace(**inputs) as tracer:
+            self._visit(source, begin)
+            self._visit(target, finish)
+            tracer.stop()
+        start, end = seen
+        return start, end
+
     # --------------------------------------------------------------------------------------------- one forward pass
 
     @property
@@ -258,7 +321,7 @@ class LocalBackend:
         edited: set[Site] = set()
         with self._turn(), self.model.trace(**inputs):
             for site in sorted(operands):
-                self._visit(site, operands[site])
+                self._visit(site, _edit(operands[site]))
                 edited.add(site)
             logits = self.model.output.logits[:, -keep:].float().save()
         return logits, edited
@@ -276,7 +339,7 @@ class LocalBackend:
             for site in sorted({*operands, *sites}):
                 if site > last:
                     break
-                x = self._visit(site, operands.get(site))
+                x = self._visit(site, _edit(operands.get(site)))
                 if site in sites:
                     # padding may hold NaN, and 0 times NaN is NaN
                     read[site] = weight.to(x.device) @ x.float().masked_fill(unread.to(x.device), 0)
@@ -298,15 +361,15 @@ class LocalBackend:
             finally:
                 torch.set_num_threads(threads)
 
-    def _visit(self, site: Site, operands: list[edits.Operand] | None) -> Tensor:
-        """Inside a trace: the tensor at a site, edited where there is something to do."""
+    def _visit(self, site: Site, edit: Edit) -> Tensor:
+        """Inside a trace: the tensor at a site, edited where `edit` makes another of it."""
         hook = self._sites.hook(site)
         envoy = self._envoy(hook.path)
         value = envoy.input if hook.side == "input" else envoy.output
         x: Tensor = value[0] if hook.wrapped else value
-        if not operands:
+        new = edit(x)
+        if new is None:
             return x
-        new = edits.apply(x, [operand.to(x.device) for operand in operands])
         if hook.in_place:
             x.copy_(new)
         elif hook.side == "input":
@@ -320,6 +383,15 @@ class LocalBackend:
         for part in path.split("."):
             envoy = envoy[int(part)] if part.isdigit() else getattr(envoy, part)
         return envoy
+
+
+def _edit(operands: list[edits.Operand] | None) -> Edit:
+    """The edit that operands stand for."""
+
+    def edit(x: Tensor) -> Tensor | None:
+        return edits.apply(x, [operand.to(x.device) for operand in operands]) if operands else None
+
+    return edit
 
 
 def _chunks(items: list[T], size: int) -> Iterator[list[T]]:

@@ -14,7 +14,7 @@ from steerlab.backends.base import Backend
 from steerlab.errors import PromptError, SiteError
 from steerlab.generations import Generation
 from steerlab.lens.reading import Reading, read
-from steerlab.prompts import Prompt
+from steerlab.prompts import Prompt, token_id
 from steerlab.recipes import Recipe
 from steerlab.sites import Point
 
@@ -59,12 +59,12 @@ class Lens(Reading):
 
     def probability(self, token: int | str) -> Tensor:
         """The probability of a token in every cell, `[layers tokens]`."""
-        i = _token_id(self.backend.tokenizer, token)
+        i = token_id(self.backend.tokenizer, token)
         return self._each(lambda logits: (logits.softmax(-1)[:, i],))[0]
 
     def rank(self, token: int | str) -> Tensor:
         """The rank of a token in every cell, `[layers tokens]`; 0 is the likeliest."""
-        i = _token_id(self.backend.tokenizer, token)
+        i = token_id(self.backend.tokenizer, token)
         return self._each(lambda logits: ((logits > logits[:, i, None]).sum(-1),))[0]
 
     def to_frame(self, k: int = 1) -> pd.DataFrame:
@@ -161,19 +161,6 @@ def _decoded(backend: Backend, resids: Sequence[Tensor], look: Look) -> list[Ten
     chunks = zip(*(resid.flatten(0, 1).split(size) for resid in resids), strict=True)
     parts = [look(*(backend.decode(resid) for resid in chunk)) for chunk in chunks]
     return [torch.cat(column).unflatten(0, resids[0].shape[:2]) for column in zip(*parts, strict=True)]
-
-
-def _token_id(tokenizer: PreTrainedTokenizerBase, token: int | str) -> int:
-    if isinstance(token, int):
-        return token
-    ids = tokenizer(token, add_special_tokens=False)["input_ids"]
-    if len(ids) != 1:
-        pieces = [tokenizer.decode([i]) for i in ids]
-        raise PromptError(
-            f"{token!r} is not one token but {len(ids)}: {pieces}",
-            "Give one of them; mind the space before a word.",
-        )
-    return int(ids[0])
 
 
 def _texts(tokenizer: PreTrainedTokenizerBase, ids: Tensor) -> list[list[list[str]]]:

@@ -13,7 +13,7 @@ from torch import Tensor
 from steerlab import ContrastSet, Site
 from steerlab.backends.fake import byte_tokenizer
 from steerlab.backends.local import LocalBackend
-from steerlab.estimators import difference_in_means, principal_component
+from steerlab.estimators import caa, difference_in_means, principal_component
 from steerlab.rows import Row
 from steerlab.sites import Point
 
@@ -89,6 +89,25 @@ def test_means_of_steering_vectors_inside_blocks(
         assert max(cosines) < 0.999
     else:
         assert min(cosines) > 0.9999
+
+
+@pytest.mark.parametrize("architecture", models.ARCHITECTURES)
+def test_caa_of_steering_vectors(steering_vectors: Any, architecture: str) -> None:
+    """Its read_token_index of -2, the convention of the paper's own code."""
+    questions = [
+        ("Is it far? ", "(A)", "(B)"),
+        ("Is it not a rather long way? ", "(B)", "(A)"),
+        ("?", "(A)", "(C)"),
+    ]
+    model = models.build(architecture)
+    peer = steering_vectors.train_steering_vector(
+        model, tokenizer(), [(q + a, q + b) for q, a, b in questions], read_token_index=-2
+    )
+    ours = caa(LocalBackend(models.build(architecture), byte_tokenizer()), questions, chat=False)
+    for layer, theirs in peer.layer_activations.items():
+        found = ours.at(-2, layer)
+        assert cosine(found.vector, theirs) > 0.9999
+        assert found.norm == pytest.approx(float(theirs.norm()), rel=1e-4), "neither is normalised"
 
 
 def states(architecture: str) -> tuple[Tensor, Tensor]:

@@ -1,0 +1,21 @@
+"""Estimators: from contrasting prompts, tokens or relations to directions."""
+
+from steerlab.estimators.components import principal_component
+from steerlab.estimators.maps import DirectionMap
+from steerlab.estimators.means import caa, difference_in_means, prompt_pair
+from steerlab.estimators.probes import logistic_probe
+from steerlab.estimators.relations import LinearRelation, linear_relation
+from steerlab.estimators.vectors import random_like, token_row
+
+__all__ = [
+    "DirectionMap",
+    "LinearRelation",
+    "caa",
+    "difference_in_means",
+    "linear_relation",
+    "logistic_probe",
+    "principal_component",
+    "prompt_pair",
+    "random_like",
+    "token_row",
+]

@@ -1,0 +1,81 @@
+"""Principal components of the differences of paired prompts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from steerlab.backends.base import Backend, Positions
+from steerlab.errors import PromptError
+from steerlab.estimators.maps import DirectionMap, as_tuple
+from steerlab.prompts import Prompt
+from steerlab.rows import Row
+from steerlab.sites import Point, Site
+
+CHUNK = 32  # pairs whose activations are held at once
+KEPT = 512  # rows of differences that are held at each site; beyond twice as many, only their principal components
+
+
+def principal_component(
+    backend: Backend,
+    pairs: Sequence[tuple[Prompt, Prompt]],
+    *,
+    point: Point = "resid_post",
+    positions: Positions = (-1,),
+    chat: bool = True,
+    name: str = "direction",
+) -> DirectionMap:
+    """First principal component of the differences of paired prompts (Zou et al. 2023, section 3.1; the way of repeng).
+
+    pairs: (shows the concept, does not), two or more. The differences are centred; the component, a unit vector, points
+    towards the first of each pair. Memory does not grow with the number of pairs.
+    """
+    if len(pairs) < 2 or any(isinstance(pair, str) or len(pair) != 2 for pair in pairs):
+        raise PromptError(
+            f"{len(pairs)} pairs have no principal component",
+            "Give two pairs (shows the concept, does not) or more: list(zip(positive, negative, strict=True)).",
+        )
+    sites = [Site(layer, point) for layer in range(backend.info.n_layers)]
+    rows: Tensor | None = None
+    sums, norms = [], []
+    for start in range(0, len(pairs), CHUNK):
+        chunk = pairs[start : start + CHUNK]
+        sides = [[Row(pair[i], chat=chat) for pair in chunk] for i in (0, 1)]
+        shows, lacks = (backend.capture(side, sites, positions, values=True) for side in sides)
+        assert shows.values is not None
+        assert lacks.values is not None
+        difference = (
+            (shows.values - lacks.values).permute(1, 2, 0, 3).double()
+        )  # [layers positions pairs d_model]
+        rows = difference if rows is None else torch.cat([rows, difference], 2)
+        sums.append(difference.sum(2))
+        norms.append((shows.norm + lacks.norm) / 2 * len(chunk))
+        if rows.shape[2] > 2 * KEPT:
+            _, scale, ways = torch.linalg.svd(rows, full_matrices=False)
+            rows = scale[..., :KEPT, None] * ways[..., :KEPT, :]
+    assert rows is not None
+    vectors = _leading(rows, torch.stack(sums).sum(0) / len(pairs), len(pairs))
+    return DirectionMap(
+        vectors.transpose(0, 1),
+        (torch.stack(norms).sum(0) / len(pairs)).T,
+        as_tuple(positions),
+        point,
+        name,
+        backend.info.name,
+        {"method": "principal component of differences", "pairs": len(pairs)},
+    )
+
+
+def _leading(rows: Tensor, mean: Tensor, n: int) -> Tensor:
+    """The first principal component of `n` centred rows [... r d], which may be compressed: their scatter is
+    `rows^T rows - n mean mean^T`. Oriented along the mean."""
+    _, scale, ways = torch.linalg.svd(rows, full_matrices=False)
+    inner = (ways @ mean[..., None])[..., 0]
+    scatter = torch.diag_embed(scale**2) - n * inner[..., :, None] * inner[..., None, :]
+    leading = torch.linalg.eigh(scatter).eigenvectors[..., -1]
+    vector = (leading[..., None, :] @ ways)[..., 0, :]
+    towards = (vector * mean).sum(-1, keepdim=True).sign()
+    oriented: Tensor = vector * torch.where(towards == 0, 1.0, towards)
+    return oriented

@@ -1,0 +1,70 @@
+"""Directions that need no prompts: the rows of tokens, and the random control."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+
+from steerlab.backends.base import Backend, Table, in_process
+from steerlab.directions import Direction
+from steerlab.errors import PromptError
+from steerlab.interventions import Add
+from steerlab.prompts import token_id
+from steerlab.recipes import Recipe
+from steerlab.sites import Site
+
+Tokens = int | str | Sequence[int | str]
+
+
+def token_row(
+    backend: Backend,
+    tokens: Tokens,
+    *,
+    minus: Tokens = (),
+    table: Table = "unembedding",
+    site: Site,
+    name: str | None = None,
+) -> Direction:
+    """The row of a token in the unembedding or the embedding matrix, as a direction at a site, unnormalised.
+
+    tokens: one token, as text or id, or several, whose rows are averaged. minus: tokens whose mean row is subtracted:
+    `token_row(backend, " yes", minus=" no", site=...)`. Rows of the unembedding are what the last blocks write along
+    (the weights of the final norm are not folded in), those of the embedding what the first blocks read. Raises
+    PromptError for a text of several tokens, with the tokens, and ModelError where no weights are at hand.
+    """
+    weights = in_process(backend, "a token's row")
+    plus_ids, minus_ids = (_ids(backend, given) for given in (tokens, minus))
+    if not plus_ids:
+        raise PromptError("no token is given", 'Give one, or several: " yes", or [" yes", " sure"].')
+    vector = weights.token_rows(plus_ids, table).mean(0)
+    if minus_ids:
+        vector = vector - weights.token_rows(minus_ids, table).mean(0)
+    plus_texts, minus_texts = ([backend.tokenizer.decode([i]) for i in ids] for ids in (plus_ids, minus_ids))
+    found = Direction(
+        vector,
+        site,
+        name=name or " - ".join(" + ".join(t.strip() for t in ts) for ts in (plus_texts, minus_texts) if ts),
+        model=backend.info.name,
+        provenance={"method": "token row", "table": table, "tokens": plus_texts, "minus": minus_texts},
+    )
+    backend.check(Recipe([Add(found)]))
+    return found
+
+
+def _ids(backend: Backend, tokens: Tokens) -> list[int]:
+    several = [tokens] if isinstance(tokens, int | str) else tokens
+    return [token_id(backend.tokenizer, token) for token in several]
+
+
+def random_like(direction: Direction, *, seed: int = 0) -> Direction:
+    """A random direction of the same norm and site: the control that every result is shown beside."""
+    noise = torch.randn(direction.d_model, generator=torch.Generator().manual_seed(seed))
+    return Direction(
+        noise * (direction.norm / noise.norm()),
+        direction.site,
+        name=f"random like {direction.name}",
+        model=direction.model,
+        residual_norm=direction.residual_norm,
+        provenance={"method": "random", "seed": seed, "norm of": direction.name},
+    )
