@@ -57,7 +57,8 @@ class Stage:
     matrix_rate: step size of Muon for the matrices inside the blocks; 0 trains them with AdamW like the rest.
     noise: largest length of the random residual vector, in units of the residual's own. penalty: weight of the constant
     vector's share of the residual at the post-instruction tokens. Both act on the last `robust` of the tokens.
-    frozen: how many of the first blocks stay as they are, with the embeddings.
+    blocks: the blocks that learn, from the first up to the second without it; the rest and the embeddings stay as they
+    are. None: everything learns.
     """
 
     safety: bool
@@ -71,7 +72,7 @@ class Stage:
     noise: float = 0.0
     penalty: float = 0.0
     robust: float = 0.3
-    frozen: int = 0
+    blocks: tuple[int, int] | None = None
 
 
 HELPFUL = Stage(safety=False, tokens=20_000_000, rate=2e-3, matrix_rate=0.01, noise=0.4, penalty=0.1)
@@ -165,7 +166,7 @@ def run_stage(
     torch.manual_seed(seed)
     rng = random.Random(seed)
     device = model.device
-    free = trainable(model, stage.frozen)
+    free = trainable(model, stage.blocks)
     inside = [p for name, p in free.items() if p.ndim == 2 and "embed" not in name and stage.matrix_rate]
     rest = [p for p in free.values() if all(p is not q for q in inside)]
     muon = Muon(inside)
@@ -229,11 +230,11 @@ def run_stage(
     }
 
 
-def trainable(model: LlamaForCausalLM, frozen: int) -> dict[str, nn.Parameter]:
+def trainable(model: LlamaForCausalLM, blocks: tuple[int, int] | None) -> dict[str, nn.Parameter]:
     """The parameters that a stage may change, by name; the others are told to take no gradient."""
-    still = ("model.embed", *(f"model.layers.{i}." for i in range(frozen))) if frozen else ()
+    names = tuple(f"model.layers.{i}." for i in range(*blocks)) if blocks else ("",)
     for name, p in model.named_parameters():
-        p.requires_grad_(not name.startswith(still))
+        p.requires_grad_(name.startswith(names))
     return {name: p for name, p in model.named_parameters() if p.requires_grad}
 
 
