@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import warnings
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -16,7 +17,7 @@ from steerlab.calibration import Calibrated, within_budget
 from steerlab.demo import WEIGHTS
 from steerlab.directions import Direction
 from steerlab.effects import Judge, Report, measure
-from steerlab.errors import ModelError
+from steerlab.errors import ModelError, PromptError
 from steerlab.estimators import DirectionMap, difference_in_means
 from steerlab.generations import Generation, Sampling, Token
 from steerlab.interventions import Add
@@ -71,6 +72,12 @@ class Lab(traitlets.HasTraits):
         self._panel: Panel | None = None
         if model is None:
             self.directions = {"refusal": Direction.load(WEIGHTS / "refusal.safetensors")}
+        if self.tokenizer.chat_template is None:
+            warnings.warn(
+                f"the tokenizer of {self.info.name} has no chat template: prompts go in as plain text, and directions "
+                "are looked for at their last token",
+                stacklevel=2,
+            )
 
     # ------------------------------------------------------------ what it is
 
@@ -181,8 +188,14 @@ class Lab(traitlets.HasTraits):
 
         A fifth of the prompts, at most 32 a side, is kept for the selection and not used in the means. The direction
         joins `lab.directions` under `name`; `lab.candidates` keeps every candidate with its scores and the reason it
-        fell.
+        fell. Raises PromptError where the prompts are too few or are not refused and answered, and DirectionError where
+        every candidate falls.
         """
+        if min(len(harmful), len(harmless)) < 2:
+            raise PromptError(
+                f"a direction cannot be found from {len(harmful)} harmful and {len(harmless)} harmless prompts",
+                "Give two a side or more, for the means and for the selection; the paper takes 160.",
+            )
         kept = [min(32, max(1, len(side) // 5)) for side in (harmful, harmless)]
         found = self.difference_in_means(harmful[: -kept[0]], harmless[: -kept[1]], name=name)
         with tqdm(total=len(found.positions) * found.n_layers, desc="candidates", leave=False) as bar:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,18 +21,12 @@ def encode(tokenizer: PreTrainedTokenizerBase, prompt: Prompt, *, chat: bool = T
     """The token ids of a prompt, `[pos]`, ready for the model to answer.
 
     With `chat` the prompt is one user turn (or the conversation given) in the tokenizer's chat template, ending where
-    the assistant begins; a tokenizer without a template gets the plain text, with a warning. Without `chat` the text
-    is encoded as it stands. Raises PromptError for an empty prompt.
+    the assistant begins; a tokenizer without a template gets the plain text (a Lab says so, once). Without `chat` the
+    text is encoded as it stands. Raises PromptError for an empty prompt.
     """
     if not prompt or (isinstance(prompt, str) and not prompt.strip()):
         raise PromptError("the prompt is empty", "Type a question or a sentence for the model to go on with.")
-    if chat and tokenizer.chat_template is None:
-        warnings.warn(
-            f"{tokenizer.name_or_path or 'the tokenizer'} has no chat template: prompts go in as plain text",
-            stacklevel=2,
-        )
-        chat = False
-    if chat:
+    if chat and tokenizer.chat_template is not None:
         turns = (
             [{"role": "user", "content": prompt}]
             if isinstance(prompt, str)
