@@ -65,13 +65,20 @@ def read(
             f"{source} has no columns at {first}",
             "Give every prompt there a name, or none of them." if any(tables) else "Leave column= out.",
         )
-    empty = [where for where, value in records if not value or (isinstance(value, str) and not value.strip())]
+    empty = [where for where, value in records if _is_empty(value)]
     if empty:
         more = f" and {len(empty) - 5} more" if len(empty) > 5 else ""
         raise PromptError(
             f"{source} has empty prompts: {', '.join(empty[:5])}{more}", "Fill these in or delete them."
         )
     return [_prompt(source, *record) for record in records]
+
+
+def _is_empty(value: Any) -> bool:
+    """Whether nothing is there: no value, a blank text, or a conversation whose last words are missing."""
+    if isinstance(value, list) and value and isinstance(value[-1], dict):
+        value = value[-1].get("content", "")
+    return value is None or value == [] or (isinstance(value, str) and not value.strip())
 
 
 def _prompt(source: object, where: str, value: Any) -> Prompt:

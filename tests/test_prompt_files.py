@@ -98,7 +98,9 @@ def test_conversations_are_prompts(write: Write) -> None:
     assert prompts.read(bare) == [TALK, "Hi"]
 
 
-@pytest.mark.parametrize("value", [7, {"role": "user"}, [{"role": "user"}], ["Hi"], True])
+@pytest.mark.parametrize(
+    "value", [7, 0, {}, {"role": "user"}, [{"role": "user", "content": 1}], ["Hi"], False]
+)
 def test_what_is_no_prompt_is_shown_with_its_line(write: Write, value: object) -> None:
     lines = [json.dumps({"prompt": item}) for item in ("Hi", value)]
     with pytest.raises(FileError, match=r"line 2: .* is no prompt"):
@@ -140,6 +142,7 @@ def test_empty_files_are_refused(write: Write, name_and_text: tuple[str, str]) -
             "line 3, line 4",
         ),
         ("own.jsonl", '{"prompt": "Hi"}\n{"nr": 1}\n', "line 2"),
+        ("own.jsonl", '{"prompt": [{"role": "user", "content": " "}]}\n{"prompt": "Hi"}', "line 1"),
         ("own.json", '["Hi", ""]', "item 2"),
     ],
 )
