@@ -145,8 +145,9 @@ def measure(
     if unjudged:
         generation, error = unjudged[0]
         warnings.warn(
-            f"the judge raised on {len(unjudged)} of {3 * len(prompts)} answers, which count in no rate; "
-            f"first {type(error).__name__}: {error}, on {generation.text[:80]!r}",
+            f"the judge {getattr(judge, '__name__', repr(judge))} raised on {len(unjudged)} of {3 * len(prompts)} "
+            f"answers, which count in no rate and stand in report.unjudged; first {type(error).__name__}: {error}, "
+            f"on the prompt {str(generation.prompt)[:80]!r} with the answer {generation.text[:80]!r}",
             stacklevel=2,
         )
     return Report(tuple(effects), answers, unjudged)

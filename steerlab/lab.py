@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import warnings
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -82,6 +83,12 @@ class Lab(traitlets.HasTraits):
         self._panel: Panel | None = None
         if model is None:
             self.directions = {"refusal": Direction.load(WEIGHTS / "refusal.safetensors")}
+        if self.tokenizer.chat_template is None:
+            warnings.warn(
+                f"the tokenizer of {self.info.name} has no chat template: prompts go in as plain text, and directions "
+                "are looked for at their last token",
+                stacklevel=2,
+            )
 
     # ------------------------------------------------------------ what it is
 
@@ -240,14 +247,15 @@ class Lab(traitlets.HasTraits):
         A fifth of the prompts, at most 32 a side, is kept for the selection and not used in the means. drop: whether
         harmful prompts that the model does not refuse and harmless ones that it does are dropped from both, as in the
         paper; the direction's provenance says how many were kept. The direction joins `lab.directions` under `name`;
-        `lab.candidates` keeps every candidate with its scores and the reason it fell.
+        `lab.candidates` keeps every candidate with its scores and the reason it fell. Raises PromptError where the
+        prompts are too few or are not refused and answered, and DirectionError where every candidate falls.
         """
         base = baseline(self.backend, harmful, harmless, refusal_tokens=refusal_tokens)
         n, m = base.given
         if min(n, m) < 2:
             raise PromptError(
-                f"{n} harmful and {m} harmless prompts cannot be parted into means and selection",
-                "Give two of each or more.",
+                f"a direction cannot be found from {n} harmful and {m} harmless prompts",
+                "Give two a side or more, for the means and for the selection; the paper takes 160.",
             )
         parts = base.split(min(32, max(1, n // 5)), min(32, max(1, m // 5)))
         means, held = (part.contrasting() if drop else part for part in parts)

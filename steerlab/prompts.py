@@ -1,40 +1,32 @@
-"""Prompts: chat templates, the post-instruction tokens, contrast sets, and the bundled sets."""
+"""Prompts: chat templates, the post-instruction tokens, contrast sets, the bundled sets, and `read` for files."""
 
 from __future__ import annotations
 
 import itertools
-import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from steerlab.demo import world
 from steerlab.errors import PromptError
+from steerlab.prompt_files import Prompt as Prompt
+from steerlab.prompt_files import read as read
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
-
-# What a person typed, or a conversation as chat templates take it: [{"role": "user", "content": "…"}, …]. One that ends
-# with the assistant's words is gone on with from there.
-Prompt = str | Sequence[Mapping[str, str]]
 
 
 def encode(tokenizer: PreTrainedTokenizerBase, prompt: Prompt, *, chat: bool = True) -> list[int]:
     """The token ids of a prompt, `[pos]`, ready for the model to answer.
 
     With `chat` the prompt is one user turn (or the conversation given) in the tokenizer's chat template, ending where
-    the assistant begins; a tokenizer without a template gets the plain text, with a warning. Without `chat` the text
-    is encoded as it stands. Raises PromptError for an empty prompt.
+    the assistant begins; a tokenizer without a template gets the plain text (a Lab says so, once). Without `chat` the
+    text is encoded as it stands. Raises PromptError for an empty prompt.
     """
     if not prompt or (isinstance(prompt, str) and not prompt.strip()):
         raise PromptError("the prompt is empty", "Type a question or a sentence for the model to go on with.")
-    if chat and tokenizer.chat_template is None:
-        warnings.warn(
-            f"{tokenizer.name_or_path or 'the tokenizer'} has no chat template: prompts go in as plain text",
-            stacklevel=2,
-        )
-        chat = False
-    if chat:
+    if chat and tokenizer.chat_template is not None:
         turns = (
             [{"role": "user", "content": prompt}]
             if isinstance(prompt, str)
@@ -154,6 +146,21 @@ class ContrastSet:
                 )
             object.__setattr__(self, side, prompts)
         object.__setattr__(self, "name", name)
+
+    @classmethod
+    def read(
+        cls,
+        source: str | Path,
+        positive: str = "positive",
+        negative: str = "negative",
+        *,
+        name: str = "direction",
+        split: str | None = None,
+        subset: str | None = None,
+    ) -> ContrastSet:
+        """A file's two columns, the n-th positive prompt beside the n-th negative one; the rest as in `read`."""
+        shows, lacks = (read(source, column, split=split, subset=subset) for column in (positive, negative))
+        return cls(shows, lacks, name)
 
 
 def harmful(n: int = 160, *, seed: int = 0, split: str = "train") -> list[str]:

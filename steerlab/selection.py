@@ -237,7 +237,8 @@ def choose(
     passed = [c for c in candidates if not c.rejected]
     if not passed:
         raise DirectionError(
-            f"all {len(candidates)} candidates were rejected", _closest(candidates, min_induce)
+            f"all {len(candidates)} candidates were rejected: {_counts(candidates, max_kl, min_induce)}",
+            _closest(candidates, min_induce),
         )
     best = min(passed, key=lambda c: c.bypass)
     found = directions.at(best.position, best.layer)
@@ -259,12 +260,36 @@ def _reason(
     return ""
 
 
+def _counts(candidates: Sequence[Candidate], max_kl: float, min_induce: float) -> str:
+    """How many fell by each threshold."""
+    kinds = {
+        "KL": f"by KL > {max_kl:g}",
+        "induce": f"by induce < {min_induce:g}",
+        "layer": "in the last fifth of the layers",
+        "a score": "without a score, where the two sides do not differ",
+    }
+    counts = {said: sum(c.rejected.startswith(kind) for c in candidates) for kind, said in kinds.items()}
+    return ", ".join(f"{n} {said}" for said, n in counts.items() if n)
+
+
 def _closest(candidates: Sequence[Candidate], min_induce: float) -> str:
-    """Which threshold to relax, and to what: the candidates that fell by KL or by induce alone."""
-    by_kl = [c.kl for c in candidates if c.rejected.startswith("KL") and c.induce >= min_induce]
+    """Which threshold to relax, and to what: for candidates that fell by one alone, else for one that fell by both."""
+    by_kl = [c for c in candidates if c.rejected.startswith("KL")]
+    by_kl_alone = [c.kl for c in by_kl if c.induce >= min_induce]
     by_induce = [c.induce for c in candidates if c.rejected.startswith("induce")]
-    hints = [f"max_kl={math.ceil(1000 * min(by_kl)) / 1000:g}"] if by_kl else []
-    hints += [f"min_induce={math.floor(100 * max(by_induce)) / 100:g}"] if by_induce else []
+    hints = [f"with {_at_least_kl(min(by_kl_alone))}"] if by_kl_alone else []
+    hints += [f"with {_at_most_induce(max(by_induce))}"] if by_induce else []
+    if not hints and by_kl:
+        nearest = min(by_kl, key=lambda c: c.kl)
+        hints = [f"with {_at_least_kl(nearest.kl)} and {_at_most_induce(nearest.induce)}"]
     if not hints:
-        return "All lie in the last layers: give other prompts."
-    return f"The nearest would pass with {' or with '.join(hints)}."
+        return "No threshold would help: give other prompts."
+    return f"The nearest would pass {' or '.join(hints)}."
+
+
+def _at_least_kl(kl: float) -> str:
+    return f"max_kl={math.ceil(1000 * kl) / 1000:g}"
+
+
+def _at_most_induce(induce: float) -> str:
+    return f"min_induce={math.floor(100 * induce) / 100:g}"

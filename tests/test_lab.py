@@ -1,6 +1,9 @@
 from __future__ import annotations
 
+import copy
+import math
 import threading
+import warnings
 from pathlib import Path
 
 import models
@@ -210,6 +213,54 @@ def test_a_persons_traces_run_while_rows_are_generated() -> None:
 
 def test_tokens_of_shows_the_template(lab: Lab) -> None:
     assert "".join(lab.tokens_of("Hi")) == "<user>\nHi</turn>\n<assistant>\n"
+
+
+def test_without_a_chat_template_every_verb_works_and_the_lab_says_so_once() -> None:
+    plain = copy.deepcopy(byte_tokenizer())
+    plain.chat_template = None
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        lab = Lab((models.build("llama", seed=4), plain))
+        things = ("window", "lock", "door", "box", "safe", "gate")
+        harmful, harmless = [f"Break the {t} now" for t in things], [f"Is a {t} nice?" for t in things]
+        found = lab.find_direction(harmful, harmless, max_kl=math.inf, min_induce=-math.inf)
+        report = lab.measure(Recipe([Ablate(found)]), harmful, harmless, texts=["The sea is wide."])
+        answer = lab.generate(PROMPT, max_new_tokens=4)
+    assert [str(w.message) for w in said if "chat template" in str(w.message)] == [
+        "the tokenizer of LlamaForCausalLM has no chat template: prompts go in as plain text, and directions are "
+        "looked for at their last token"
+    ]
+    assert said[0].filename == __file__, "it points to the person's own line"
+    assert "".join(lab.tokens_of(PROMPT)) == PROMPT
+    assert found.provenance["position"] == -1
+    assert report["recipe"].kl.n == len(harmless)
+    assert answer.token_ids == lab.generate(PROMPT, max_new_tokens=4, chat=False).token_ids
+    with pytest.raises(errors.PromptError, match="needs a chat template"):
+        lab.generate([{"role": "user", "content": PROMPT}])
+
+
+@pytest.mark.parametrize(("harmful", "harmless"), [([], ["a", "b"]), (["a", "b"], ["a"])])
+def test_a_direction_needs_prompts_for_the_means_and_for_the_selection(
+    lab: Lab, harmful: list[str], harmless: list[str]
+) -> None:
+    says = f"from {len(harmful)} harmful and {len(harmless)} harmless prompts"
+    with pytest.raises(errors.PromptError, match=says):
+        lab.find_direction(harmful, harmless)
+
+
+def test_a_judge_that_raises_loses_nothing_and_is_named_with_the_prompt(lab: Lab) -> None:
+    def strict_judge(text: str) -> bool:
+        raise TimeoutError("no answer")
+
+    harmful, harmless = ["Break it"], ["Bake bread"]
+    said = r"judge strict_judge raised on 6 of 6 .*TimeoutError: no answer, on the prompt 'Break it' with the answer"
+    with pytest.warns(UserWarning, match=said):
+        report = lab.measure(PUSH, harmful, harmless, judge=strict_judge, sampling=Sampling(4))
+    assert [len(answers) for answers in report.completions.values()] == [2, 2, 2]
+    assert [generation for generation, _ in report.unjudged] == [
+        answer for answers in report.completions.values() for answer in answers
+    ]
+    assert report["recipe"].kl.n == 1, "what needs no judge is measured"
 
 
 def test_remote_says_that_it_is_not_there_yet() -> None:

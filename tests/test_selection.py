@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import re
 from collections.abc import Sequence
 
 import models
@@ -100,20 +101,23 @@ def run(backend: LocalBackend, prompt: str, recipe: Recipe) -> torch.Tensor:
     return reference.logits(backend._hf, "llama", encode(backend.tokenizer, prompt), recipe)[-1]
 
 
-def test_each_filter_gives_its_reason_and_the_error_says_what_would_pass(
-    backend: LocalBackend, directions: DirectionMap
+@pytest.mark.parametrize(
+    ("limits", "counted", "fix"),
+    [
+        ({"max_kl": -1.0, "min_induce": -math.inf}, r"\d+ by KL > -1", r"max_kl=\S+"),
+        ({"max_kl": math.inf, "min_induce": 99.0}, r"\d+ by induce < 99", r"min_induce=\S+"),
+        ({"max_kl": -1.0, "min_induce": 99.0}, r"\d+ by KL > -1", r"max_kl=\S+ and min_induce=\S+"),
+    ],
+)
+def test_when_all_fall_the_error_counts_the_reasons_and_says_what_would_pass(
+    backend: LocalBackend, directions: DirectionMap, limits: dict[str, float], counted: str, fix: str
 ) -> None:
-    for limits, says in (
-        (
-            {"max_kl": -1.0, "min_induce": -math.inf},
-            r"all 8 candidates were rejected.*pass with max_kl=(\S+)\.",
-        ),
-        ({"max_kl": math.inf, "min_induce": 99.0}, r"pass with min_induce=(\S+)\."),
-    ):
-        with pytest.raises(DirectionError, match=says) as caught:
-            selection.select(backend, directions, HARMFUL, HARMLESS, **limits)
-        name, value = caught.value.fix.removesuffix(".").rpartition(" ")[2].split("=")
-        selection.select(backend, directions, HARMFUL, HARMLESS, **{**limits, name: float(value)})
+    says = rf"all 8 candidates were rejected: {counted}, \d in the last fifth .*would pass with {fix}\.$"
+    with pytest.raises(DirectionError, match=says) as caught:
+        selection.select(backend, directions, HARMFUL, HARMLESS, **limits)
+    assert sum(int(n) for n in re.findall(r"[:,] (\d+) ", caught.value.what)) == 8
+    relaxed = {name: float(value) for name, value in re.findall(r"(\w+)=(\S+\d)", caught.value.fix)}
+    selection.select(backend, directions, HARMFUL, HARMLESS, **{**limits, **relaxed})
 
 
 def test_prompts_that_do_not_contrast_are_refused(backend: LocalBackend, directions: DirectionMap) -> None:
