@@ -32,7 +32,9 @@ if TYPE_CHECKING:
     from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 
 POST_INSTRUCTION_TOKENS = 5
-ATTENTION = "eager"  # the fused kernel's backward pass in bfloat16 takes longer on a CPU than all the matrices
+ATTENTION = (
+    "eager"  # the fused kernel's backward pass in bfloat16 takes longer on a CPU than all the matrices
+)
 WORTH_COMPILING = 200_000  # tokens: compiling costs half a minute
 LOG = "training.json"
 
