@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import warnings
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -34,7 +34,7 @@ from steerlab.generations import Generation, Sampling, Token
 from steerlab.interventions import Add
 from steerlab.metrics import refuses
 from steerlab.prompts import ContrastSet, Prompt
-from steerlab.recipes import BASELINE, Recipe
+from steerlab.recipes import BASELINE, Recipe, conflicts
 from steerlab.rows import Row
 from steerlab.selection import MAX_KL, MIN_INDUCE, Selection, baseline, choose
 from steerlab.sites import Point, Site
@@ -79,6 +79,7 @@ class Lab(traitlets.HasTraits):
         self.backend = _connect(model, remote)
         self.worker = Worker()
         self.candidates: Selection | None = None
+        self._told: set[str] = set()
         self._finished: OrderedDict[Key, Generation] = OrderedDict()
         self._panel: Panel | None = None
         if model is None:
@@ -125,6 +126,7 @@ class Lab(traitlets.HasTraits):
         chat: bool = True,
     ) -> Generation:
         """The model's answer to a prompt under a recipe. Greedy at temperature 0, else sampled from the seed."""
+        self._tell_conflicts([recipe])
         return self.run([Row(prompt, recipe, seed, chat)], Sampling(max_new_tokens, temperature))[0]
 
     def run(
@@ -138,7 +140,10 @@ class Lab(traitlets.HasTraits):
         """Answer rows in one batch. Those answered before come from memory, all their tokens at once.
 
         on_tokens: called after every step with the new tokens. cancel: once set, ends all rows within one token.
+        Warns, once for each recipe, where its steps conflict (`recipes.conflicts`); so do `generate`, `compare` and
+        `measure`.
         """
+        self._tell_conflicts(row.recipe for row in rows)
         sampling = sampling or self.sampling
         keys = [answer_key(row, sampling) for row in rows]
         fresh = [i for i, key in enumerate(keys) if key not in self._finished and keys.index(key) == i]
@@ -167,6 +172,7 @@ class Lab(traitlets.HasTraits):
         self, prompts: Sequence[Prompt], recipes: Sequence[Recipe], *, max_new_tokens: int = 64
     ) -> list[list[Generation]]:
         """The answers to every prompt under every recipe: a list per prompt, in the order of the recipes."""
+        self._tell_conflicts(recipes)
         rows = [Row(prompt, recipe) for prompt in prompts for recipe in recipes]
         answers = self.run(rows, Sampling(max_new_tokens))
         return [answers[i : i + len(recipes)] for i in range(0, len(rows), len(recipes))]
@@ -304,6 +310,7 @@ class Lab(traitlets.HasTraits):
         """What a recipe does to refusals and to everything else, beside the baseline and a random control
         (`effects.measure`).
         """
+        self._tell_conflicts([recipe])
         return measure(
             self.backend,
             recipe,
@@ -324,6 +331,18 @@ class Lab(traitlets.HasTraits):
         """
         end = direction.coefficient(norms=4.0) if most is None else most
         return within_budget(self.backend, lambda c: Recipe([Add(direction, c)]), prompts, kl=kl, most=end)
+
+    def _tell_conflicts(self, recipes: Iterable[Recipe]) -> None:
+        """Called by a verb itself, so that the warning points at the line that called the verb."""
+        if self.worker.here:
+            return  # what the panel runs, the panel tells
+        for recipe in {id(recipe): recipe for recipe in recipes if len(recipe)}.values():
+            if recipe.fingerprint in self._told:
+                continue
+            self.backend.check(recipe)
+            self._told.add(recipe.fingerprint)
+            if found := conflicts(recipe, self.info.n_layers):
+                warnings.warn(f"this recipe may not do what you mean: {'; '.join(found)}", stacklevel=3)
 
     # ------------------------------------------------------------ the panel
 

@@ -44,6 +44,11 @@ class Worker:
             self._waiting = None
             self._changed.notify_all()
 
+    @property
+    def here(self) -> bool:
+        """Whether it is asked on the worker's own thread."""
+        return threading.current_thread() is self._thread
+
     def join(self, timeout: float | None = None) -> bool:
         """Wait until nothing runs or waits. Returns whether that came to be within `timeout` seconds."""
         with self._changed:

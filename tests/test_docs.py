@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import re
+import runpy
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import matplotlib as mpl
+import matplotlib.pyplot as plt
 import models
 import pytest
 
@@ -83,7 +87,81 @@ def test_the_programs_of_the_readme_run(tmp_path: Path, monkeypatch: pytest.Monk
         exec(program, names)
 
 
-@pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md", "docs/how-it-works.md", "docs/errors.md"])
+@pytest.fixture
+def renewed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str, Path], str]:
+    """What docs/figures.py makes of a page; programs run in a folder of their own."""
+    mpl.use("agg")
+    monkeypatch.chdir(tmp_path)
+    return runpy.run_path(str(ROOT / "docs" / "figures.py"))["renewed"]
+
+
+def test_figures_are_those_of_the_program_above_them(
+    renewed: Callable[[str, Path], str], tmp_path: Path
+) -> None:
+    page = """Text.
+
+```python
+import matplotlib.pyplot as plt
+
+n = 2
+print(n, "  ")
+```
+
+```text printed
+```
+
+More 1 text.
+
+```python
+n += 1
+print(n)
+print(plt.plot([n])[0].get_ydata()[0])
+```
+
+```text printed
+3
+old
+old
+```
+
+![A line](pictures/line.png)
+
+```text
+not printed
+```
+"""
+    wanted = page.replace("printed\n```", "printed\n2\n```", 1).replace("old\nold\n", "3\n")
+    assert renewed(page, tmp_path) == wanted
+    assert renewed(wanted, tmp_path) == wanted
+    assert (tmp_path / "pictures" / "line.png").is_file()
+    assert not plt.get_fignums()
+
+
+@pytest.mark.slow
+def test_the_programs_about_finding_directions_run(
+    renewed: Callable[[str, Path], str], tmp_path: Path
+) -> None:
+    page = (ROOT / "docs" / "finding-directions.md").read_text(encoding="utf-8")
+    small = page.replace("(100, ", "(20, ").replace(
+        "[-32:]", "[-12:]"
+    )  # quicker; the page has the real numbers
+    assert len(small) < len(page)
+    before, after = FENCE.findall(page), FENCE.findall(renewed(small, tmp_path))
+    assert [fence[:2] for fence in after] == [fence[:2] for fence in before]
+    assert all(body.strip() for _, _, body in (*before, *after))
+    assert {p.name for p in (tmp_path / "pictures").iterdir()} == {"candidates.png", "frontier.png"}
+
+
+PAGES = [
+    "README.md",
+    "CONTRIBUTING.md",
+    "docs/finding-directions.md",
+    "docs/how-it-works.md",
+    "docs/errors.md",
+]
+
+
+@pytest.mark.parametrize("page", PAGES)
 def test_links_to_files_lead_somewhere(page: str) -> None:
     text = (ROOT / page).read_text(encoding="utf-8")
     for target in re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", text):

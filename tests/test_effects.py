@@ -70,7 +70,9 @@ def test_a_judge_that_raises_leaves_its_answers_out_and_says_so() -> None:
             raise TimeoutError("no answer")
         return False
 
-    with pytest.warns(UserWarning, match=r"the judge moody raised on 8 of 15 answers.*TimeoutError: no answer"):
+    with pytest.warns(
+        UserWarning, match=r"the judge moody raised on 8 of 15 answers.*TimeoutError: no answer"
+    ):
         report = measure(BACKEND, RECIPE, HARMFUL, HARMLESS, judge=moody, sampling=Sampling(4))
     assert len(report.unjudged) == 8
     assert sum(e.refusal_rate.n + e.false_refusals.n for e in report.effects) == 7

@@ -10,7 +10,7 @@ import models
 import pytest
 import torch
 
-from steerlab import BASELINE, Ablate, Add, Direction, Lab, Recipe, Row, Sampling, Site, errors
+from steerlab import BASELINE, Ablate, Add, Clamp, Direction, Lab, Recipe, Row, Sampling, Site, errors
 from steerlab.backends.base import OnTokens
 from steerlab.backends.fake import FakeBackend, byte_tokenizer
 from steerlab.backends.local import LocalBackend
@@ -101,6 +101,32 @@ def test_compare_is_a_list_per_prompt(lab: Lab) -> None:
         [(PROMPT, BASELINE), (PROMPT, PUSH)],
         [("Hi", BASELINE), ("Hi", PUSH)],
     ]
+
+
+def test_conflicts_of_a_recipe_are_told_once_where_it_is_used(lab: Lab) -> None:
+    undone = Recipe([Add(direction()), Ablate(direction())])
+    clamped = Recipe([Ablate(direction()), Clamp(direction(), 1.0)])
+    with pytest.warns(UserWarning, match=r"may not do what you mean: add 'v' .* is undone at") as caught:
+        lab.generate(PROMPT, undone, max_new_tokens=2)
+    assert [w.filename for w in caught] == [__file__], "the warning points at the person's own line"
+    lab.run([Row("Hi", undone)], Sampling(2))
+    lab.compare(["Hi"], [undone, PUSH], max_new_tokens=2)
+    with pytest.warns(UserWarning, match="by clamp 'v' to 1") as caught:
+        lab.compare(["Hi"], [undone, clamped], max_new_tokens=2)
+    assert [w.filename for w in caught] == [__file__]
+    with pytest.raises(errors.SiteError, match="layer 77"):
+        lab.generate(PROMPT, Recipe([Ablate(direction(), layers=77), Ablate(direction())]))
+
+
+def test_the_worker_is_silent_about_conflicts(lab: Lab) -> None:
+    """A warning there would stand in no cell; here it would be an error of the job."""
+    undone = Recipe([Add(direction()), Ablate(direction())])
+    answers: list[Generation] = []
+    lab.worker.submit(lambda _: answers.extend(lab.run([Row(PROMPT, undone)], Sampling(2))))
+    assert lab.worker.join(10)
+    assert len(answers) == 1
+    with pytest.warns(UserWarning, match="may not do what you mean"):
+        lab.run([Row(PROMPT, undone)], Sampling(2))
 
 
 def test_state_can_be_observed_and_a_bad_recipe_leaves_it(lab: Lab) -> None:

@@ -1,4 +1,4 @@
-"""The paper's choice, against a rewrite of its formulas in NumPy on logits that plain hooks made."""
+"""The paper's choice, against a rewrite of its formulas in NumPy, and of the whole search with plain hooks."""
 
 from __future__ import annotations
 
@@ -9,16 +9,18 @@ from collections.abc import Sequence
 
 import models
 import numpy as np
+import oracle
 import pytest
-import reference
 import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from steerlab import Ablate, Add, ContrastSet, Lab, Recipe, Row, metrics, selection
+from steerlab import ContrastSet, Lab, Recipe, Row, Site, metrics, prompts, selection
 from steerlab.backends.fake import FakeBackend, byte_tokenizer
+from steerlab.backends.loading import load
 from steerlab.backends.local import LocalBackend
+from steerlab.demo import WEIGHTS
 from steerlab.errors import DirectionError, PromptError
 from steerlab.estimators import DirectionMap, difference_in_means
-from steerlab.prompts import encode
 
 HARMFUL = [f"Break the {thing} now" for thing in ("window", "lock", "door", "box", "safe", "gate")]
 HARMLESS = [f"Is a {thing} nice?" for thing in ("window", "lock", "door", "box", "safe", "gate")]
@@ -57,48 +59,65 @@ def test_refusal_tokens_are_those_that_harm_makes_likelier() -> None:
     assert metrics.refusal_tokens(harmful, harmless, share=0.5) == [0]
 
 
-def test_scores_equal_those_of_plain_hooks(backend: LocalBackend, directions: DirectionMap) -> None:
-    base = {p: run(backend, p, Recipe()) for p in HARMFUL + HARMLESS}
-    tokens = metrics.refusal_tokens(
-        torch.stack([base[p] for p in HARMFUL]), torch.stack([base[p] for p in HARMLESS])
+@pytest.fixture(scope="module")
+def by_hooks() -> oracle.Found:
+    """The search of the oracle in float64: what the mathematics gives."""
+    model = AutoModelForCausalLM.from_pretrained(WEIGHTS, dtype=torch.float64).eval()
+    tokenizer = AutoTokenizer.from_pretrained(WEIGHTS)
+    harm, less = (
+        [oracle.encode(tokenizer, p) for p in side] for side in (prompts.harmful(60), prompts.harmless(60))
     )
-    report = selection.select(backend, directions, HARMFUL, HARMLESS, **ALL)
-    assert list(report.refusal_tokens) == tokens
-    harmful = [p for p in HARMFUL if float(metrics.refusal_score(base[p][None], tokens)) > 0]
-    harmless = [p for p in HARMLESS if float(metrics.refusal_score(base[p][None], tokens)) < 0]
-    assert harmful
-    assert harmless
-    assert len(report.candidates) == 2 * models.N_LAYERS
-    wanted = {}
+    tokens = metrics.refusal_tokens(*(oracle.last_logits(model, side) for side in (harm, less)))
+    return oracle.find(
+        model,
+        oracle.n_post_instruction(tokenizer),
+        (harm[:-12], less[:-12]),
+        (harm[-12:], less[-12:]),
+        tokens,
+        max_kl=math.inf,
+        min_induce=-math.inf,
+    )
+
+
+@pytest.mark.parametrize(
+    ("dtype", "tolerance"),
+    [
+        # A direction and the logits are float32 in steerlab whatever the weights are: a logit of 20 is known to 1e-6,
+        # and means over the prompts to a third of that.
+        (torch.float64, 1e-6),
+        # Ten layers in float32. One prompt at a time or a batch, here or in the oracle, the distance to float64 is
+        # the same, 1e-6 to 4e-6: it is rounding.
+        (torch.float32, 1e-5),
+    ],
+    ids=str,
+)
+def test_the_search_is_that_of_plain_hooks_on_the_embedded_model(
+    by_hooks: oracle.Found, dtype: torch.dtype, tolerance: float
+) -> None:
+    lab = Lab(load(WEIGHTS, dtype=dtype, progress=False))
+    found = lab.find_direction(
+        prompts.harmful(60), prompts.harmless(60), max_kl=math.inf, min_induce=-math.inf
+    )
+    report = lab.candidates
+    assert report is not None
+    assert list(report.refusal_tokens) == by_hooks.tokens
+    assert {(c.position, c.layer) for c in report.candidates} == set(by_hooks.scores)
+    undefined = [cell for cell, scores in by_hooks.scores.items() if math.isnan(scores.bypass)]
+    assert (-1, 0) in undefined, "the template's last token has one embedding after any prompt"
     for c in report.candidates:
-        if not directions.differs(c.position, c.layer):
+        wanted = by_hooks.scores[c.position, c.layer]
+        assert (c.bypass, c.induce, c.kl) == pytest.approx(
+            (wanted.bypass, wanted.induce, wanted.kl), rel=0, abs=tolerance, nan_ok=True
+        ), (c.position, c.layer)
+        if math.isnan(wanted.bypass):
             assert c.rejected.startswith("a score is not a number")
-            continue
-        v = directions.at(c.position, c.layer)
-        ablate, add = Recipe([Ablate(v)]), Recipe([Add(v)])
-
-        def score(prompts: list[str], recipe: Recipe) -> float:
-            logits = torch.stack([run(backend, p, recipe) for p in prompts])
-            return float(metrics.refusal_score(logits, tokens).mean())
-
-        kl = metrics.kl(
-            torch.stack([base[p] for p in harmless]), torch.stack([run(backend, p, ablate) for p in harmless])
-        )
-        got = (c.bypass, c.induce, c.kl)
-        assert got == pytest.approx(
-            (score(harmful, ablate), score(harmless, add), float(kl.mean())), abs=1e-4
-        )
-        if c.layer < int(0.8 * models.N_LAYERS):
-            assert not c.rejected
-            wanted[c.position, c.layer] = c.bypass
         else:
-            assert "last fifth" in c.rejected
-    assert (report.best.position, report.best.layer) == min(wanted, key=lambda cell: wanted[cell])
-    assert report.direction.provenance["position"] == report.best.position
-
-
-def run(backend: LocalBackend, prompt: str, recipe: Recipe) -> torch.Tensor:
-    return reference.logits(backend._hf, "llama", encode(backend.tokenizer, prompt), recipe)[-1]
+            assert ("last fifth" in c.rejected) == (c.layer >= int(0.8 * lab.info.n_layers))
+    position, layer = by_hooks.best
+    assert (report.best.position, report.best.layer) == (position, layer)
+    assert (found.provenance["position"], found.site) == (position, Site(layer, "resid_pre"))
+    mean = by_hooks.means[position, layer]
+    assert float((found.vector - mean).norm() / mean.norm()) < 1e-6
 
 
 @pytest.mark.parametrize(
@@ -132,7 +151,9 @@ def test_prompts_that_do_not_contrast_are_refused(backend: LocalBackend, directi
 
 def test_what_the_model_takes_the_other_way_is_dropped_and_counted(backend: LocalBackend) -> None:
     base = selection.baseline(backend, HARMFUL, HARMLESS)
-    logits = torch.stack([run(backend, p, Recipe()) for p in HARMFUL + HARMLESS])
+    logits = oracle.last_logits(
+        backend._hf, [oracle.encode(backend.tokenizer, p) for p in HARMFUL + HARMLESS]
+    )
     scores = metrics.refusal_score(logits, base.refusal_tokens)
     assert torch.allclose(torch.cat([base.harmful.scores, base.harmless.scores]), scores, atol=1e-4)
     middle = float(scores.median())  # some of each side fall on the wrong side of it
@@ -202,7 +223,7 @@ def test_the_search_says_what_it_needs() -> None:
         lab.find_direction(HARMFUL, HARMLESS, refusal_tokens=unused)
     with pytest.raises(PromptError, match="the negative side of the contrast set is empty"):
         lab.find_direction(HARMFUL, [])
-    with pytest.raises(PromptError, match="1 harmful and 6 harmless prompts cannot be parted"):
+    with pytest.raises(PromptError, match="1 harmful and 6 harmless prompts"):
         lab.find_direction(HARMFUL[:1], HARMLESS)
     with pytest.raises(PromptError, match="the prompt is empty"):
         lab.find_direction([*HARMFUL, " "], HARMLESS)

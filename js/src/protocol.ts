@@ -82,6 +82,8 @@ export interface PanelState {
   steering: SteeringState[];
   /** Steps of the recipe that have no row, each in a line; they act, and only Python changes them. */
   beyond: string[];
+  /** What the recipe does that may not be meant, each in a line: a step undone by a later one, or acting twice. */
+  conflicts: string[];
   max_new_tokens: number;
   /** 0 is greedy decoding. */
   temperature: number;

@@ -44,6 +44,7 @@ export function state(change: Partial<PanelState> = {}): PanelState {
       },
     ],
     beyond: [],
+    conflicts: [],
     max_new_tokens: 64,
     temperature: 0,
     seed: 0,

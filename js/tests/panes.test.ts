@@ -137,6 +137,20 @@ test("what Python steers with, and the panel has no row for, is told in words", 
   expect(el.querySelector(".sl-beyond")?.textContent).toBe("and from Python: clamp 'v' to 2");
 });
 
+test("conflicts of the recipe stand below its rows, and go when it has none", async () => {
+  const { model, el } = panel;
+  const told = () => el.querySelector('[aria-label="Directions"] [role="status"]')?.textContent;
+  expect(told()).toBe("");
+  const conflicts = ["add 'v' is undone by ablate 'v'", "<b>two</b>"];
+  model.change("state", state({ conflicts, revision: 1 }));
+  await frame();
+  const says = "This recipe may not do what you mean:";
+  expect(told()).toBe(`${says} ${conflicts[0]}.${says} ${conflicts[1]}.`);
+  model.change("state", state({ revision: 2 }));
+  await frame();
+  expect(told()).toBe("");
+});
+
 test("two views of one panel show the same", async () => {
   const { model, el } = panel;
   const second = show(model);

@@ -19,6 +19,7 @@ from steerlab import prompts
 from steerlab.errors import SteerlabError
 from steerlab.generations import Sampling
 from steerlab.lab import Lab
+from steerlab.recipes import conflicts
 from steerlab.sites import Site
 from steerlab.ui import protocol, snapshot
 from steerlab.ui.preview import Preview, trouble
@@ -57,7 +58,7 @@ class Panel(anywidget.AnyWidget):
         self._info = _info(lab)
         self._table = named(lab.recipe, lab.directions)
         self._known: dict[str, Any] = {name: getattr(lab, name) for name in ("prompt", "recipe", "sampling")}
-        self._state = PanelState(steering=self._rows([]), beyond=beyond(lab.recipe), **self._in_lab())
+        self._state = PanelState(steering=self._rows([]), **self._told(), **self._in_lab())
         self._changes: dict[str, int] = {}  # the newest revision that came from each origin
         self._seen = False  # a front end said hello
         self._placed = False  # the static page is in the notebook
@@ -168,6 +169,11 @@ class Panel(anywidget.AnyWidget):
             "temperature": sampling.temperature,
         }
 
+    def _told(self) -> dict[str, Any]:
+        """What the rows do not show of the recipe."""
+        recipe = self._lab.recipe
+        return {"beyond": beyond(recipe), "conflicts": conflicts(recipe, self._info.n_layers)}
+
     def _relist(self) -> None:
         self._table = named(self._lab.recipe, self._lab.directions)
         self.directions = self._listed()
@@ -184,8 +190,7 @@ class Panel(anywidget.AnyWidget):
 
     def _renew(self, state: PanelState) -> None:
         """Number the state, show it everywhere, and generate once somebody looks."""
-        numbered = {"revision": self._state.revision + 1, "beyond": beyond(self._lab.recipe)}
-        self._state = state.model_copy(update=numbered)
+        self._state = state.model_copy(update={"revision": self._state.revision + 1, **self._told()})
         self._changes[state.origin] = self._state.revision
         self.state = self._state.model_dump(mode="json")
         if self._seen:

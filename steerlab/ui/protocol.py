@@ -82,6 +82,8 @@ class PanelState(Wire):
     steering: list[SteeringState] = []
     beyond: list[str] = []
     """Steps of the recipe that have no row, each in a line; they act, and only Python changes them."""
+    conflicts: list[str] = []
+    """What the recipe does that may not be meant, each in a line: a step undone by a later one, or acting twice."""
     max_new_tokens: Annotated[int, Field(ge=1, le=4096)] = 64
     temperature: Annotated[float, Field(ge=0, le=10)] = 0.0
     """0 is greedy decoding."""

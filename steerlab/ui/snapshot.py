@@ -52,6 +52,9 @@ def render(page: str, info: Info, state: PanelState, result: Result) -> str:
         return f'<div class="{CLASS} {page}"></div>'
     panes = "".join(_pane(name, pane) for name, pane in result.panes.items())
     rows = "<br>".join(_row(row) for row in state.steering if row.enabled)
+    rows += "".join(
+        f"<br>This recipe may not do what you mean: {escape(conflict)}" for conflict in state.conflicts
+    )
     error = f"<div><b>Error:</b> {escape(result.error.what)}</div>" if result.error else ""
     return (
         f'<div class="{CLASS} {page}" style="{_BOX}">{_HIDE_ERROR}'

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import threading
 import time
+from html import escape
 from typing import Any
 
 import pytest
@@ -243,6 +244,29 @@ def test_a_step_without_a_row_is_told_in_words_and_stays(wire: Wire) -> None:
     wire.push(3.0)
     assert wire.lab.recipe == Recipe([Clamp(refusal, 2.0), Add(refusal, 3.0)])
     assert len(wire.panel.state["beyond"]) == 1
+
+
+def test_conflicts_of_the_recipe_are_told_and_go_with_their_cause(wire: Wire) -> None:
+    refusal = wire.lab.directions["refusal"]
+    assert wire.panel.state["conflicts"] == []
+    wire.lab.recipe = Recipe([Clamp(refusal, 2.0), Ablate(refusal)])
+    (told,) = wire.panel.state["conflicts"]
+    assert "is undone at resid_pre[5] by ablate 'refusal'" in told
+    wire.say(kind="hello")
+    wire.finished()
+    assert escape(told) in wire.panel._static()
+    wire.push(0.0)
+    assert wire.panel.state["conflicts"] == []
+    every = [[5, "resid_pre"], [4, "resid_post"]]
+    wire.push(1.0, mode="add", cells=every)
+    wire.finished()
+    assert "acts twice on one stream" in wire.panel.state["conflicts"][-1]
+
+
+def test_a_panel_begins_with_the_conflicts_of_its_lab_s_recipe(wire: Wire) -> None:
+    refusal = wire.lab.directions["refusal"]
+    wire.lab.recipe = Recipe([Ablate(refusal), Clamp(refusal, 2.0)])
+    assert Panel(wire.lab).state["conflicts"] == wire.panel.state["conflicts"] != []
 
 
 def test_a_direction_that_the_lab_does_not_know_is_listed(wire: Wire) -> None:

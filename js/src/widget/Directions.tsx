@@ -8,7 +8,7 @@ import { meaning, range, spoken } from "./scale";
 import type { Store } from "./store";
 
 export function Directions({ store }: { store: Store }) {
-  const { steering: rows, beyond } = store.state.value;
+  const { steering: rows, beyond, conflicts } = store.state.value;
   return (
     <section class="sl-section" aria-label="Directions">
       <h4 class="sl-label">Directions</h4>
@@ -31,6 +31,14 @@ export function Directions({ store }: { store: Store }) {
           ))}
         </p>
       )}
+      {/* always there, so that a screen reader hears what comes into it */}
+      <div class="sl-conflicts" role="status">
+        {conflicts.map((conflict) => (
+          <p key={conflict}>
+            <strong>This recipe may not do what you mean:</strong> {conflict}.
+          </p>
+        ))}
+      </div>
     </section>
   );
 }
