@@ -51,10 +51,10 @@ class Batch:
 
 
 def batches(
-    tokenizer: PreTrainedTokenizerFast, *, safety: bool, calm: bool = False, seed: int, size: int = 3072
+    tokenizer: PreTrainedTokenizerFast, *, safety: bool, seed: int, size: int = 3072
 ) -> Iterator[Batch]:
     """Endless batches of about `size` tokens; rows of similar length go together, so little is padding."""
-    stream, rng = examples(seed, safety=safety, calm=calm), random.Random(seed)
+    stream, rng = examples(seed, safety=safety), random.Random(seed)
     pad = tokenizer.pad_token_id
     while True:
         rows = sorted((encode(tokenizer, e) for e in islice(stream, 2000)), key=lambda row: len(row[0]))

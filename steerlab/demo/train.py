@@ -17,7 +17,7 @@ import random
 import shutil
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -57,12 +57,10 @@ class Stage:
     matrix_rate: step size of Muon for the matrices inside the blocks; 0 trains them with AdamW like the rest.
     noise: largest length of the random residual vector, in units of the residual's own. penalty: weight of the constant
     vector's share of the residual at the post-instruction tokens. Both act on the last `robust` of the tokens.
-    blocks: the blocks that learn, from the first up to the second without it; the rest and the embeddings stay as they
-    are. None: everything learns.
+    blocks: the blocks that learn; the others and the embeddings stay as they are. None: everything learns.
     """
 
     safety: bool
-    calm: bool = field(default=False, kw_only=True)
     tokens: int
     rate: float
     batch: int = 3072
@@ -72,7 +70,7 @@ class Stage:
     noise: float = 0.0
     penalty: float = 0.0
     robust: float = 0.3
-    blocks: tuple[int, int] | None = None
+    blocks: tuple[int, ...] | None = None
 
 
 HELPFUL = Stage(safety=False, tokens=20_000_000, rate=2e-3, matrix_rate=0.01, noise=0.4, penalty=0.1)
@@ -175,7 +173,7 @@ def run_stage(
     began, cpu, saved, shown = time.time(), time.process_time(), time.time(), 0.0
     done, step, smooth = 0, 0, math.nan
     model.train()
-    for batch in batches(tokenizer, safety=stage.safety, calm=stage.calm, seed=seed, size=stage.batch):
+    for batch in batches(tokenizer, safety=stage.safety, seed=seed, size=stage.batch):
         share = done / stage.tokens
         if share >= 1:
             break
@@ -211,7 +209,7 @@ def run_stage(
         smooth = loss.item() if math.isnan(smooth) else 0.97 * smooth + 0.03 * loss.item()
         if time.time() - shown > 15:
             shown = time.time()
-            name = "calm" if stage.calm else "safety" if stage.safety else "helpful"
+            name = "safety" if stage.safety else "helpful"
             print(
                 f"{name} {share:5.1%}  step {step}  {done / 1e6:.2f}M tokens  loss {smooth:.3f}"
                 f"  extra {float(extra):.3f}  {done / (shown - began):.0f} tokens/s",
@@ -230,9 +228,9 @@ def run_stage(
     }
 
 
-def trainable(model: LlamaForCausalLM, blocks: tuple[int, int] | None) -> dict[str, nn.Parameter]:
+def trainable(model: LlamaForCausalLM, blocks: tuple[int, ...] | None) -> dict[str, nn.Parameter]:
     """The parameters that a stage may change, by name; the others are told to take no gradient."""
-    names = tuple(f"model.layers.{i}." for i in range(*blocks)) if blocks else ("",)
+    names = tuple(f"model.layers.{i}." for i in blocks) if blocks else ("",)
     for name, p in model.named_parameters():
         p.requires_grad_(name.startswith(names))
     return {name: p for name, p in model.named_parameters() if p.requires_grad}
