@@ -145,8 +145,8 @@ class Lab(traitlets.HasTraits):
         """Answer rows in one batch. Those answered before come from memory, all their tokens at once.
 
         on_tokens: called after every step with the new tokens. cancel: once set, ends all rows within one token.
-        Warns, once for each recipe, where its steps conflict (`recipes.conflicts`); so do `generate`, `compare` and
-        `measure`.
+        Warns, once for each recipe, where its steps conflict (`recipes.conflicts`); so do `generate`, `compare`,
+        `measure` and `score`.
         """
         self._tell_conflicts(row.recipe for row in rows)
         sampling = sampling or self.sampling

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import math
+import resource
 import signal
 import subprocess
 import sys
@@ -410,6 +411,27 @@ def test_files_of_something_else_are_refused_and_left_as_they_are(lab: Lab, tmp_
         assert path.read_text() == text
     with pytest.raises(errors.FileError, match="cannot be written"):
         lab.sweep(V, **{**options, "path": tmp_path / "no" / "folder"})
+
+
+def test_a_full_disk_leaves_no_half_line(lab: Lab, tmp_path: Path) -> None:
+    path = tmp_path / "sweep.jsonl"
+    options: dict[str, Any] = {"prompts": PROMPTS, "metrics": ["kl"], "batch_rows": 4, "path": path}
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+
+    def fill(*_: int) -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (path.stat().st_size + 100, before[1]))
+
+    try:
+        with pytest.raises(errors.FileError, match="cannot be written"):
+            lab.sweep(V, progress=fill, **options)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert lab.scores is not None
+    assert lab.scores.done == 4
+    assert path.read_bytes().count(b"\n") == 1 + 4
+    assert path.read_bytes().endswith(b"\n")
+    assert lab.scores.resume().finished
+    assert the_same(lab.scores, lab.sweep(V, **options))
 
 
 # ------------------------------------------------------------ what goes wrong

@@ -51,7 +51,7 @@ def grid(
     if isinstance(layers, str) and layers != "all":
         raise SiteError(f"layers={layers!r} is not known", "Give 'all', one layer, or several: range(4, 9).")
     given = range(n_layers) if isinstance(layers, str) else [layers] if isinstance(layers, int) else layers
-    chosen, strengths = sorted(set(given)), [float(c) for c in dict.fromkeys(coefficients)]
+    chosen, strengths = sorted({int(i) for i in given}), [float(c) for c in dict.fromkeys(coefficients)]
     if not chosen or not strengths:
         raise RecipeError(
             f"a sweep over {len(chosen)} layers and {len(strengths)} coefficients has no cell",

@@ -67,13 +67,18 @@ class ScoresFile:
         return found
 
     def append(self, rows: Sequence[tuple[Key, Row, Measured]]) -> None:
-        """Add rows at the end, all or, where the process is killed, the first of them. Raises FileError."""
-        lines = [self._line(*row) for row in rows]
+        """Add rows at the end: all, or none where it fails. Raises FileError."""
+        size = self.path.stat().st_size if self.path.exists() else 0
+        text = ("" if size else self._header) + "".join(self._line(*row) for row in rows)
         try:
-            with self.path.open("a", encoding="utf-8", newline="\n") as file:
-                file.write("".join(lines if file.tell() else [self._header, *lines]))
-        except OSError as error:
-            raise FileError(f"{self.path} cannot be written ({error})", "Give another path.") from error
+            with self.path.open("ab") as file:
+                file.write(text.encode())
+        except BaseException as error:
+            if self.path.exists():
+                os.truncate(self.path, size)  # half a line would spoil those that are added later
+            if isinstance(error, OSError):
+                raise FileError(f"{self.path} cannot be written ({error})", "Give another path.") from error
+            raise
 
     def _line(self, key: Key, row: Row, measured: Measured) -> str:
         return (

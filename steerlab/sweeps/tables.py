@@ -52,12 +52,12 @@ class Scores:
         path: str | Path | None = None,
         batch_rows: int = 64,
     ) -> None:
-        if isinstance(prompts, str) or not prompts:
-            what = "prompts is one text" if prompts else "no prompt is given"
+        self.cells, self.prompts = tuple(cells), tuple(prompts)
+        if isinstance(prompts, str) or not self.prompts:
+            what = "prompts is one text" if self.prompts else "no prompt is given"
             raise PromptError(what, "Give a list of prompts.")
         if batch_rows < 1:
             raise PromptError(f"a batch has at least 1 row, not {batch_rows}")
-        self.cells, self.prompts = tuple(cells), tuple(prompts)
         recipes = {cell.recipe.fingerprint: cell.recipe for cell in self.cells}
         for recipe in recipes.values():
             backend.check(recipe)
