@@ -45,8 +45,8 @@ class Asked:
         answer, error = self.raised[0]
         warnings.warn(
             f"the judge {self.name} raised on {len(self.raised)} of {self._answers} answers, which {where}; first "
-            f"{type(error).__name__}: {error}, on the prompt {str(answer.prompt)[:80]!r} under {answer.recipe} with "
-            f"the answer {answer.text[:80]!r}",
+            f"{type(error).__name__}: {error}, on the prompt {str(answer.prompt)[:80]!r} with the answer "
+            f"{answer.text[:80]!r} under {answer.recipe}",
             stacklevel=stacklevel + 1,
         )
 

@@ -345,10 +345,10 @@ class Lab(traitlets.HasTraits):
         """Measure every prompt under every recipe; `.to_frame()` has a row for each, `.summary()` intervals.
 
         recipes: a list, or names with recipes. metrics: "refusal_score" and "kl" to the baseline, of the next token's
-        logits; "refusal_rate" and "repetition", of generated answers; and judges: your own functions of a Generation
-        that give a bool or a number. Nothing is generated where logits suffice. control: the same with random
-        directions of the same norms, too. seed: of those, and of sampled answers. refusal_tokens: by default derived
-        from the baseline's answers to the bundled prompts.
+        logits; "refusal_rate" and "repetition", of generated answers; "cross_entropy", of the baseline's own answers;
+        and judges: your own functions of a Generation that give a bool or a number. Nothing is generated where logits
+        suffice. control: the same with random directions of the same norms, too. seed: of those, and of sampled
+        answers. refusal_tokens: by default derived from the baseline's answers to the bundled prompts.
 
         Rows are run in batches of `batch_rows` and kept after each: with `path` also in a file of JSON lines, from
         which the same call goes on, so that a killed kernel loses at most the batch in hand. After Ctrl-C or an error

@@ -110,7 +110,7 @@ def the_same(one: Scores, other: Scores) -> bool:
 def test_a_sweep_is_a_plain_loop(kind: str) -> None:
     lab = Lab(FakeBackend(n_layers=3) if kind == "fake" else (models.build("llama"), byte_tokenizer()))
     v, n = direction(lab.info.d_model), lab.info.n_layers
-    names = ("refusal_score", "kl", "refusal_rate", "repetition", length)
+    names = ("refusal_score", "kl", "refusal_rate", "repetition", "cross_entropy", length)
     sweep = lab.sweep(
         v,
         coefficients=[-1, 0, 2],
@@ -130,12 +130,16 @@ def test_a_sweep_is_a_plain_loop(kind: str) -> None:
                 text = lab.backend.generate([row], SHORT)[0].text
                 score = float(metrics.refusal_score(steered, TOKENS))
                 kl, loops = float(metrics.kl(base, steered)), metrics.repetition(text)
-                expected.append((layer, c, prompt, score, kl, metrics.refuses(text), loops, len(text), text))
+                own = lab.backend.generate([Row(prompt)], SHORT)[0].token_ids
+                entropy = -float(lab.backend.likelihood([row], [own])[0].mean())
+                expected.append(
+                    (layer, c, prompt, score, kl, metrics.refuses(text), loops, entropy, len(text), text)
+                )
     assert len(frame) == len(expected) == n * 3 * len(PROMPTS)
     for got, wanted in zip(frame.itertuples(index=False), expected, strict=True):
-        assert (*got[:3], got.refusal_rate, got.length, got.text) == (*wanted[:3], wanted[5], *wanted[7:])
-        assert (got.refusal_score, got.kl, got.repetition) == pytest.approx(
-            (*wanted[3:5], wanted[6]), abs=1e-5, nan_ok=True
+        assert (*got[:3], got.refusal_rate, got.length, got.text) == (*wanted[:3], wanted[5], *wanted[8:])
+        assert (got.refusal_score, got.kl, got.repetition, got.cross_entropy) == pytest.approx(
+            (*wanted[3:5], *wanted[6:8]), abs=1e-5, nan_ok=True
         )
         assert ("repetition: an answer of fewer than three words" in got.why) == math.isnan(wanted[6])
     assert list(frame.columns)[:3] == ["layer", "coefficient", "prompt"]
@@ -155,6 +159,13 @@ def test_only_what_the_metrics_need_is_computed(lab: Lab, backend: Counting) -> 
     assert sum(map(len, backend.generated)) == 3 * len(PROMPTS)
     lab.sweep(V, prompts=PROMPTS, metrics=["refusal_score"], coefficients=[1], refusal_tokens=TOKENS)
     assert all(row.recipe for batch in backend.scored for row in batch), "a score needs no baseline"
+    backend.generated.clear()
+    lab.sweep(V, prompts=PROMPTS, metrics=["cross_entropy"], sampling=SHORT, batch_rows=4)
+    generated = [row for batch in backend.generated for row in batch]
+    assert generated == [Row(prompt) for prompt in PROMPTS], "one answer a prompt, the baseline's"
+    backend.generated.clear()
+    lab.sweep(V, prompts=PROMPTS, metrics=["cross_entropy", length], sampling=SHORT, batch_rows=4)
+    assert sum(map(len, backend.generated)) == sweep.total, "one answer a row"
 
 
 def test_coefficient_zero_is_the_baseline(lab: Lab) -> None:
@@ -452,9 +463,9 @@ def test_a_judge_that_raises_costs_its_own_rows_alone(lab: Lab, tmp_path: Path) 
     with pytest.warns(UserWarning, match=r"moody raised on 2 of 6 answers") as caught:
         sweep = lab.sweep(V, path=tmp_path / "s.jsonl", sampling=SHORT, **options)
     assert caught[0].filename == __file__
-    assert "on the prompt 'Hi' under Recipe([add 'v' +1 at resid_pre of layers (1,)])" in str(
-        caught[0].message
-    )
+    told = str(caught[0].message)
+    assert "TimeoutError: no answer, on the prompt 'Hi' with the answer" in told
+    assert told.endswith("under Recipe([add 'v' +1 at resid_pre of layers (1,)])")
     frame = lab.sweep(V, path=tmp_path / "s.jsonl", sampling=SHORT, **options).to_frame()
     assert frame.equals(sweep.to_frame())
     assert frame[frame.moody.isna()].prompt.tolist() == ["Hi", "Hi"]
@@ -495,7 +506,7 @@ REFUSED: list[tuple[type[Exception], str, Callable[[Lab], object]]] = [
     (errors.PromptError, NO, lambda lab: lab.sweep(V, prompts=[])),
     (errors.PromptError, "prompts is one text", lambda lab: lab.sweep(V, prompts="Hi")),
     (errors.PromptError, "the prompt is empty", lambda lab: lab.sweep(V, prompts=["Hi", " "])),
-    (errors.PromptError, r"no metric 'lk'. The metrics are refusal_score, kl, refusal_rate, repetition",
+    (errors.PromptError, r"no metric 'lk'. The metrics are refusal_score, kl, refusal_rate, repetition, cross_entropy",
      lambda lab: lab.sweep(V, prompts=PROMPTS, metrics=["lk"])),
     (errors.PromptError, "is no list of metrics", lambda lab: lab.sweep(V, prompts=PROMPTS, metrics="kl")),
     (errors.PromptError, "is no list of metrics", lambda lab: lab.sweep(V, prompts=PROMPTS, metrics=[])),

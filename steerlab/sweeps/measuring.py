@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 import threading
-from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
+from typing import Any, NamedTuple, TypeVar
 
 from torch import Tensor
 
@@ -15,7 +16,10 @@ from steerlab.errors import PromptError
 from steerlab.generations import Generation, Sampling
 from steerlab.judges import Asked, Verdict, name_of
 from steerlab.prompts import harmful, harmless
+from steerlab.recipes import BASELINE
 from steerlab.rows import Row
+
+T = TypeVar("T")
 
 # A metric: a name of NAMES, the function of steerlab.metrics of that name, or a judge of an answer.
 Metric = str | Callable[..., Any]
@@ -25,9 +29,9 @@ OF_TEXT: dict[str, Callable[[Generation], Verdict]] = {
     "refusal_rate": lambda answer: metrics.refuses(answer.text),
     "repetition": lambda answer: metrics.repetition(answer.text),
 }
-NAMES = (*OF_LOGITS, *OF_TEXT)
+NAMES = (*OF_LOGITS, *OF_TEXT, "cross_entropy")  # the last: of the baseline's own answers, nats a token
 NO_NUMBER = {
-    **dict.fromkeys(OF_LOGITS, "the logits are not finite"),
+    **dict.fromkeys((*OF_LOGITS, "cross_entropy"), "the logits are not finite"),
     "repetition": "an answer of fewer than three words",
 }
 
@@ -43,10 +47,10 @@ class Measured(NamedTuple):
 
 
 class Meter:
-    """Measures rows batch by batch. It holds the baseline's logits of the prompts of one batch, no more.
+    """Measures rows batch by batch. It holds what the baseline made of the prompts of one batch, no more.
 
-    names: of the metrics, in their order. refusal_tokens: None unless the refusal score is asked for. Raises
-    PromptError for a metric that is not known, or two of one name.
+    names: of the metrics, in their order. generates: whether they need answers. refusal_tokens: None unless the refusal
+    score is asked for. Raises PromptError for a metric that is not known, or two of one name.
     """
 
     def __init__(
@@ -67,8 +71,10 @@ class Meter:
                     f"two metrics are named {name!r}", "Give functions that have names of their own."
                 )
         self.judges = [Asked(judge, name) for name, judge in pairs if judge is not None]
+        self.generates = bool(self.judges) or "cross_entropy" in self.names
         self._backend, self._sampling = backend, sampling
-        self._baseline: dict[int, Tensor] = {}
+        self._logits: dict[int, Tensor] = {}
+        self._answers: dict[int, Generation] = {}
         self.refusal_tokens: tuple[int, ...] | None = None
         if "refusal_score" in self.names:
             self.refusal_tokens = tuple(refusal_tokens or _refusal_tokens(backend))
@@ -79,42 +85,63 @@ class Meter:
         """The rows' measures, in order; None where `cancel` came in between. prompts: a number for each row's prompt,
         by which rows share their baseline.
         """
-        of_logits = [name for name in self.names if name in OF_LOGITS]
         found: list[dict[str, float]] = [{} for _ in rows]
-        if of_logits:
-            baseline, steered = self._logits(rows, prompts)
-            for name in of_logits:
-                for i, (base, logits) in enumerate(zip(baseline, steered, strict=True)):
-                    found[i][name] = self._of_logits(name, base, logits)
-        answers: Sequence[Generation | None] = [None] * len(rows)
-        if self.judges:
-            answers = made = self._backend.generate(rows, self._sampling, cancel=cancel)
-            if any(answer.finish == "cancelled" for answer in made):
-                return None
-        return [self._judged(values, answer) for values, answer in zip(found, answers, strict=True)]
+        if any(name in OF_LOGITS for name in self.names):
+            logits = self._run(self._backend.score, self._logits, rows, prompts, beside="kl" in self.names)
+            # cloned, because a view would keep the logits of the whole batch
+            self._logits = {p: one.clone() for p, one in self._logits.items()}
+            for i, p in enumerate(prompts):
+                for name in self.names:
+                    if name in OF_LOGITS:
+                        found[i][name] = self._of_logits(name, self._logits.get(p), logits[i])
+        answers: dict[int, Generation] = {}
+        if self.generates:
+            steered, beside = bool(self.judges), "cross_entropy" in self.names
 
-    def _logits(
-        self, rows: Sequence[Row], prompts: Sequence[int]
-    ) -> tuple[list[Tensor | None], list[Tensor]]:
-        """The baseline's logits of each row's prompt, where a metric or the row itself needs them, and the row's own,
-        all [vocab]; a baseline that the last batch left is not computed again.
+            def generate(new: list[Row]) -> list[Generation]:
+                return self._backend.generate(new, self._sampling, cancel=cancel)
+
+            answers = self._run(generate, self._answers, rows, prompts, beside=beside, steered=steered)
+            if any(answer.finish == "cancelled" for answer in (*answers.values(), *self._answers.values())):
+                self._answers.clear()
+                return None
+        if "cross_entropy" in self.names:
+            own = [self._answers[p].token_ids for p in prompts]
+            for values, logprobs in zip(found, self._backend.likelihood(rows, own), strict=True):
+                values["cross_entropy"] = -float(logprobs.double().mean())
+        return [self._judged(values, answers.get(i)) for i, values in enumerate(found)]
+
+    def _run(
+        self,
+        run: Callable[[list[Row]], Iterable[T]],
+        baseline: dict[int, T],
+        rows: Sequence[Row],
+        prompts: Sequence[int],
+        *,
+        beside: bool,
+        steered: bool = True,
+    ) -> dict[int, T]:
+        """What `run` makes of the rows, by their numbers; without `steered`, of none but the baseline.
+
+        baseline: by prompt, what it made of the baseline; what the last batch left there is not run again. Afterwards
+        it has the prompts of these rows: all of them with `beside`, else those whose baseline is itself a row.
         """
-        needed = {
-            p: row.prompt
+        bare = {
+            p: replace(row, recipe=BASELINE)
             for p, row in zip(prompts, rows, strict=True)
-            if "kl" in self.names or not row.recipe
+            if beside or not row.recipe
         }
         # (prompt, row), and (prompt, -1) for its baseline: those of a prompt together
-        wanted = [(p, i) for i, p in enumerate(prompts) if rows[i].recipe]
-        wanted = sorted(wanted + [(p, -1) for p in needed if p not in self._baseline])
-        new = [Row(needed[p]) if i < 0 else rows[i] for p, i in wanted]
-        logits = dict(zip(wanted, self._backend.score(new) if new else (), strict=True))
-        # cloned, because a view would keep the logits of the whole batch
-        self._baseline = {
-            p: logits[p, -1].clone() if (p, -1) in logits else self._baseline[p] for p in needed
+        wanted = [(p, i) for i, p in enumerate(prompts) if steered and rows[i].recipe]
+        wanted = sorted(wanted + [(p, -1) for p in bare if p not in baseline])
+        new = [bare[p] if i < 0 else rows[i] for p, i in wanted]
+        made = dict(zip(wanted, run(new) if new else (), strict=True))
+        for p in set(baseline) - set(bare):
+            del baseline[p]
+        baseline |= {p: one for (p, i), one in made.items() if i < 0}
+        return {i: one for (_, i), one in made.items() if i >= 0} | {
+            i: baseline[p] for i, p in enumerate(prompts) if not rows[i].recipe
         }
-        own = [logits[p, i] if (p, i) in logits else self._baseline[p] for i, p in enumerate(prompts)]
-        return [self._baseline.get(p) for p in prompts], own
 
     def _of_logits(self, name: str, baseline: Tensor | None, steered: Tensor) -> float:
         if name == "refusal_score":
@@ -144,7 +171,7 @@ def _named(metric: Metric) -> tuple[str, Callable[[Generation], Any] | None]:
     if metric is metrics.refuses:
         metric = metrics.refusal_rate
     for name in NAMES:
-        if metric == name or metric is getattr(metrics, name):
+        if metric == name or metric is getattr(metrics, name, name):
             return name, OF_TEXT.get(name)
     if not callable(metric):
         raise PromptError(

@@ -77,7 +77,7 @@ class Scores:
             "model": backend.info.name,
             "dtype": backend.info.dtype,
             "metrics": self.metrics,
-            "sampling": {**asdict(sampling), "seed": seed} if self._meter.judges else None,
+            "sampling": {**asdict(sampling), "seed": seed} if self._meter.generates else None,
             "refusal_tokens": self.refusal_tokens,
         }
         self._file = None if path is None else ScoresFile(path, about)
