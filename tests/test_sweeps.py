@@ -379,7 +379,9 @@ def test_a_file_is_gone_on_with_and_grows(lab: Lab, backend: Counting, tmp_path:
     assert size == 1 + first.total
     backend.scored.clear()
     assert the_same(lab.sweep(V, prompts=["Hi", chat], **options), first)
-    assert not backend.scored
+    assert [row.prompt for batch in backend.scored for row in batch] == ["Hello"], (
+        "only: is it the same model?"
+    )
     more = lab.sweep(V, prompts=["Hi", chat, "New"], coefficients=[0, 1], **options)
     assert len(path.read_text().splitlines()) == size + 4, "the new prompt's rows, and no other"
     assert more.finished
@@ -410,6 +412,9 @@ def test_files_of_something_else_are_refused_and_left_as_they_are(lab: Lab, tmp_
     other = Lab((models.build("llama"), byte_tokenizer()))
     with pytest.raises(errors.FileError, match=r"model: 'fake' there"):
         other.sweep(direction(models.D_MODEL), sampling=SHORT, **options)
+    retrained = Lab(FakeBackend(n_layers=3, seed=1))
+    with pytest.raises(errors.FileError, match=r"another sweep: logits after 'Hello': \["):
+        retrained.sweep(V, sampling=SHORT, **options)
     assert path.read_text() == kept
     lines = kept.splitlines(keepends=True)
     path.write_text("".join([*lines[:2], "{}\n", *lines[3:]]))

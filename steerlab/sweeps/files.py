@@ -115,7 +115,7 @@ class ScoresFile:
             about = None
         if not isinstance(about, dict) or about.get("format") != FORMAT:
             raise self._foreign()
-        differ = [name for name in self._about if about.get(name) != self._about[name]]
+        differ = [name for name in self._about if not _alike(about.get(name), self._about[name])]
         if differ:
             told = "; ".join(f"{n}: {about.get(n)!r} there, {self._about[n]!r} here" for n in differ)
             raise FileError(
@@ -127,3 +127,12 @@ class ScoresFile:
         return FileError(
             f"{self.path} is no file of a sweep ({FORMAT}), and it is left as it is", "Give another path."
         )
+
+
+def _alike(there: object, here: object) -> bool:
+    """Whether two JSON values are the same, numbers with a fraction but for another device's rounding."""
+    if isinstance(here, float) and isinstance(there, float):
+        return math.isclose(there, here, rel_tol=0.02, abs_tol=0.1)
+    if isinstance(here, list) and isinstance(there, list):
+        return len(here) == len(there) and all(map(_alike, there, here))
+    return there == here

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 DEFAULT: tuple[Metric, ...] = ("refusal_score", "kl")
+PROBE = "Hello"
 
 
 class Scores:
@@ -73,13 +74,15 @@ class Scores:
         for i, prompt in enumerate(self.prompts):
             for fingerprint, recipe in recipes.items():
                 self._rows.setdefault(Key(fingerprint, self._asked[i]), (Row(prompt, recipe, seed), i))
-        about = {
+        about: dict[str, Any] = {
             "model": backend.info.name,
             "dtype": backend.info.dtype,
             "metrics": self.metrics,
             "sampling": {**asdict(sampling), "seed": seed} if self._meter.generates else None,
             "refusal_tokens": self.refusal_tokens,
         }
+        if path is not None:  # models of one name are told apart by what they say
+            about[f"logits after {PROBE!r}"] = backend.score([Row(PROBE, chat=False)])[0, :8].tolist()
         self._file = None if path is None else ScoresFile(path, about)
         there = self._file.read() if self._file else {}
         self._found: dict[Key, Measured] = {key: there[key] for key in self._rows if key in there}
