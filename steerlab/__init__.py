@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from steerlab._version import __version__
 
 if TYPE_CHECKING:
-    from steerlab import edits, errors, estimators, export, formats, lens, metrics, prompts
+    from steerlab import edits, errors, estimators, export, formats, lens, metrics, prompts, sweeps
     from steerlab.directions import Direction
     from steerlab.errors import SteerlabError
     from steerlab.generations import Generation, Sampling
@@ -46,6 +46,7 @@ __all__ = [
     "lens",
     "metrics",
     "prompts",
+    "sweeps",
 ]
 
 _HOME = {
@@ -64,7 +65,7 @@ _HOME = {
     "Site": "sites",
     "SteerlabError": "errors",
 }
-_MODULES = ("edits", "errors", "estimators", "export", "formats", "lens", "metrics", "prompts")
+_MODULES = ("edits", "errors", "estimators", "export", "formats", "lens", "metrics", "prompts", "sweeps")
 
 
 def __getattr__(name: str) -> object:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING
@@ -12,8 +11,9 @@ import torch
 from steerlab import metrics
 from steerlab.backends.base import Backend
 from steerlab.errors import PromptError
-from steerlab.estimators import random_like
+from steerlab.estimators import randomised
 from steerlab.generations import Generation, Sampling
+from steerlab.judges import Asked, name_of
 from steerlab.metrics import Estimate
 from steerlab.prompts import Prompt, encode
 from steerlab.recipes import BASELINE, Recipe
@@ -75,15 +75,6 @@ class Report:
         return pd.DataFrame(rows).set_index("name")
 
 
-def randomised(recipe: Recipe, *, seed: int = 0) -> Recipe:
-    """The recipe with a random direction of the same norm in the place of each of its directions."""
-    found = {id(d): d for step in recipe.interventions for d in step.directions}
-    controls = {key: random_like(d, seed=seed + i) for i, (key, d) in enumerate(found.items())}
-    return Recipe(
-        [step.along(tuple(controls[id(d)] for d in step.directions)) for step in recipe.interventions]
-    )
-
-
 def measure(
     backend: Backend,
     recipe: Recipe,
@@ -112,16 +103,11 @@ def measure(
     tokens = list(refusal_tokens or metrics.refusal_tokens(base[:split], base[split:]))
     own = [answer.token_ids for answer in answers["baseline"][split:]]
     plain = [_halves(backend, text) for text in texts]
-    unjudged: list[tuple[Generation, Exception]] = []
+    asked = Asked(lambda answer: bool(judge(answer.text)), name_of(judge))
 
     def rate(generations: Sequence[Generation]) -> Estimate:
-        verdicts = []
-        for generation in generations:
-            try:
-                verdicts.append(bool(judge(generation.text)))
-            except Exception as error:  # the judge is the user's own
-                unjudged.append((generation, error))
-        return metrics.rate(verdicts)
+        verdicts = [asked(generation) for generation in generations]
+        return metrics.rate([bool(verdict) for verdict in verdicts if verdict is not None])
 
     effects = []
     for name, one in recipes.items():
@@ -142,15 +128,8 @@ def measure(
                 ),
             )
         )
-    if unjudged:
-        generation, error = unjudged[0]
-        warnings.warn(
-            f"the judge {getattr(judge, '__name__', repr(judge))} raised on {len(unjudged)} of {3 * len(prompts)} "
-            f"answers, which count in no rate and stand in report.unjudged; first {type(error).__name__}: {error}, "
-            f"on the prompt {str(generation.prompt)[:80]!r} with the answer {generation.text[:80]!r}",
-            stacklevel=2,
-        )
-    return Report(tuple(effects), answers, unjudged)
+    asked.tell("count in no rate and stand in report.unjudged", stacklevel=2)
+    return Report(tuple(effects), answers, asked.raised)
 
 
 def _halves(backend: Backend, text: str) -> tuple[str, list[int]]:

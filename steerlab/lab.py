@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import warnings
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -31,7 +31,7 @@ from steerlab.errors import ModelError, PromptError
 from steerlab.estimators import DirectionMap, LinearRelation
 from steerlab.estimators.vectors import Tokens
 from steerlab.generations import Generation, Sampling, Token
-from steerlab.interventions import Add
+from steerlab.interventions import Add, GivenLayers
 from steerlab.metrics import refuses
 from steerlab.prompts import ContrastSet, Prompt
 from steerlab.recipes import BASELINE, Recipe, conflicts
@@ -39,6 +39,10 @@ from steerlab.rows import Row
 from steerlab.selection import MAX_KL, MIN_INDUCE, Selection, baseline, choose
 from steerlab.sites import Point, Site
 from steerlab.surgical import Frontier, Method, surgical
+from steerlab.sweeps import Scores, Sweep, grid, named, with_controls
+from steerlab.sweeps.cells import Make
+from steerlab.sweeps.measuring import Metric
+from steerlab.sweeps.tables import DEFAULT
 from steerlab.worker import Worker
 
 if TYPE_CHECKING:
@@ -79,6 +83,7 @@ class Lab(traitlets.HasTraits):
         self.backend = _connect(model, remote)
         self.worker = Worker()
         self.candidates: Selection | None = None
+        self.scores: Scores | None = None
         self._told: set[str] = set()
         self._finished: OrderedDict[Key, Generation] = OrderedDict()
         self._panel: Panel | None = None
@@ -140,8 +145,8 @@ class Lab(traitlets.HasTraits):
         """Answer rows in one batch. Those answered before come from memory, all their tokens at once.
 
         on_tokens: called after every step with the new tokens. cancel: once set, ends all rows within one token.
-        Warns, once for each recipe, where its steps conflict (`recipes.conflicts`); so do `generate`, `compare` and
-        `measure`.
+        Warns, once for each recipe, where its steps conflict (`recipes.conflicts`); so do `generate`, `compare`,
+        `measure` and `score`.
         """
         self._tell_conflicts(row.recipe for row in rows)
         sampling = sampling or self.sampling
@@ -321,6 +326,90 @@ class Lab(traitlets.HasTraits):
             sampling=sampling or self.sampling,
             seed=seed,
         )
+
+    def score(
+        self,
+        prompts: Sequence[Prompt],
+        recipes: Sequence[Recipe] | Mapping[str, Recipe],
+        metrics: Sequence[Metric] = DEFAULT,
+        *,
+        control: bool = False,
+        sampling: Sampling | None = None,
+        seed: int = 0,
+        refusal_tokens: Sequence[int] | None = None,
+        path: str | Path | None = None,
+        batch_rows: int = 64,
+        cancel: threading.Event | None = None,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> Scores:
+        """Measure every prompt under every recipe; `.to_frame()` has a row for each, `.summary()` intervals.
+
+        recipes: a list, or names with recipes. metrics: "refusal_score" and "kl" to the baseline, of the next token's
+        logits; "refusal_rate" and "repetition", of generated answers; "cross_entropy", of the baseline's own answers;
+        and judges: your own functions of a Generation that give a bool or a number. Nothing is generated where logits
+        suffice. control: the same with random directions of the same norms, too. seed: of those, and of sampled
+        answers. refusal_tokens: by default derived from the baseline's answers to the bundled prompts.
+
+        Rows are run in batches of `batch_rows` and kept after each: with `path` also in a file of JSON lines, from
+        which the same call goes on, so that a killed kernel loses at most the batch in hand. After Ctrl-C or an error
+        `lab.scores` has what was measured, and `lab.scores.resume()` goes on. Memory: see `sweeps.Scores`. Raises
+        PromptError for no prompts or a metric that is not known, and FileError for a file of another sweep.
+        """
+        cells = named(recipes)
+        self._tell_conflicts(cell.recipe for cell in cells)
+        self.scores = scores = Scores(
+            self.backend,
+            with_controls(cells, seed=seed) if control else cells,
+            prompts,
+            metrics=metrics,
+            sampling=sampling or self.sampling,
+            seed=seed,
+            refusal_tokens=refusal_tokens,
+            path=path,
+            batch_rows=batch_rows,
+        )
+        return scores.resume(cancel=cancel, progress=progress)
+
+    def sweep(
+        self,
+        direction: Direction | Make,
+        *,
+        layers: GivenLayers = "all",
+        coefficients: Sequence[float] = (-2, -1, 0, 1, 2),
+        prompts: Sequence[Prompt],
+        metrics: Sequence[Metric] = DEFAULT,
+        point: Point | None = None,
+        control: bool = False,
+        sampling: Sampling | None = None,
+        seed: int = 0,
+        refusal_tokens: Sequence[int] | None = None,
+        path: str | Path | None = None,
+        batch_rows: int = 64,
+        cancel: threading.Event | None = None,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> Sweep:
+        """Layers x coefficients x prompts: `score` over the addition of a direction at one layer at a time, with
+        `.plot()`.
+
+        direction: what is added, at `point`, by default the point where it was found; or a function that gives the
+        recipe for a layer and a coefficient. Coefficient 0 is the baseline. The rest as in `score`. Raises SiteError
+        for layers that the model does not have.
+        """
+        cells = grid(
+            direction, n_layers=self.info.n_layers, layers=layers, coefficients=coefficients, point=point
+        )
+        self.scores = sweep = Sweep(
+            self.backend,
+            with_controls(cells, seed=seed) if control else cells,
+            prompts,
+            metrics=metrics,
+            sampling=sampling or self.sampling,
+            seed=seed,
+            refusal_tokens=refusal_tokens,
+            path=path,
+            batch_rows=batch_rows,
+        )
+        return sweep.resume(cancel=cancel, progress=progress)
 
     def calibrate(
         self, direction: Direction, prompts: Sequence[Prompt], *, kl: float = 0.1, most: float | None = None

@@ -105,6 +105,11 @@ def refuses(text: str, phrases: Sequence[str] = REFUSALS) -> bool:
     return any(phrase in text for phrase in phrases)
 
 
+def refusal_rate(texts: Sequence[str]) -> Estimate:
+    """The share of completions that hold a phrase of refusal, with its interval."""
+    return rate([refuses(text) for text in texts])
+
+
 def repetition(text: str) -> float:
     """The share of word trigrams that stood before in the text: 0 for none, near 1 for a loop, NaN for under three
     words.

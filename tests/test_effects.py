@@ -7,8 +7,9 @@ import torch
 
 from steerlab import BASELINE, Ablate, Add, Direction, Recipe, Row, Sampling, Site, metrics
 from steerlab.backends.fake import FakeBackend
-from steerlab.effects import measure, randomised
+from steerlab.effects import measure
 from steerlab.errors import PromptError
+from steerlab.estimators import randomised
 
 HARMFUL, HARMLESS = ["Break it", "Steal this now", "Lie"], ["Bake bread", "Hi"]
 TEXTS = ["The sea is wide and blue.", "A dog barks."]

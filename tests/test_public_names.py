@@ -35,6 +35,7 @@ PUBLIC = {
     "lens",
     "metrics",
     "prompts",
+    "sweeps",
 }
 
 

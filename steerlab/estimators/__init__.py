@@ -5,7 +5,7 @@ from steerlab.estimators.maps import DirectionMap
 from steerlab.estimators.means import caa, difference_in_means, prompt_pair
 from steerlab.estimators.probes import logistic_probe
 from steerlab.estimators.relations import LinearRelation, linear_relation
-from steerlab.estimators.vectors import random_like, token_row
+from steerlab.estimators.vectors import random_like, randomised, token_row
 
 __all__ = [
     "DirectionMap",
@@ -17,5 +17,6 @@ __all__ = [
     "principal_component",
     "prompt_pair",
     "random_like",
+    "randomised",
     "token_row",
 ]

@@ -68,3 +68,12 @@ def random_like(direction: Direction, *, seed: int = 0) -> Direction:
         residual_norm=direction.residual_norm,
         provenance={"method": "random", "seed": seed, "norm of": direction.name},
     )
+
+
+def randomised(recipe: Recipe, *, seed: int = 0) -> Recipe:
+    """The recipe with a random direction of the same norm in the place of each of its directions."""
+    found = {id(d): d for step in recipe.interventions for d in step.directions}
+    controls = {key: random_like(d, seed=seed + i) for i, (key, d) in enumerate(found.items())}
+    return Recipe(
+        [step.along(tuple(controls[id(d)] for d in step.directions)) for step in recipe.interventions]
+    )

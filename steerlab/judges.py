@@ -1,0 +1,63 @@
+"""Judges: functions of an answer that a person brings, which may raise. One bad answer must not cost the others."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+from steerlab.generations import Generation
+
+Verdict = bool | float
+
+
+class Asked:
+    """A judge and how it fared: an answer at which it raised has no verdict and stands in `raised` with the error.
+
+    judge: from an answer to a bool or a number, NumPy's and torch's among them. name: what messages call it.
+    """
+
+    def __init__(self, judge: Callable[[Generation], Any], name: str) -> None:
+        self.name = name
+        self.raised: list[tuple[Generation, Exception]] = []
+        self._judge = judge
+        self._answers = 0
+
+    def __call__(self, answer: Generation) -> Verdict | None:
+        """The verdict on an answer, None where the judge raised or gave something else."""
+        self._answers += 1
+        try:
+            return _verdict(self._judge(answer))
+        except Exception as error:  # the judge is the user's own
+            self.raised.append((answer, error))
+            return None
+
+    @property
+    def why(self) -> str:
+        """What it raised last."""
+        error = self.raised[-1][1]
+        return f"{type(error).__name__}: {error}"
+
+    def tell(self, where: str, *, stacklevel: int) -> None:
+        """Warn where it raised, with the first prompt and recipe at which it did. where: what became of the answers."""
+        if not self.raised:
+            return
+        answer, error = self.raised[0]
+        warnings.warn(
+            f"the judge {self.name} raised on {len(self.raised)} of {self._answers} answers, which {where}; first "
+            f"{type(error).__name__}: {error}, on the prompt {str(answer.prompt)[:80]!r} with the answer "
+            f"{answer.text[:80]!r} under {answer.recipe}",
+            stacklevel=stacklevel + 1,
+        )
+
+
+def name_of(judge: object) -> str:
+    """What a judge is called: a function's name, or how it prints."""
+    return getattr(judge, "__name__", None) or repr(judge)
+
+
+def _verdict(given: Any) -> Verdict:
+    value = given.item() if hasattr(given, "item") else given
+    if not isinstance(value, bool | int | float):
+        raise TypeError(f"a judge gives a bool or a number, not {given!r}")
+    return value if isinstance(value, bool) else float(value)

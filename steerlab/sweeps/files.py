@@ -1,0 +1,138 @@
+"""The file of a sweep: JSON lines that grow by a batch at a time, and that a killed process leaves readable.
+
+The first line says what the rows have in common (model, metrics, sampling); a file of another kind is refused. Each
+further line is a row, found again by its recipe's fingerprint and its prompt.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from steerlab.errors import FileError
+from steerlab.prompts import Prompt
+from steerlab.rows import Row
+from steerlab.sweeps.measuring import Measured
+
+FORMAT = "steerlab.scores/1"
+
+
+class Key(NamedTuple):
+    """What a row is found by: its recipe's fingerprint and its prompt as JSON."""
+
+    recipe: str
+    prompt: str
+
+
+def json_of(prompt: Prompt) -> str:
+    """A prompt as JSON, the same for the same prompt."""
+    plain = prompt if isinstance(prompt, str) else [dict(turn) for turn in prompt]
+    return json.dumps(plain, sort_keys=True)
+
+
+class ScoresFile:
+    """A file that `append` adds to and `read` reads. about: what its rows have in common, as JSON types."""
+
+    def __init__(self, path: str | Path, about: dict[str, Any]) -> None:
+        self.path = Path(path)
+        self._about = json.loads(json.dumps({"format": FORMAT, **about}))
+        self._header = json.dumps(self._about) + "\n"
+
+    def read(self) -> dict[Key, Measured]:
+        """The rows that are there; none where there is no file. A last line that was cut off is taken away.
+
+        Raises FileError for a file of another kind, another sweep, or with a damaged line.
+        """
+        try:
+            data = self.path.read_bytes()
+        except FileNotFoundError:
+            return {}
+        except OSError as error:
+            raise FileError(f"{self.path} cannot be read ({error})") from error
+        whole = data[: data.rfind(b"\n") + 1]
+        if not whole and not self._header.encode().startswith(data):
+            raise self._foreign()
+        if whole:
+            first, *lines = whole.decode("utf-8", "replace").splitlines()
+            self._check(first)
+            found = dict(self._row(number, line) for number, line in enumerate(lines, start=2))
+        else:
+            found = {}
+        if len(whole) < len(data):
+            os.truncate(self.path, len(whole))
+        return found
+
+    def append(self, rows: Sequence[tuple[Key, Row, Measured]]) -> None:
+        """Add rows at the end: all, or none where it fails. Raises FileError."""
+        size = self.path.stat().st_size if self.path.exists() else 0
+        text = ("" if size else self._header) + "".join(self._line(*row) for row in rows)
+        try:
+            with self.path.open("ab") as file:
+                file.write(text.encode())
+        except BaseException as error:
+            if self.path.exists():
+                os.truncate(self.path, size)  # half a line would spoil those that are added later
+            if isinstance(error, OSError):
+                raise FileError(f"{self.path} cannot be written ({error})", "Give another path.") from error
+            raise
+
+    def _line(self, key: Key, row: Row, measured: Measured) -> str:
+        return (
+            json.dumps(
+                {
+                    "recipe": key.recipe,
+                    "prompt": json.loads(key.prompt),
+                    "does": repr(row.recipe),
+                    "values": {k: None if math.isnan(v) else v for k, v in measured.values.items()},
+                    "why": measured.why,
+                    "text": measured.text,
+                }
+            )
+            + "\n"
+        )
+
+    def _row(self, number: int, line: str) -> tuple[Key, Measured]:
+        try:
+            row = json.loads(line)
+            values = {name: math.nan if v is None else v for name, v in row["values"].items()}
+            if set(values) != set(self._about["metrics"]):
+                raise KeyError("metrics")
+            return Key(row["recipe"], json_of(row["prompt"])), Measured(values, row["why"], row["text"])
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise FileError(
+                f"{self.path}: line {number} is damaged ({type(error).__name__}: {error})",
+                "Delete that line, and its row is computed again.",
+            ) from error
+
+    def _check(self, first: str) -> None:
+        try:
+            about = json.loads(first)
+        except ValueError:
+            about = None
+        if not isinstance(about, dict) or about.get("format") != FORMAT:
+            raise self._foreign()
+        differ = [name for name in self._about if not _alike(about.get(name), self._about[name])]
+        if differ:
+            told = "; ".join(f"{n}: {about.get(n)!r} there, {self._about[n]!r} here" for n in differ)
+            raise FileError(
+                f"{self.path} holds the rows of another sweep: {told}",
+                "Give the same again to go on with it, or another path.",
+            )
+
+    def _foreign(self) -> FileError:
+        return FileError(
+            f"{self.path} is no file of a sweep ({FORMAT}), and it is left as it is", "Give another path."
+        )
+
+
+def _alike(there: object, here: object) -> bool:
+    """Whether two JSON values are the same, numbers with a fraction but for another device's rounding."""
+    if isinstance(here, float) and isinstance(there, float):
+        return math.isclose(there, here, rel_tol=0.02, abs_tol=0.1)
+    if isinstance(here, list) and isinstance(there, list):
+        return len(here) == len(there) and all(map(_alike, there, here))
+    return there == here

@@ -1,0 +1,237 @@
+"""Tables: what was measured, row by row and cell by cell, and the run that fills them."""
+
+from __future__ import annotations
+
+import math
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+import torch
+from tqdm.auto import tqdm
+
+from steerlab import metrics
+from steerlab.backends.base import Backend, encode_row
+from steerlab.errors import PromptError
+from steerlab.generations import Sampling
+from steerlab.metrics import Estimate
+from steerlab.prompts import Prompt
+from steerlab.rows import Row
+from steerlab.sweeps.cells import Cell
+from steerlab.sweeps.files import Key, ScoresFile, json_of
+from steerlab.sweeps.measuring import Measured, Meter, Metric
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+DEFAULT: tuple[Metric, ...] = ("refusal_score", "kl")
+PROBE = "Hello"
+
+
+class Scores:
+    """Cells x prompts, measured as far as `resume` has come. `lab.score` and `lab.sweep` make it and run it.
+
+    cells: the recipes with their places in the table. metrics: their names. Rows are run prompt by prompt, so that what
+    a prompt's rows share can be shared; cells with the same recipe share theirs, so the baseline is run once a prompt.
+
+    Memory: a finished row takes about 1 kB, its answer included. Logits live for a batch: at most two rows of
+    vocabulary size in float32 for each row of the batch (80 MB for 64 rows and 150,000 tokens).
+    """
+
+    def __init__(
+        self,
+        backend: Backend,
+        cells: Sequence[Cell],
+        prompts: Sequence[Prompt],
+        *,
+        metrics: Sequence[Metric] = DEFAULT,
+        sampling: Sampling = Sampling(48),  # noqa: B008  (frozen)
+        seed: int = 0,
+        refusal_tokens: Sequence[int] | None = None,
+        path: str | Path | None = None,
+        batch_rows: int = 64,
+    ) -> None:
+        self.cells, self.prompts = tuple(cells), tuple(prompts)
+        if isinstance(prompts, str) or not self.prompts:
+            what = "prompts is one text" if self.prompts else "no prompt is given"
+            raise PromptError(what, "Give a list of prompts.")
+        if batch_rows < 1:
+            raise PromptError(f"a batch has at least 1 row, not {batch_rows}")
+        recipes = {cell.recipe.fingerprint: cell.recipe for cell in self.cells}
+        for recipe in recipes.values():
+            backend.check(recipe)
+        for prompt in self.prompts:
+            encode_row(backend.tokenizer, Row(prompt), backend.info.context)
+        self._meter = Meter(backend, metrics, sampling, refusal_tokens=refusal_tokens)
+        self.metrics = self._meter.names
+        self.refusal_tokens = self._meter.refusal_tokens
+        self._batch_rows = batch_rows
+        self._asked = [json_of(prompt) for prompt in self.prompts]
+        # every row once, those of a prompt together, with the number of the prompt
+        self._rows: dict[Key, tuple[Row, int]] = {}
+        for i, prompt in enumerate(self.prompts):
+            for fingerprint, recipe in recipes.items():
+                self._rows.setdefault(Key(fingerprint, self._asked[i]), (Row(prompt, recipe, seed), i))
+        about: dict[str, Any] = {
+            "model": backend.info.name,
+            "dtype": backend.info.dtype,
+            "metrics": self.metrics,
+            "sampling": {**asdict(sampling), "seed": seed} if self._meter.generates else None,
+            "refusal_tokens": self.refusal_tokens,
+        }
+        if path is not None:  # models of one name are told apart by what they say
+            about[f"logits after {PROBE!r}"] = backend.score([Row(PROBE, chat=False)])[0, :8].tolist()
+        self._file = None if path is None else ScoresFile(path, about)
+        there = self._file.read() if self._file else {}
+        self._found: dict[Key, Measured] = {key: there[key] for key in self._rows if key in there}
+
+    @property
+    def done(self) -> int:
+        """How many rows are measured."""
+        return len(self._found)
+
+    @property
+    def total(self) -> int:
+        """How many rows there are to measure: one a prompt for each distinct recipe."""
+        return len(self._rows)
+
+    @property
+    def finished(self) -> bool:
+        """Whether every row is measured."""
+        return self.done == self.total
+
+    def resume(
+        self,
+        *,
+        cancel: threading.Event | None = None,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> Self:
+        """Measure the rows that are missing, a batch at a time, and return this table.
+
+        cancel: once set, ends the run; the batch in hand is lost, and so it is after Ctrl-C or a kill. progress: called
+        after every batch with the rows done and their total, instead of a bar. Warns where a judge raised.
+        """
+        todo = [key for key in self._rows if key not in self._found]
+        try:
+            with tqdm(
+                total=self.total, initial=self.done, desc="rows", leave=False, disable=progress is not None
+            ) as bar:
+                for start in range(0, len(todo), self._batch_rows):
+                    batch = todo[start : start + self._batch_rows]
+                    if (cancel and cancel.is_set()) or not self._measure(batch, cancel):
+                        break
+                    bar.update(len(batch))
+                    if progress:
+                        progress(self.done, self.total)
+        except BaseException as error:
+            error.add_note(
+                f"{self.done} of {self.total} rows are measured and kept; `resume()` of this table, which a lab keeps "
+                "as `lab.scores`, goes on from there."
+            )
+            raise
+        for judge in self._meter.judges:
+            judge.tell("have no value in the table", stacklevel=3)
+        return self
+
+    def _measure(self, batch: Sequence[Key], cancel: threading.Event | None) -> bool:
+        rows = [self._rows[key] for key in batch]
+        measured = self._meter([row for row, _ in rows], [i for _, i in rows], cancel)
+        if measured is None:
+            return False
+        if self._file:
+            self._file.append([(key, row, m) for key, (row, _), m in zip(batch, rows, measured, strict=True)])
+        self._found |= dict(zip(batch, measured, strict=True))
+        return True
+
+    # ------------------------------------------------------------ what was found
+
+    def estimate(self, metric: str, cell: Cell) -> Estimate:
+        """A metric over the prompts of a cell: a share where every value is a bool, else a mean; NaN and n = 0 where no
+        row has a value.
+        """
+        if metric not in self.metrics:
+            raise PromptError(
+                f"{metric!r} was not measured",
+                f"This table has {', '.join(self.metrics)}: sweep again with it.",
+            )
+        values = [found.values[metric] for _, found in self._of(cell)]
+        valid = [value for value in values if value == value]
+        if all(isinstance(value, bool) for value in valid):
+            return metrics.rate([bool(value) for value in valid])
+        return metrics.average(torch.tensor(valid, dtype=torch.float64))
+
+    def to_frame(self) -> pd.DataFrame:
+        """A row per cell and prompt that is measured: the cell's place, the prompt, a column per metric, the answer
+        where one was generated, and why a value is missing, "" where none is.
+        """
+        import pandas as pd
+
+        rows = []
+        for cell in self.cells:
+            for prompt, found in self._of(cell):
+                text = {"text": found.text} if self._meter.judges else {}
+                why = "; ".join(f"{name}: {reason}" for name, reason in found.why.items())
+                rows.append({**cell.place, "prompt": prompt, **found.values, **text, "why": why})
+        return pd.DataFrame(rows)
+
+    def summary(self) -> pd.DataFrame:
+        """A row per cell: its place, each metric with its 95% interval and n, and why a metric has no value."""
+        import pandas as pd
+
+        rows = []
+        for cell in self.cells:
+            row, why = dict(cell.place), []
+            for name in self.metrics:
+                estimate = self.estimate(name, cell)
+                for part, value in estimate._asdict().items():
+                    row[name if part == "value" else f"{name}_{part}"] = value
+                if not estimate.n:
+                    reasons = {found.why[name] for _, found in self._of(cell) if name in found.why}
+                    why.append(f"{name}: {', '.join(sorted(reasons)) or 'not measured yet'}")
+            rows.append({**row, "why": "; ".join(why)})
+        return pd.DataFrame(rows)
+
+    def _of(self, cell: Cell) -> list[tuple[Prompt, Measured]]:
+        """What is measured of a cell, in the order of the prompts."""
+        fingerprint = cell.recipe.fingerprint
+        keys = [
+            (prompt, Key(fingerprint, asked)) for prompt, asked in zip(self.prompts, self._asked, strict=True)
+        ]
+        return [(prompt, self._found[key]) for prompt, key in keys if key in self._found]
+
+    def __repr__(self) -> str:
+        return (
+            f"{type(self).__name__}({len(self.cells)} cells x {len(self.prompts)} prompts: {', '.join(self.metrics)}; "
+            f"{self.done} of {self.total} rows measured)"
+        )
+
+
+class Sweep(Scores):
+    """Scores over layers x coefficients, `lab.sweep`'s table."""
+
+    def plot(self, metric: str | None = None, *, control: bool = False, ax: Any = None) -> Any:
+        """A map of layers x coefficients, a metric's mean as colour, by default the first one's; returns matplotlib's
+        axes. control: the random directions' map instead. Cells without a value stay empty.
+        """
+        import matplotlib.pyplot as plt
+
+        metric = metric or self.metrics[0]
+        cells = [cell for cell in self.cells if cell.place.get("control", False) == control]
+        if not cells:
+            raise PromptError("this sweep has no random control", "Sweep again with control=True.")
+        layers = list(dict.fromkeys(cell.place["layer"] for cell in cells))
+        coefficients = sorted({cell.place["coefficient"] for cell in cells})
+        values = [[math.nan] * len(layers) for _ in coefficients]
+        for cell in cells:
+            x, y = layers.index(cell.place["layer"]), coefficients.index(cell.place["coefficient"])
+            values[y][x] = self.estimate(metric, cell).value
+        if ax is None:
+            ax = plt.subplots(figsize=(2 + 0.45 * len(layers), 1.2 + 0.45 * len(coefficients)))[1]
+        image = ax.imshow(values, cmap="cividis", aspect="auto", origin="lower")
+        ax.set_xticks(range(len(layers)), layers)
+        ax.set_yticks(range(len(coefficients)), [f"{c:g}" for c in coefficients])
+        ax.set(xlabel="layer", ylabel="coefficient", title="random control" if control else "")
+        ax.figure.colorbar(image, ax=ax, label=metric.replace("_", " "))
+        return ax
