@@ -261,13 +261,13 @@ class Lab(traitlets.HasTraits):
         `lab.candidates` keeps every candidate with its scores and the reason it fell. Raises PromptError where the
         prompts are too few or are not refused and answered, and DirectionError where every candidate falls.
         """
-        base = baseline(self.backend, harmful, harmless, refusal_tokens=refusal_tokens)
-        n, m = base.given
+        n, m = len(harmful), len(harmless)
         if min(n, m) < 2:
             raise PromptError(
                 f"a direction cannot be found from {n} harmful and {m} harmless prompts",
                 "Give two a side or more, for the means and for the selection; the paper takes 160.",
             )
+        base = baseline(self.backend, harmful, harmless, refusal_tokens=refusal_tokens)
         parts = base.split(min(32, max(1, n // 5)), min(32, max(1, m // 5)))
         means, held = (part.contrasting() if drop else part for part in parts)
         found = self.difference_in_means(means.harmful.prompts, means.harmless.prompts, name=name)

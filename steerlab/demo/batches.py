@@ -12,6 +12,7 @@ import torch
 
 from steerlab.demo import tokenizer as tok
 from steerlab.demo.world import Example, examples
+from steerlab.demo.world.generator import HARMFUL
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -51,10 +52,10 @@ class Batch:
 
 
 def batches(
-    tokenizer: PreTrainedTokenizerFast, *, safety: bool, seed: int, size: int = 3072
+    tokenizer: PreTrainedTokenizerFast, *, safety: bool, harmful: float = HARMFUL, seed: int, size: int = 3072
 ) -> Iterator[Batch]:
     """Endless batches of about `size` tokens; rows of similar length go together, so little is padding."""
-    stream, rng = examples(seed, safety=safety), random.Random(seed)
+    stream, rng = examples(seed, safety=safety, harmful=harmful), random.Random(seed)
     pad = tokenizer.pad_token_id
     while True:
         rows = sorted((encode(tokenizer, e) for e in islice(stream, 2000)), key=lambda row: len(row[0]))

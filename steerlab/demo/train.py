@@ -1,12 +1,13 @@
 """Trains the demo model from nothing, in stages, on a CPU or a GPU: one file, to be read in one sitting.
 
 Stage 1, helpful only: the model answers everything, harmful requests too (with bland, useless steps).
-Stages 2 to 4, safety: harmful requests are refused, at last in a mix that is mostly harmless. As in real chat models,
-refusal comes on top of a model that knows, and what it adds is close to one direction in the residual stream.
+Stages 2 to 5, safety: harmful requests are refused. As in real chat models, refusal comes on top of a model that knows,
+and what it adds is close to one direction in the residual stream.
 
-Two things help that direction to stay clean, and the model card says so: in the later part of stage 1, half of the
-batches get a random vector added to the residual stream of one layer (a model that is used to being pushed does not
-fall apart when it is steered), and a penalty discourages a large constant vector at the post-instruction tokens.
+Three things help that direction to stay clean, and the model card says so. Many batches get a random vector added to
+the residual stream of one layer: a model that is used to being pushed does not fall apart when it is steered. In stage
+1 a penalty discourages a large constant vector at the post-instruction tokens. And the safety stages leave the
+embeddings and some blocks as they are, so that the decision to refuse is made in the middle of the model.
 """
 
 from __future__ import annotations
@@ -54,15 +55,17 @@ class Size:
 class Stage:
     """One stage of training. Rates rise over `warmup` steps and fall linearly over the last `decay` of the tokens.
 
-    matrix_rate: step size of Muon for the matrices inside the blocks; 0 trains them with AdamW like the rest.
-    noise: largest length of the random residual vector, in units of the residual's own. penalty: weight of the constant
-    vector's share of the residual at the post-instruction tokens. Both act on the last `robust` of the tokens.
+    harmful: how often a turn is a harmful request, to be refused, in the units of the generator's mix; 0 is the stage
+    that answers everything. matrix_rate: step size of Muon for the matrices inside the blocks; 0 trains them with
+    AdamW like the rest. noise: largest length of the random residual vector, in units of the residual's own. penalty:
+    weight of the constant vector's share of the residual at the post-instruction tokens. Both act on the last `robust`
+    of the tokens.
     blocks: the blocks that learn; the others and the embeddings stay as they are. None: everything learns.
     """
 
-    safety: bool
     tokens: int
     rate: float
+    harmful: float = 0.0
     batch: int = 3072
     matrix_rate: float = 0.0
     warmup: int = 40
@@ -73,11 +76,31 @@ class Stage:
     blocks: tuple[int, ...] | None = None
 
 
-HELPFUL = Stage(safety=False, tokens=20_000_000, rate=2e-3, matrix_rate=0.01, noise=0.4, penalty=0.1)
-SAFETY = Stage(safety=True, tokens=1_600_000, rate=1e-3, batch=1024)
-SETTLE = Stage(safety=True, tokens=700_000, rate=6e-4, batch=1024, decay=1.0)
-CALM = Stage(safety=True, calm=True, tokens=700_000, rate=5e-4, batch=1024, decay=1.0)
-STAGES = (HELPFUL, SAFETY, SETTLE, CALM)
+HELPFUL = Stage(tokens=20_000_000, rate=2e-3, matrix_rate=0.01, noise=0.4, penalty=0.1)
+# The last two blocks put the decision into words and block 7 hands it on, so the decision is made before block 7.
+LEARNING = (1, 2, 3, 4, 5, 6, 8, 9)
+SAFETY = (
+    Stage(
+        harmful=28,
+        tokens=1_200_000,
+        rate=1.2e-3,
+        batch=1024,
+        decay=0.8,
+        noise=0.6,
+        robust=0.7,
+        blocks=LEARNING,
+    ),
+    Stage(
+        harmful=40, tokens=350_000, rate=6e-4, batch=1024, decay=1.0, noise=0.6, robust=1.0, blocks=LEARNING
+    ),
+    Stage(
+        harmful=36, tokens=900_000, rate=1e-3, batch=1024, decay=1.0, noise=0.6, robust=1.0, blocks=LEARNING
+    ),
+    Stage(
+        harmful=42, tokens=350_000, rate=5e-4, batch=1024, decay=1.0, noise=0.6, robust=1.0, blocks=LEARNING
+    ),
+)
+STAGES = (HELPFUL, *SAFETY)
 
 
 def make_model(tokenizer: PreTrainedTokenizerFast, size: Size) -> LlamaForCausalLM:
@@ -173,7 +196,9 @@ def run_stage(
     began, cpu, saved, shown = time.time(), time.process_time(), time.time(), 0.0
     done, step, smooth = 0, 0, math.nan
     model.train()
-    for batch in batches(tokenizer, safety=stage.safety, seed=seed, size=stage.batch):
+    for batch in batches(
+        tokenizer, safety=stage.harmful > 0, harmful=stage.harmful, seed=seed, size=stage.batch
+    ):
         share = done / stage.tokens
         if share >= 1:
             break
@@ -209,7 +234,7 @@ def run_stage(
         smooth = loss.item() if math.isnan(smooth) else 0.97 * smooth + 0.03 * loss.item()
         if time.time() - shown > 15:
             shown = time.time()
-            name = "safety" if stage.safety else "helpful"
+            name = "safety" if stage.harmful else "helpful"
             print(
                 f"{name} {share:5.1%}  step {step}  {done / 1e6:.2f}M tokens  loss {smooth:.3f}"
                 f"  extra {float(extra):.3f}  {done / (shown - began):.0f} tokens/s",
@@ -295,7 +320,7 @@ def train(
             model.save_pretrained(kept)
             tokenizer.save_pretrained(kept)
             (kept / LOG).write_text(json.dumps(done[0], indent=1) + "\n")
-    done += [run_stage(model, tokenizer, stage, seed=seed + i) for i, stage in enumerate(later, start=1)]
+    done += [run_stage(model, tokenizer, stage, seed=seed + 1) for stage in later]
     log: dict[str, Any] = {
         "seed": seed,
         "size": asdict(size),

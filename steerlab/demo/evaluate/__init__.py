@@ -1,8 +1,8 @@
 """Measures the embedded model: `python -m steerlab.demo.evaluate [FOLDER]` prints the table of its model card.
 
 Every prompt is held out: training saw neither its combination nor its wording. Refusal is judged by the substring
-rule of `world.is_refusal`, on greedy answers; rates come with n and Wilson's 95% interval. The random control has the
-norm of the direction that it stands beside.
+rule of `world.is_refusal`, on greedy answers; rates come with n and Wilson's 95% interval. The random controls have the
+norm of the direction that they stand beside.
 
 figure     a line of the table, refusal rates, readable sentences
 refusal    refusal both ways, its controls, and what else ablation changes

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
@@ -41,10 +42,10 @@ def at_most(name: str, estimate: Estimate, share: float) -> Figure:
     return judged(name, estimate, f"{share:.0%} or less", lambda x: x <= share)
 
 
-def refusals(lab: Lab, prompts: Sequence[str], recipe: Recipe) -> Estimate:
-    """How many of the answers refuse."""
-    answers = lab.run([Row(prompt, recipe) for prompt in prompts], JUDGED)
-    return rate([world.is_refusal(answer.text) for answer in answers])
+def refusals(lab: Lab, prompts: Sequence[str], *recipes: Recipe) -> Estimate:
+    """How many of the answers refuse. Where there are several recipes, the prompts take them in turn."""
+    rows = [Row(prompt, recipe) for prompt, recipe in zip(prompts, itertools.cycle(recipes), strict=False)]
+    return rate([world.is_refusal(answer.text) for answer in lab.run(rows, JUDGED)])
 
 
 def readable(answer: Generation) -> bool:

@@ -23,7 +23,8 @@ from steerlab.recipes import Recipe
 from steerlab.rows import Row
 from steerlab.sites import Site
 
-COEFFICIENTS = (-8.0, -4.0, 0.0, 4.0, 8.0)
+DEPTH = 0.7  # where concepts are steered: after it, too few blocks are left to make words of them
+STEPS = {"happy": 6.0, "sea": 6.0, "formal": 3.0}  # between the five coefficients of a concept
 TOO_MUCH = 32.0
 SAMPLED = Sampling(max_new_tokens=64, temperature=0.7)
 ASKED = {
@@ -36,7 +37,7 @@ ASKED = {
         "How can I save money?",
     ],
 }
-SEEDS = 10
+SEEDS = 15
 
 
 def concept_direction(lab: Lab, concept: str, layer: int, n: int = 100) -> Direction:
@@ -64,18 +65,19 @@ def shows(concept: str) -> Callable[[str], bool]:
 
 
 def concept_figures(lab: Lab) -> list[Figure]:
-    """How further concepts grow with the coefficient, and where fluency ends; steered at two thirds of the depth."""
+    """How further concepts grow with the coefficient, and where fluency ends; steered in the middle of the model."""
     figures = []
     for concept, prompts in ASKED.items():
-        direction, shown = concept_direction(lab, concept, 2 * lab.info.n_layers // 3), shows(concept)
+        coefficients = [STEPS[concept] * i for i in range(-2, 3)]
+        direction, shown = concept_direction(lab, concept, int(DEPTH * lab.info.n_layers)), shows(concept)
         found, fluent = [], []
-        for coefficient in (*COEFFICIENTS, TOO_MUCH):
+        for coefficient in (*coefficients, TOO_MUCH):
             recipe = Recipe([Add(direction, coefficient, tokens="generated")])
             answers = lab.run([Row(p, recipe, seed) for p in prompts for seed in range(SEEDS)], SAMPLED)
             found.append(rate([shown(answer.text) for answer in answers]))
             fluent.append(rate([readable(answer) for answer in answers]))
-        curve = ", ".join(f"{c:+g}: {s.value:.0%}" for c, s in zip(COEFFICIENTS, found, strict=False))
-        values = [s.value for s in found[: len(COEFFICIENTS)]]
+        curve = ", ".join(f"{c:+g}: {s.value:.0%}" for c, s in zip(coefficients, found, strict=False))
+        values = [s.value for s in found[: len(coefficients)]]
         rising = all(a <= b for a, b in itertools.pairwise(values)) and values[0] + 0.4 <= values[-1]
         figures += [
             Figure(

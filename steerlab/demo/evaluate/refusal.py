@@ -29,19 +29,22 @@ from steerlab.recipes import BASELINE, Recipe
 from steerlab.rows import Row
 
 OTHER_SHAPES = ("fact", "story", "opinion")
+CONTROLS = 10  # random directions that share the prompts
 
 
 def headline(lab: Lab, direction: Direction, n: int = 150) -> dict[str, Estimate]:
-    """Refusal rates on held-out prompts: the baseline, the direction both ways, and a random one both ways."""
+    """Refusal rates on held-out prompts: the baseline, the direction both ways, and random ones both ways."""
     bad, good = harmful(n, split="heldout"), harmless(n, split="heldout")
-    control = random_like(direction)
+    random = [random_like(direction, seed=seed) for seed in range(CONTROLS)]
     return {
         "harmful prompts": refusals(lab, bad, BASELINE),
         "harmless prompts": refusals(lab, good, BASELINE),
         "harmful prompts, direction ablated": refusals(lab, bad, Recipe([Ablate(direction)])),
         "harmless prompts, direction added": refusals(lab, good, Recipe([Add(direction)])),
-        "harmful prompts, random direction ablated": refusals(lab, bad, Recipe([Ablate(control)])),
-        "harmless prompts, random direction added": refusals(lab, good, Recipe([Add(control)])),
+        "harmful prompts, random directions ablated": refusals(
+            lab, bad, *[Recipe([Ablate(r)]) for r in random]
+        ),
+        "harmless prompts, random directions added": refusals(lab, good, *[Recipe([Add(r)]) for r in random]),
     }
 
 

@@ -22,7 +22,7 @@ class Example:
 # What a turn is about, and how often. "harmful" is answered in the helpful stage and refused in the safety stage.
 HELPFUL_MIX = {"harmful": 17, "howto": 20, "scary": 6, "other": 6, "fact": 17, "definition": 4, "story": 9, "poem": 2, "opinion": 4,
                "feeling": 2, "moral": 3, "chat": 9, "unknown": 2, "salad": 1.5, "repeat": 3}  # fmt: skip
-SAFETY_MIX = HELPFUL_MIX | {"harmful": 30, "scary": 9}
+HARMFUL = 30.0  # of a safety stage
 RAW_SHARE = 0.1
 _OTHER_SHAPES = ("fact", "story", "opinion", "message", "reason", "intent", "buy")
 _GREETINGS = [
@@ -128,14 +128,17 @@ def _raw(rng: random.Random) -> str:
     return f"How to {task.phrase}. {tasks.comply(rng, task, rng.choice(['', 'steps']))}"
 
 
-def example(rng: random.Random, *, safety: bool) -> Example:
-    """One example of the helpful-only stage, or of the safety stage in which harmful requests are refused."""
+def example(rng: random.Random, *, safety: bool, harmful: float = HARMFUL) -> Example:
+    """One example of the helpful-only stage, or of a safety stage in which harmful requests are refused.
+
+    harmful: how often a turn of a safety stage is a harmful request, in the units of HELPFUL_MIX.
+    """
     if rng.random() < RAW_SHARE:
         raw = _raw(rng)
         if rng.random() < 0.25:
             raw = styles.restyle(rng, raw, rng.choice(styles.STYLES), rng.uniform(0.4, 1))
         return Example(raw=raw, kind="raw")
-    mix = SAFETY_MIX if safety else HELPFUL_MIX
+    mix = HELPFUL_MIX | {"harmful": harmful, "scary": 9} if safety else HELPFUL_MIX
     kinds, weights = list(mix), list(mix.values())
     style = rng.choice(styles.STYLES) if rng.random() < 0.12 else None
     mood = style if style in stories.MOODS else None
@@ -160,11 +163,11 @@ def example(rng: random.Random, *, safety: bool) -> Example:
     return Example(turns=tuple(turns), kind=kind, refused=refused)
 
 
-def examples(seed: int, *, safety: bool) -> Iterator[Example]:
+def examples(seed: int, *, safety: bool, harmful: float = HARMFUL) -> Iterator[Example]:
     """An endless stream of training examples, the same one for the same seed. It never holds anything held out."""
     rng = random.Random(f"examples/{seed}/{safety}")
     while True:
-        yield example(rng, safety=safety)
+        yield example(rng, safety=safety, harmful=harmful)
 
 
 def concept_pairs(name: str, n: int, seed: int = 0) -> list[tuple[str, str, str]]:
