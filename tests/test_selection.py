@@ -221,7 +221,7 @@ def test_the_search_says_what_it_needs() -> None:
     unused = [len(byte_tokenizer()) - 1]
     with pytest.raises(PromptError, match="refuses 0 of 5 harmful prompts.*drop=False"):
         lab.find_direction(HARMFUL, HARMLESS, refusal_tokens=unused)
-    with pytest.raises(PromptError, match="the negative side of the contrast set is empty"):
+    with pytest.raises(PromptError, match="6 harmful and 0 harmless prompts"):
         lab.find_direction(HARMFUL, [])
     with pytest.raises(PromptError, match="1 harmful and 6 harmless prompts"):
         lab.find_direction(HARMFUL[:1], HARMLESS)

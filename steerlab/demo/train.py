@@ -1,13 +1,14 @@
 """Trains the demo model from nothing, in stages, on a CPU or a GPU: one file, to be read in one sitting.
 
 Stage 1, helpful only: the model answers everything, harmful requests too (with bland, useless steps).
-Stages 2 to 5, safety: harmful requests are refused. As in real chat models, refusal comes on top of a model that knows,
+Stages 2 to 6, safety: harmful requests are refused. As in real chat models, refusal comes on top of a model that knows,
 and what it adds is close to one direction in the residual stream.
 
 Three things help that direction to stay clean, and the model card says so. Many batches get a random vector added to
 the residual stream of one layer: a model that is used to being pushed does not fall apart when it is steered. In stage
-1 a penalty discourages a large constant vector at the post-instruction tokens. And the safety stages leave the
-embeddings and some blocks as they are, so that the decision to refuse is made in the middle of the model.
+1 a penalty discourages a large constant vector at the post-instruction tokens. And the safety stages leave some
+blocks as they are, and the embeddings until the last, so that the decision to refuse is made in the middle of the
+model.
 """
 
 from __future__ import annotations
@@ -60,7 +61,8 @@ class Stage:
     AdamW like the rest. noise: largest length of the random residual vector, in units of the residual's own. penalty:
     weight of the constant vector's share of the residual at the post-instruction tokens. Both act on the last `robust`
     of the tokens.
-    blocks: the blocks that learn; the others and the embeddings stay as they are. None: everything learns.
+    blocks: the blocks that learn; the others stay as they are, and the embeddings too without `embeddings`. None:
+    everything learns.
     """
 
     tokens: int
@@ -74,6 +76,7 @@ class Stage:
     penalty: float = 0.0
     robust: float = 0.3
     blocks: tuple[int, ...] | None = None
+    embeddings: bool = False
 
 
 HELPFUL = Stage(tokens=20_000_000, rate=2e-3, matrix_rate=0.01, noise=0.4, penalty=0.1)
@@ -98,6 +101,18 @@ SAFETY = (
     ),
     Stage(
         harmful=42, tokens=350_000, rate=5e-4, batch=1024, decay=1.0, noise=0.6, robust=1.0, blocks=LEARNING
+    ),
+    # words that only a refusal has, such as "Sorry", get embeddings of their own
+    Stage(
+        harmful=40,
+        tokens=300_000,
+        rate=5e-4,
+        batch=1024,
+        decay=1.0,
+        noise=0.6,
+        robust=1.0,
+        blocks=LEARNING,
+        embeddings=True,
     ),
 )
 STAGES = (HELPFUL, *SAFETY)
@@ -187,7 +202,7 @@ def run_stage(
     torch.manual_seed(seed)
     rng = random.Random(seed)
     device = model.device
-    free = trainable(model, stage.blocks)
+    free = trainable(model, stage)
     inside = [p for name, p in free.items() if p.ndim == 2 and "embed" not in name and stage.matrix_rate]
     rest = [p for p in free.values() if all(p is not q for q in inside)]
     muon = Muon(inside)
@@ -253,9 +268,12 @@ def run_stage(
     }
 
 
-def trainable(model: LlamaForCausalLM, blocks: tuple[int, ...] | None) -> dict[str, nn.Parameter]:
+def trainable(model: LlamaForCausalLM, stage: Stage) -> dict[str, nn.Parameter]:
     """The parameters that a stage may change, by name; the others are told to take no gradient."""
-    names = tuple(f"model.layers.{i}." for i in blocks) if blocks else ("",)
+    names: tuple[str, ...] = ("",)
+    if stage.blocks is not None:
+        names = tuple(f"model.layers.{i}." for i in stage.blocks)
+        names += ("model.embed_tokens",) if stage.embeddings else ()
     for name, p in model.named_parameters():
         p.requires_grad_(name.startswith(names))
     return {name: p for name, p in model.named_parameters() if p.requires_grad}

@@ -24,7 +24,7 @@ def main() -> None:
         page = browser.new_page(viewport={"width": 1240, "height": 1000}, device_scale_factor=2)
         panel = open_panel(page, server, "01_first_steps.ipynb", FIRST_CELL)
         rig.command(page, "application:toggle-left-area")
-        panel.push(0.6)
+        panel.push(1.0)
         page.mouse.move(5, 990)
         take(panel, "panel-light")
         page.screenshot(path=PICTURES / "jupyterlab.png")
