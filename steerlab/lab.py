@@ -86,6 +86,7 @@ class Lab(traitlets.HasTraits):
         self.scores: Scores | None = None
         self._told: set[str] = set()
         self._finished: OrderedDict[Key, Generation] = OrderedDict()
+        self._memory = threading.Lock()  # the worker's threads and a cell's may run rows at the same time
         self._panel: Panel | None = None
         if model is None:
             self.directions = {"refusal": Direction.load(WEIGHTS / "refusal.safetensors")}
@@ -151,26 +152,28 @@ class Lab(traitlets.HasTraits):
         self._tell_conflicts(row.recipe for row in rows)
         sampling = sampling or self.sampling
         keys = [answer_key(row, sampling) for row in rows]
-        fresh = [i for i, key in enumerate(keys) if key not in self._finished and keys.index(key) == i]
+        with self._memory:
+            answers = {key: self._finished[key] for key in keys if key in self._finished}
+            for key in answers:
+                self._finished.move_to_end(key)
+        fresh = [i for i, key in enumerate(keys) if key not in answers and keys.index(key) == i]
 
         def relay(tokens: Sequence[Token]) -> None:
             if on_tokens:
                 by_key = {keys[fresh[t.row]]: t for t in tokens}
                 on_tokens([by_key[key]._replace(row=i) for i, key in enumerate(keys) if key in by_key])
 
-        answers: dict[Key, Generation] = {}
-        for i, key in enumerate(keys):
-            if key in self._finished:
-                self._finished.move_to_end(key)
-                answers[key] = known = self._finished[key]
-                if on_tokens:
+        if on_tokens:
+            for i, key in enumerate(keys):
+                if known := answers.get(key):
                     on_tokens([Token(i, *token) for token in zip(known.token_ids, known.pieces, strict=True)])
         if fresh:
             made = self.backend.generate([rows[i] for i in fresh], sampling, on_tokens=relay, cancel=cancel)
             answers |= {keys[i]: answer for i, answer in zip(fresh, made, strict=True)}
-        self._finished |= {key: answer for key, answer in answers.items() if answer.finish != "cancelled"}
-        while len(self._finished) > KEPT:
-            self._finished.popitem(last=False)
+        with self._memory:
+            self._finished |= {key: answer for key, answer in answers.items() if answer.finish != "cancelled"}
+            while len(self._finished) > KEPT:
+                self._finished.popitem(last=False)
         return [answers[key] for key in keys]
 
     def compare(

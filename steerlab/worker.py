@@ -1,5 +1,11 @@
-"""The worker: one background thread that serves the newest request, so that nothing a person does waits for older
-work.
+"""The worker: what computes, so that nothing a person does waits for it.
+
+Work runs in lanes, a thread each, and a lane gives way to the ones before it. `submit` is the first, for what a person
+looks at: its newest job wins. `background` has three more, in which jobs wait their turn: "ask" for what takes
+seconds, "long" for what takes minutes, "idle" for what nobody asked for yet. Before each of its forward passes a
+background job waits while anything more urgent runs, so that a moved slider never waits for more than one of them,
+and a cancelled one ends there. A job need do nothing for that: backends call `base.before_pass`, where the worker
+listens.
 """
 
 from __future__ import annotations
@@ -7,69 +13,171 @@ from __future__ import annotations
 import contextvars
 import sys
 import threading
+from collections import deque
 from collections.abc import Callable
+from typing import Literal
+
+from steerlab.backends.base import before_pass
 
 # A job looks at its event between steps and ends soon after it is set.
 Job = Callable[[threading.Event], None]
 
+Lane = Literal["ask", "long", "idle"]
+LANES: tuple[Lane, ...] = ("ask", "long", "idle")
+
+
+class Cancelled(BaseException):
+    """Raised inside a background job that was cancelled. Not an Exception, so that nothing takes it for a failure."""
+
+
+class Task:
+    """A background job that was submitted."""
+
+    def __init__(self, worker: Worker, job: Job, lane: _Lane) -> None:
+        self._worker, self._job, self._lane = worker, job, lane
+        self._cancel = threading.Event()
+        self._context = contextvars.copy_context()
+
+    @property
+    def cancelled(self) -> bool:
+        """Whether it was told to end."""
+        return self._cancel.is_set()
+
+    def cancel(self) -> None:
+        """End it before its next step, also while it waits; one that has not begun never begins."""
+        self._worker._end(self)
+
+    def give_way(self) -> None:
+        """Wait while anything more urgent runs or waits. Raises Cancelled where the task was cancelled."""
+        self._worker._give_way(self)
+
+    def run(self) -> None:
+        """Run the job in the context of its submit, with `before_pass` set for background work."""
+        self._context.run(self._within)
+
+    def _within(self) -> None:
+        if self._lane.rank:
+            before_pass.set(self.give_way)
+            self.give_way()
+        self._job(self._cancel)
+
+
+class _Lane:
+    def __init__(self, rank: int) -> None:
+        self.rank = rank
+        self.waiting: deque[Task] = deque()
+        self.running: Task | None = None
+        self.thread: threading.Thread | None = None
+
+    @property
+    def busy(self) -> bool:
+        return self.running is not None or bool(self.waiting)
+
 
 class Worker:
-    """Runs jobs one at a time on a daemon thread. A new job cancels the running one and replaces one that waits.
+    """Runs jobs on daemon threads, one a lane.
 
     A job handles its own errors; one that it lets out is reported as any thread's is, and the worker goes on. Each job
-    runs in the context of its `submit`, which is where Jupyter keeps the cell or message that output belongs to.
+    runs in the context of its submit, which is where Jupyter keeps the cell or message that output belongs to.
     """
 
     def __init__(self, name: str = "steerlab-worker") -> None:
         self._name = name
         self._changed = threading.Condition()
-        self._waiting: tuple[Job, threading.Event, contextvars.Context] | None = None
-        self._running: threading.Event | None = None
-        self._thread: threading.Thread | None = None
+        self._first = _Lane(0)
+        self._background: dict[Lane, _Lane] = {name: _Lane(i) for i, name in enumerate(LANES, 1)}
+        self._lanes = [self._first, *self._background.values()]
 
     def submit(self, job: Job) -> None:
-        """Run this job as soon as the running one has ended, which it is told to do at once."""
+        """Run this job as soon as the running one has ended, which it is told to do at once; one that waits is
+        forgotten.
+        """
         with self._changed:
-            self._cancel()
-            self._waiting = (job, threading.Event(), contextvars.copy_context())
-            if self._thread is None:
-                self._thread = threading.Thread(target=self._serve, name=self._name, daemon=True)
-                self._thread.start()
-            self._changed.notify_all()
+            self._clear()
+            self._queue(Task(self, job, self._first))
+
+    def background(self, job: Job, lane: Lane = "ask") -> Task:
+        """Run this job after those of its lane, giving way to every lane before it. "idle" jobs end where a job of
+        another background lane comes: what nobody asked for never delays what somebody did.
+        """
+        with self._changed:
+            if lane != "idle":
+                self._drop_idle()
+            task = Task(self, job, self._background[lane])
+            self._queue(task)
+            return task
 
     def cancel(self) -> None:
-        """End the running job, and forget the one that waits."""
+        """End the job of `submit` that runs, and forget the one that waits."""
         with self._changed:
-            self._cancel()
-            self._waiting = None
+            self._clear()
+            self._changed.notify_all()
+
+    def cancel_idle(self) -> None:
+        """End and forget what nobody asked for."""
+        with self._changed:
+            self._drop_idle()
             self._changed.notify_all()
 
     @property
     def here(self) -> bool:
-        """Whether it is asked on the worker's own thread."""
-        return threading.current_thread() is self._thread
+        """Whether it is asked on one of the worker's own threads."""
+        return threading.current_thread() in [lane.thread for lane in self._lanes]
 
     def join(self, timeout: float | None = None) -> bool:
-        """Wait until nothing runs or waits. Returns whether that came to be within `timeout` seconds."""
+        """Wait until nothing runs or waits in any lane. Returns whether that came to be within `timeout` seconds."""
         with self._changed:
-            return self._changed.wait_for(lambda: self._running is None and self._waiting is None, timeout)
+            return self._changed.wait_for(lambda: not any(lane.busy for lane in self._lanes), timeout)
 
-    def _cancel(self) -> None:
-        if self._running:
-            self._running.set()
+    # ------------------------------------------------------------------------------- all below holds the condition
 
-    def _serve(self) -> None:
+    def _clear(self) -> None:
+        self._first.waiting.clear()
+        if self._first.running:
+            self._first.running._cancel.set()
+
+    def _drop_idle(self) -> None:
+        idle = self._background["idle"]
+        for task in (*idle.waiting, idle.running):
+            if task:
+                task._cancel.set()
+        idle.waiting.clear()
+
+    def _queue(self, task: Task) -> None:
+        lane = task._lane
+        lane.waiting.append(task)
+        if lane.thread is None:
+            name = self._name if lane is self._first else f"{self._name}-{LANES[lane.rank - 1]}"
+            lane.thread = threading.Thread(target=self._serve, args=[lane], name=name, daemon=True)
+            lane.thread.start()
+        self._changed.notify_all()
+
+    def _end(self, task: Task) -> None:
+        with self._changed:
+            task._cancel.set()
+            if task in task._lane.waiting:
+                task._lane.waiting.remove(task)
+            self._changed.notify_all()
+
+    def _give_way(self, task: Task) -> None:
+        urgent = self._lanes[: task._lane.rank]
+        with self._changed:
+            self._changed.wait_for(lambda: task.cancelled or not any(lane.busy for lane in urgent))
+        if task.cancelled:
+            raise Cancelled
+
+    def _serve(self, lane: _Lane) -> None:
         while True:
             with self._changed:
-                self._changed.wait_for(lambda: self._waiting is not None)
-                assert self._waiting is not None
-                (job, cancel, context), self._waiting = self._waiting, None
-                self._running = cancel
+                self._changed.wait_for(lambda: lane.waiting)
+                lane.running = lane.waiting.popleft()
             try:
-                context.run(job, cancel)
+                lane.running.run()
+            except Cancelled:
+                pass
             except Exception:
-                threading.excepthook(threading.ExceptHookArgs([*sys.exc_info(), self._thread]))
+                threading.excepthook(threading.ExceptHookArgs([*sys.exc_info(), lane.thread]))
             finally:
                 with self._changed:
-                    self._running = None
+                    lane.running = None
                     self._changed.notify_all()

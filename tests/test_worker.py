@@ -4,6 +4,8 @@ import threading
 
 import pytest
 
+from steerlab.backends.fake import FakeBackend
+from steerlab.rows import Row
 from steerlab.worker import Worker
 
 
@@ -62,3 +64,125 @@ def test_jobs_run_on_one_daemon_thread() -> None:
     assert len(set(threads)) == 1
     assert threads[0].daemon
     assert threads[0] is not threading.current_thread()
+
+
+# --------------------------------------------------------------------------------------------------------- background
+
+
+def wait(event: threading.Event) -> None:
+    assert event.wait(5)
+
+
+def test_background_work_waits_at_its_next_pass_while_the_foreground_is_busy() -> None:
+    backend, worker, ran = FakeBackend(), Worker(), []
+    first, go, foreground, release = (threading.Event() for _ in range(4))
+
+    def sweep(_: threading.Event) -> None:
+        backend.score([Row("a")])
+        first.set()
+        wait(go)
+        backend.score([Row("b")])
+        ran.append("sweep")
+
+    def preview(_: threading.Event) -> None:
+        foreground.set()
+        wait(release)
+        ran.append("preview")
+
+    worker.background(sweep, "long")
+    wait(first)
+    worker.submit(preview)
+    wait(foreground)
+    go.set()
+    assert not worker.join(0.1)
+    assert ran == []
+    release.set()
+    assert worker.join(5)
+    assert ran == ["preview", "sweep"]
+
+
+def test_a_short_question_overtakes_long_work_that_runs() -> None:
+    backend, worker, ran = FakeBackend(), Worker(), []
+    began, asked = threading.Event(), threading.Event()
+
+    def sweep(_: threading.Event) -> None:
+        began.set()
+        wait(asked)
+        backend.score([Row("a")])
+        ran.append("sweep")
+
+    worker.background(sweep, "long")
+    wait(began)
+    worker.background(lambda _: ran.append("question"), "ask")
+    asked.set()
+    assert worker.join(5)
+    assert ran == ["question", "sweep"]
+
+
+def test_cancel_ends_background_work_at_its_next_pass_and_the_service_goes_on() -> None:
+    backend, worker, ran = FakeBackend(), Worker(), []
+    began, asked = threading.Event(), threading.Event()
+
+    def sweep(cancel: threading.Event) -> None:
+        began.set()
+        wait(asked)
+        try:
+            backend.score([Row("a")])
+        except Exception:
+            ran.append("took it for a failure")
+        ran.append("went on")
+
+    task = worker.background(sweep, "long")
+    waiting = worker.background(lambda _: ran.append("never"), "long")
+    wait(began)
+    task.cancel()
+    waiting.cancel()
+    asked.set()
+    assert worker.join(5)
+    assert ran == []
+    worker.background(lambda _: ran.append("next"), "long")
+    assert worker.join(5)
+    assert ran == ["next"]
+
+
+def test_cancel_reaches_background_work_that_waits_for_the_foreground() -> None:
+    worker, release, foreground = Worker(), threading.Event(), threading.Event()
+
+    def preview(_: threading.Event) -> None:
+        foreground.set()
+        wait(release)
+
+    worker.submit(preview)
+    wait(foreground)
+    ran: list[str] = []
+    task = worker.background(lambda _: ran.append("ran"))
+    task.cancel()
+    release.set()
+    assert worker.join(5)
+    assert ran == []
+
+
+def test_idle_work_ends_where_something_is_asked() -> None:
+    worker, began, ended = Worker(), threading.Event(), []
+
+    def scrub(cancel: threading.Event) -> None:
+        began.set()
+        ended.append(cancel.wait(5))
+
+    worker.background(scrub, "idle")
+    wait(began)
+    worker.background(lambda _: None, "ask")
+    assert worker.join(5)
+    assert ended == [True]
+
+
+def test_the_foreground_does_not_wait_between_its_own_passes() -> None:
+    backend, worker, ran = FakeBackend(), Worker(), []
+
+    def preview(_: threading.Event) -> None:
+        backend.score([Row("a")])
+        ran.append("done")
+
+    worker.submit(preview)
+    assert worker.join(5)
+    assert ran == ["done"]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol, runtime_checkable
 
@@ -30,6 +31,14 @@ Positions = Sequence[int] | Literal["response"]
 
 # Called after every step with the new token of each row that is still going.
 OnTokens = Callable[[Sequence[Token]], None]
+
+
+def _go_on() -> None: ...
+
+
+# Called by every backend before each forward pass, without any lock held. Background work listens here: it waits while
+# something more urgent runs, and it ends, by an exception, where it was cancelled (`worker`).
+before_pass: ContextVar[Callable[[], None]] = ContextVar("before_pass", default=_go_on)
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,15 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 
 from steerlab import edits
-from steerlab.backends.base import Activations, ModelInfo, OnTokens, Positions, encode_row, readers
+from steerlab.backends.base import (
+    Activations,
+    ModelInfo,
+    OnTokens,
+    Positions,
+    before_pass,
+    encode_row,
+    readers,
+)
 from steerlab.backends.decoding import Decoding, Forward, left_padded, prompt_index
 from steerlab.edits import Operand
 from steerlab.generations import Generation, Sampling
@@ -144,6 +152,7 @@ class FakeBackend:
         def forward(
             ids: Tensor, mask: Tensor, operands: dict[Site, list[Operand]]
         ) -> tuple[Tensor, set[Site]]:
+            before_pass.get()()
             edited: set[Site] = set()
 
             def pass_by(site: Site, x: Tensor) -> Tensor:

@@ -34,6 +34,7 @@ from steerlab.backends.base import (
     OnTokens,
     Positions,
     Table,
+    before_pass,
     encode_row,
     readers,
 )
@@ -352,6 +353,7 @@ class LocalBackend:
 
         On a machine that is busy otherwise, two threads made a token of the embedded model ten times dearer than one.
         """
+        before_pass.get()()
         with _forward_lock:
             threads = torch.get_num_threads()
             if self._one_thread:
