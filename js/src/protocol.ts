@@ -1,9 +1,50 @@
-// Generated from steerlab/ui/protocol.py by `npm run protocol`. Change that file, not this one.
+// Generated from steerlab/ui by `npm run protocol`: change protocol.py or a question there, not this file.
+
+/** Kernel -> front end: the answer to a question. */
+export interface Answer {
+  kind: "answer";
+  id: string;
+  answer: Asks[keyof Asks]['answer'];
+}
 
 /** On how many forward passes the recipe was applied. */
 export interface Applied {
   steps: number;
   of: number;
+}
+
+/** Front end -> kernel: a question, answered under its id by any number of Progress and Part, and then by one Answer
+or Failure. A question that equals one being answered joins it. */
+export interface Ask {
+  kind: "ask";
+  id: string;
+  what: Question;
+}
+
+/** Front end -> kernel: the answer is not wanted any more, by anyone who asked. */
+export interface Cancel {
+  kind: "cancel";
+  id: string;
+}
+
+/** The ways of writing the recipe. */
+export interface CodeAnswer {
+  forms: CodeForm[];
+}
+
+/** One way of writing it. */
+export interface CodeForm {
+  name: string;
+  /** What it is and where it runs, in a line. */
+  title: string;
+  language: "python" | "json";
+  source: string;
+}
+
+/** What program is the recipe of this revision? */
+export interface CodeQuestion {
+  kind: "code";
+  revision: number;
 }
 
 /** Kernel -> front end: what was asked for cannot be done. Nothing changes, a run that is going on goes on. */
@@ -34,6 +75,13 @@ export interface End {
   error: Trouble | null;
 }
 
+/** Kernel -> front end: there will be no answer. */
+export interface Failure {
+  kind: "failure";
+  id: string;
+  error: Trouble;
+}
+
 /** Front end -> kernel: a view appeared; answered by a Snapshot. */
 export interface Hello {
   kind: "hello";
@@ -55,15 +103,21 @@ export interface Info {
   sites: string[][];
   /** The longest text it can read, in tokens. */
   context: number;
+  /** The phrases by which a text is told to refuse (`metrics.REFUSALS`). */
+  refusals: string[];
 }
 
-/** How a pane's text ended. */
+/** How a pane's text ended, and what is said of it. */
 export interface PaneEnd {
   finish: "stop" | "length" | "cancelled" | null;
   /** None where the recipe touches nothing. */
   applied: Applied | null;
   /** None where the text was ready before it was asked for. */
   tokens_per_second: number | null;
+  /** None where the text was stopped, or is empty. */
+  verdict: Verdict | null;
+  /** KL(baseline || this pane) of the first token's distribution, in nats; None where nothing is steered. */
+  kl: number | null;
 }
 
 /** A pane's last text, with how it ended. */
@@ -73,6 +127,10 @@ export interface PaneResult {
   applied: Applied | null;
   /** None where the text was ready before it was asked for. */
   tokens_per_second: number | null;
+  /** None where the text was stopped, or is empty. */
+  verdict: Verdict | null;
+  /** KL(baseline || this pane) of the first token's distribution, in nats; None where nothing is steered. */
+  kl: number | null;
   tokens: string[];
 }
 
@@ -88,10 +146,33 @@ export interface PanelState {
   /** 0 is greedy decoding. */
   temperature: number;
   seed: number;
+  /** Whether a pane shows the recipe with random directions of the same norms. */
+  control: boolean;
+  /** Whether there is a change to undo, which the kernel knows. */
+  undoable: boolean;
+  redoable: boolean;
   /** Counted up by the kernel with every change; a front end sends the one that it last saw. */
   revision: number;
   /** The id of the front end that made the change; empty for Python. */
   origin: string;
+}
+
+/** Kernel -> front end: a part of an answer that is ready, in order. */
+export interface Part {
+  kind: "part";
+  id: string;
+  part: Asks[keyof Asks]['part'];
+}
+
+/** Kernel -> front end: how far an answer is, at most 10 times a second. */
+export interface Progress {
+  kind: "progress";
+  id: string;
+  done: number;
+  /** 0 where it is not known. */
+  total: number;
+  /** What is being done, in a few words. */
+  text: string;
 }
 
 /** Kernel -> front end: the prompt as the model reads it. */
@@ -99,6 +180,11 @@ export interface PromptTokens {
   kind: "prompt";
   run: number;
   tokens: string[];
+}
+
+/** Front end -> kernel: make the change again that was taken back last. */
+export interface Redo {
+  kind: "redo";
 }
 
 /** What the last run left: enough to show the panel again without a kernel. */
@@ -114,6 +200,8 @@ export interface Result {
 export interface Run {
   kind: "run";
   state: PanelState;
+  /** Changes of one gesture, like a drag of the slider, are undone together; empty for one that stands alone. */
+  gesture: string;
 }
 
 /** Kernel -> front end: everything that there is, in answer to a hello. */
@@ -126,12 +214,16 @@ export interface Snapshot {
   pending: string[];
   state: PanelState;
   result: Result;
+  /** Questions that are being answered: whoever asks one of them again joins it. */
+  asking: Ask[];
 }
 
 /** Kernel -> front end: a run begins. Panes that are not named are ready as they stand. */
 export interface Start {
   kind: "start";
   run: number;
+  /** Every pane that there is now, in order. */
+  shown: string[];
   /** Written anew: their old text stays until the first token. */
   panes: string[];
   /** Go on where they were cut short. */
@@ -141,8 +233,8 @@ export interface Start {
 /** One row of the panel's list: a direction and what is done with it. */
 export interface SteeringState {
   direction: string;
-  mode: "add" | "ablate";
-  /** add: multiples of the vector as it is, 0 does nothing. ablate: the strength, 1 removes the component wholly. */
+  mode: "add" | "ablate" | "clamp";
+  /** add: multiples of the vector as it is, 0 does nothing. ablate: the strength, 1 removes the component wholly. clamp: the projection on the unit vector that every token gets, 0 removes the component. */
   coefficient: number;
   /** The sites it acts at, as (layer, point). */
   cells: ([number, "resid_pre" | "attn_out" | "resid_mid" | "mlp_out" | "resid_post"])[];
@@ -183,6 +275,25 @@ export interface Trouble {
   hint: string;
 }
 
-export type FrontEndMessage = Hello | Run | Stop;
+/** Front end -> kernel: take the last change back, whoever made it. */
+export interface Undo {
+  kind: "undo";
+}
 
-export type KernelMessage = Start | PromptTokens | Tokens | End | Complaint | Snapshot;
+/** Whether a text refuses: it does where it holds a phrase of `Info.refusals`. */
+export interface Verdict {
+  refuses: boolean;
+  /** The first of the phrases that it holds. */
+  phrase: string | null;
+}
+
+export type FrontEndMessage = Hello | Run | Stop | Undo | Redo | Ask | Cancel;
+
+export type KernelMessage = Start | PromptTokens | Tokens | End | Complaint | Snapshot | Progress | Part | Answer | Failure;
+
+/** What can be asked, by kind. */
+export interface Asks {
+  "code": { question: CodeQuestion; part: never; answer: CodeAnswer };
+}
+
+export type Question = Asks[keyof Asks]["question"];

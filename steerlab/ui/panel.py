@@ -7,6 +7,7 @@ slider nor a stop ever waits. What a front end sends is checked, and answered in
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -15,16 +16,20 @@ import anywidget
 import traitlets
 from pydantic import ValidationError
 
-from steerlab import prompts
+from steerlab import metrics, prompts
 from steerlab.errors import SteerlabError
 from steerlab.generations import Sampling
 from steerlab.lab import Lab
 from steerlab.recipes import conflicts
 from steerlab.sites import Site
 from steerlab.ui import protocol, snapshot
-from steerlab.ui.preview import Preview, trouble
+from steerlab.ui.asks import Desk
+from steerlab.ui.history import History, Moment
+from steerlab.ui.preview import Preview
 from steerlab.ui.protocol import Info, PanelState, SteeringState, Trouble
+from steerlab.ui.questions import TABLE
 from steerlab.ui.translate import beyond, direction_info, fresh_row, named, recipe_of, steering_of
+from steerlab.ui.troubles import misunderstood, trouble
 
 _STATIC = Path(__file__).parent.parent / "static"
 _NOT_BUILT = """export default { render({ el }) {
@@ -58,11 +63,16 @@ class Panel(anywidget.AnyWidget):
         self._info = _info(lab)
         self._table = named(lab.recipe, lab.directions)
         self._known: dict[str, Any] = {name: getattr(lab, name) for name in ("prompt", "recipe", "sampling")}
-        self._state = PanelState(steering=self._rows([]), **self._told(), **self._in_lab())
+        state = PanelState(steering=self._rows([]), **self._in_lab())
+        self._history = History(Moment(state, lab.recipe))
+        self._state = state.model_copy(update=self._told())
+        self.last_exception: BaseException | None = None
+        """What the last run or answer that failed raised, with its traceback."""
         self._changes: dict[str, int] = {}  # the newest revision that came from each origin
         self._seen = False  # a front end said hello
         self._placed = False  # the static page is in the notebook
-        self._preview = Preview(lab, self._tell, self._ended)
+        self._preview = Preview(lab, self._tell, self._ended, self._failed)
+        self._desk = Desk(lab, TABLE, self._tell, self._failed)
         super().__init__(
             info=self._info.model_dump(mode="json"),
             directions=self._listed(),
@@ -76,38 +86,41 @@ class Panel(anywidget.AnyWidget):
         lab.observe(self._on_lab, list(self._known))
         lab.observe(self._on_directions, "directions")
 
-    @property
-    def last_exception(self) -> BaseException | None:
-        """What the last failed run raised, with its traceback."""
-        return self._preview.last_exception
-
     # ------------------------------------------------------------------------------------------- from the front end
 
     def _on_message(self, _widget: object, content: Any, _buffers: object) -> None:
         try:
             message = protocol.front_end_message.validate_python(content)
         except ValidationError as error:
-            self._tell(protocol.Complaint(error=_misunderstood(error)))
+            self._tell(protocol.Complaint(error=misunderstood(error)))
             return
         match message:
             case protocol.Hello():
                 first, self._seen = not self._seen, True
-                self._tell(self._preview.snapshot(self._state))
+                self._tell(self._preview.snapshot(self._state, self._desk.asking()))
                 if first:
                     self._start()
-            case protocol.Run(state=state):
-                self._take(state)
+            case protocol.Run(state=state, gesture=gesture):
+                self._take(state, gesture)
             case protocol.Stop():
                 self._preview.stop()
+            case protocol.Undo():
+                self._restore(self._history.undo)
+            case protocol.Redo():
+                self._restore(self._history.redo)
+            case protocol.Ask():
+                self._desk.ask(message)
+            case protocol.Cancel(id=id):
+                self._desk.cancel(id)
 
-    def _take(self, state: PanelState) -> None:
+    def _take(self, state: PanelState, gesture: str) -> None:
         """Adopt what a front end sent, unless the state was changed from elsewhere after that front end last saw it."""
         with self._lock:
             elsewhere = max((n for origin, n in self._changes.items() if origin != state.origin), default=0)
             if state.revision < elsewhere:
                 return  # the newer state is on its way there
             try:
-                self._adopt(state)
+                self._adopt(state, gesture)
             except SteerlabError as error:
                 self._tell(protocol.Complaint(error=trouble(error)))
 
@@ -118,11 +131,11 @@ class Panel(anywidget.AnyWidget):
             try:
                 self._adopt(PanelState.model_validate({**change["new"], "origin": ""}))
             except (ValidationError, SteerlabError) as error:
-                what = _misunderstood(error) if isinstance(error, ValidationError) else trouble(error)
+                what = misunderstood(error) if isinstance(error, ValidationError) else trouble(error)
                 self._tell(protocol.Complaint(error=what))
                 self.state = self._state.model_dump(mode="json")
 
-    def _adopt(self, state: PanelState) -> None:
+    def _adopt(self, state: PanelState, gesture: str = "") -> None:
         """Make this the state, in the lab too, and run it. Raises SteerlabError where it does not fit the model."""
         lab, before = self._lab, self._known
         self._known = {
@@ -136,7 +149,25 @@ class Panel(anywidget.AnyWidget):
             self._known = before
             raise
         lab.prompt, lab.sampling = self._known["prompt"], self._known["sampling"]
+        self._history.put(Moment(state, self._known["recipe"]), gesture)
         self._renew(state)
+
+    def _restore(self, step: Callable[[], Moment | None]) -> None:
+        """Go back to a moment, or forward again. Directions that are gone since keep their place in the recipe."""
+        with self._lock:
+            moment = step()
+            if moment is None:
+                return
+            state, lab = moment.state, self._lab
+            self._known = {
+                "prompt": state.prompt,
+                "recipe": moment.recipe,
+                "sampling": Sampling(state.max_new_tokens, state.temperature),
+            }
+            lab.recipe, lab.prompt, lab.sampling = (self._known[n] for n in ("recipe", "prompt", "sampling"))
+            self._relist()
+            rows = self._rows([row for row in state.steering if row.direction in self._table])
+            self._renew(state.model_copy(update={"steering": rows, "origin": ""}))
 
     # -------------------------------------------------------------------------------------------------- from Python
 
@@ -149,7 +180,9 @@ class Panel(anywidget.AnyWidget):
             if change["name"] == "recipe":
                 self._relist()
                 steering = self._rows(steering)
-            self._renew(self._state.model_copy(update={"steering": steering, "origin": "", **self._in_lab()}))
+            state = self._state.model_copy(update={"steering": steering, "origin": "", **self._in_lab()})
+            self._history.put(Moment(state, self._known["recipe"]))
+            self._renew(state)
 
     def _on_directions(self, _change: object) -> None:
         with self._lock:
@@ -159,7 +192,9 @@ class Panel(anywidget.AnyWidget):
             kept = [
                 r for r in self._state.steering if self._table.get(r.direction) is before.get(r.direction)
             ]
-            self._renew(self._state.model_copy(update={"steering": self._rows(kept), "origin": ""}))
+            state = self._state.model_copy(update={"steering": self._rows(kept), "origin": ""})
+            self._history.amend(Moment(state, self._known["recipe"]))
+            self._renew(state)
 
     def _in_lab(self) -> dict[str, Any]:
         sampling = self._known["sampling"]
@@ -170,9 +205,14 @@ class Panel(anywidget.AnyWidget):
         }
 
     def _told(self) -> dict[str, Any]:
-        """What the rows do not show of the recipe."""
-        recipe = self._lab.recipe
-        return {"beyond": beyond(recipe), "conflicts": conflicts(recipe, self._info.n_layers)}
+        """What the kernel adds to what was set: what the rows do not show of the recipe, and what can be undone."""
+        recipe, history = self._lab.recipe, self._history
+        return {
+            "beyond": beyond(recipe),
+            "conflicts": conflicts(recipe, self._info.n_layers),
+            "undoable": history.undoable,
+            "redoable": history.redoable,
+        }
 
     def _relist(self) -> None:
         self._table = named(self._lab.recipe, self._lab.directions)
@@ -198,7 +238,13 @@ class Panel(anywidget.AnyWidget):
 
     def _start(self) -> None:
         state, known = self._state, self._known
-        self._preview.start(state.prompt, known["recipe"], known["sampling"], state.seed)
+        self._preview.start(
+            state.prompt, known["recipe"], known["sampling"], state.seed, control=state.control
+        )
+
+    def _failed(self, error: Exception) -> Trouble:
+        self.last_exception = error
+        return trouble(error)
 
     def _tell(self, message: protocol.KernelMessage) -> None:
         self.send(message.model_dump(mode="json"))
@@ -243,13 +289,4 @@ def _info(lab: Lab) -> Info:
     sites = [
         [Site(layer, point).describe() for layer in range(lab.info.n_layers)] for point in lab.info.points
     ]
-    return Info(**about, sites=sites)
-
-
-def _misunderstood(error: ValidationError) -> Trouble:
-    first = error.errors()[0]
-    where = ".".join(str(part) for part in first["loc"])
-    return Trouble(
-        what=f"the panel sent something that this kernel does not understand ({where}: {first['msg']})",
-        hint="Reload the page; if that does not help, restart the kernel, so that both are of the same version.",
-    )
+    return Info(**about, sites=sites, refusals=list(metrics.REFUSALS))

@@ -9,18 +9,22 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Literal
 
-from steerlab.errors import SteerlabError
+from steerlab import metrics
+from steerlab.estimators import randomised
 from steerlab.generations import Generation, Sampling, Token
 from steerlab.lab import Key, Lab, answer_key
 from steerlab.recipes import BASELINE, Recipe
 from steerlab.rows import Row
 from steerlab.ui import protocol
-from steerlab.ui.protocol import KernelMessage, PaneEnd, PaneId, PaneResult, Result, Status, Trouble
+from steerlab.ui.protocol import KernelMessage, PaneEnd, PaneId, PaneResult, Result, Status, Trouble, Verdict
 from steerlab.ui.stream import Pump
+
+# The same random directions for every move of the slider; no seed that people use, whose own random direction it would be.
+CONTROL_SEED = 240611717
 
 
 @dataclass
@@ -43,30 +47,44 @@ class Pane:
 
 
 class Preview:
-    """Runs a prompt under the baseline and a recipe, and tells `send` of every step.
+    """Runs a prompt under the baseline, a recipe and its random control, and tells `send` of every step.
 
-    send: called from the worker's thread and from that of the caller. ended: called when a run is over.
+    send: called from the worker's thread and from that of the caller. ended: called when a run is over. failed: makes
+    words of what a run raised.
     """
 
-    def __init__(self, lab: Lab, send: Callable[[KernelMessage], None], ended: Callable[[], None]) -> None:
-        self._lab, self._send, self._ended = lab, send, ended
+    def __init__(
+        self,
+        lab: Lab,
+        send: Callable[[KernelMessage], None],
+        ended: Callable[[], None],
+        failed: Callable[[Exception], Trouble],
+    ) -> None:
+        self._lab, self._send, self._ended, self._failed = lab, send, ended, failed
         self._lock = threading.RLock()
         self._begun = 0  # the newest run that the worker took up
         self.run = 0
         self.seq = 0
         self.status: Status = "idle"
         self.error: Trouble | None = None
-        self.last_exception: BaseException | None = None
         self.panes: dict[PaneId, Pane] = {"baseline": Pane(), "steered": Pane()}
         self._tokenized = ""  # the prompt that prompt_tokens belong to
         self.prompt_tokens: list[str] = []
 
     # ---------------------------------------------------------------------------------------------- what a panel asks
 
-    def start(self, prompt: str, recipe: Recipe, sampling: Sampling, seed: int) -> None:
-        """Show this prompt under the baseline and the recipe; what is running ends within one token."""
+    def start(
+        self, prompt: str, recipe: Recipe, sampling: Sampling, seed: int, *, control: bool = False
+    ) -> None:
+        """Show this prompt under the baseline and the recipe; what is running ends within one token.
+
+        control: whether it is shown under the recipe with random directions of the same norms, too.
+        """
         rows = {"baseline": Row(prompt, BASELINE, seed), "steered": Row(prompt, recipe, seed)}
+        if control:
+            rows["control"] = Row(prompt, randomised(recipe, seed=CONTROL_SEED), seed)
         with self._lock:
+            self.panes = {name: self.panes.get(name) or Pane() for name in rows}
             self.run, self.seq, self.status, self.error = self.run + 1, 0, "running", None
             jobs, renewed, resumed = {}, [], []
             for name, row in rows.items():
@@ -80,7 +98,7 @@ class Preview:
                 else:
                     renewed.append(name)
                     pane.pending = True
-            self._send(protocol.Start(run=self.run, panes=renewed, resumed=resumed))
+            self._send(self._started(renewed, resumed))
             self._copy_twins(jobs, sampling)
             run = self.run
         # without rows too: the prompt's tokens may be new, and the end of a run comes from one place
@@ -103,15 +121,23 @@ class Preview:
                 error=self.error,
             )
 
-    def snapshot(self, state: protocol.PanelState) -> protocol.Snapshot:
+    def snapshot(self, state: protocol.PanelState, asking: list[protocol.Ask]) -> protocol.Snapshot:
         """Everything, for a front end that comes late."""
         with self._lock:
             pending = [name for name, pane in self.panes.items() if pane.pending]
             return protocol.Snapshot(
-                run=self.run, seq=self.seq, pending=pending, state=state, result=self.result()
+                run=self.run,
+                seq=self.seq,
+                pending=pending,
+                state=state,
+                result=self.result(),
+                asking=asking,
             )
 
     # ------------------------------------------------------------------------------------------------ before a run
+
+    def _started(self, renewed: list[PaneId], resumed: Sequence[PaneId] = ()) -> protocol.Start:
+        return protocol.Start(run=self.run, shown=list(self.panes), panes=renewed, resumed=list(resumed))
 
     def _copy_twins(self, jobs: dict[PaneId, Row], sampling: Sampling) -> None:
         """A pane that wants what another one holds takes it: at coefficient zero the steered text is the baseline's."""
@@ -154,18 +180,28 @@ class Preview:
                 if rows
                 else []
             )
-        except Exception as error:
-            self.last_exception = error
             pump.flush()
-            self._fail(run, error)
+            shifts = {} if cancel.is_set() else self._shifts(rows)
+        except Exception as error:
+            pump.flush()
+            self._fail(run, self._failed(error))
             return
-        pump.flush()
         with self._lock:
             if run == self.run:
                 for name, answer in zip(names, answers, strict=True):
-                    self._close(name, answer, _rate(times[name]))
+                    self._close(name, answer, _rate(times[name]), shifts.get(name))
                 stopped = any(answer.finish == "cancelled" for answer in answers)
                 self._finish("stopped" if stopped else "done")
+
+    def _shifts(self, rows: dict[PaneId, Row]) -> dict[PaneId, float]:
+        """KL(baseline || pane) at the first token of every pane that is steered, in nats."""
+        steered = {name: row for name, row in rows.items() if len(row.recipe)}
+        if not steered:
+            return {}
+        plain = [replace(row, recipe=BASELINE) for row in list(steered.values())[:1]]
+        logits = self._lab.backend.score([*plain, *steered.values()])
+        kl = metrics.kl(logits[:1].expand(len(steered), -1), logits[1:])
+        return dict(zip(steered, kl.tolist(), strict=True))
 
     def _take(self, name: PaneId, key: Key, text: str, pump: Pump) -> None:
         pane = self.panes[name]
@@ -176,7 +212,7 @@ class Preview:
             # another batch rounded otherwise: begin again, in the open
             pump.flush()
             pane.pending = True
-            self._send(protocol.Start(run=self.run, panes=[name], resumed=[]))
+            self._send(self._started([name]))
         if pane.pending:
             pane.key, pane.tokens, pane.end, pane.pending = key, [], PaneEnd(), False
         pane.tokens.append(text)
@@ -203,18 +239,24 @@ class Preview:
 
     # -------------------------------------------------------------------------------------------------- after a run
 
-    def _close(self, name: PaneId, answer: Generation, rate: float | None) -> None:
+    def _close(self, name: PaneId, answer: Generation, rate: float | None, kl: float | None) -> None:
         pane = self.panes[name]
         if pane.pending:  # stopped before its first token: the old text stays, and so does what is said of it
             return
         applied = protocol.Applied(**answer.applied._asdict()) if answer.applied.of else None
-        pane.end = PaneEnd(finish=answer.finish, applied=applied, tokens_per_second=rate)
+        pane.end = PaneEnd(
+            finish=answer.finish,
+            applied=applied,
+            tokens_per_second=rate,
+            verdict=_verdict(answer) if pane.tokens and answer.finish != "cancelled" else None,
+            kl=kl,
+        )
 
-    def _fail(self, run: int, error: Exception) -> None:
+    def _fail(self, run: int, error: Trouble) -> None:
         with self._lock:
             if run != self.run:
                 return
-            self.error = trouble(error)
+            self.error = error
             self._finish("error")
 
     def _finish(self, status: Literal["done", "stopped", "error"]) -> None:
@@ -226,13 +268,9 @@ class Preview:
         self._ended()
 
 
-def trouble(error: Exception) -> Trouble:
-    """An exception in words for the panel."""
-    if isinstance(error, SteerlabError):
-        return Trouble(what=error.what, hint=error.fix)
-    return Trouble(
-        what=f"{type(error).__name__}: {error}", hint="For the traceback: raise lab.panel.last_exception"
-    )
+def _verdict(answer: Generation) -> Verdict:
+    phrase = metrics.refusal_phrase(answer.text)
+    return Verdict(refuses=phrase is not None, phrase=phrase)
 
 
 def _rate(times: Sequence[float]) -> float | None:

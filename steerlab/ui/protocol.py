@@ -4,14 +4,16 @@ Traits are what must survive without a kernel: `info`, `directions`, `examples`,
 streams is a message, with the run it belongs to. `python -m steerlab.ui.typescript` writes the same types in
 TypeScript, for `js/src/protocol.ts`.
 
-Panes are data: a pane is named by an id ("baseline", "steered"), and neither side counts on which ones there are.
+Panes are data: a pane is named by an id ("baseline", "steered", "control"), and the front end does not count on which
+ones there are. What a tab asks, and what it is answered, stands in the tab's own module (`asks`, `questions`).
 """
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+import math
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter, WithJsonSchema
 
 from steerlab.generations import Finish
 from steerlab.interventions import Scope
@@ -19,6 +21,7 @@ from steerlab.sites import Point
 
 PaneId = str
 Cell = tuple[Annotated[int, Field(ge=0)], Point]
+Mode = Literal["add", "ablate", "clamp"]
 Status = Literal["idle", "running", "done", "stopped", "error"]
 
 
@@ -26,6 +29,16 @@ class Wire(BaseModel):
     """The root of the wire types: no unknown fields, no infinite numbers, nothing changed after it was made."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, use_attribute_docstrings=True)
+
+
+def _figure(x: object) -> object:
+    if not isinstance(x, float):
+        return x
+    return float(f"{x:.5g}") if math.isfinite(x) else None
+
+
+# A measured number as a person reads it: five digits, and None for NaN and the infinite, which JSON does not have.
+Figure = Annotated[float | None, BeforeValidator(_figure)]
 
 
 class Info(Wire):
@@ -45,6 +58,8 @@ class Info(Wire):
     """What each site is, in words: by point (in the order of `points`), then by layer."""
     context: int
     """The longest text it can read, in tokens."""
+    refusals: list[str] = []
+    """The phrases by which a text is told to refuse (`metrics.REFUSALS`)."""
 
 
 class DirectionInfo(Wire):
@@ -65,9 +80,10 @@ class SteeringState(Wire):
     """One row of the panel's list: a direction and what is done with it."""
 
     direction: str
-    mode: Literal["add", "ablate"] = "add"
+    mode: Mode = "add"
     coefficient: float = 0.0
-    """add: multiples of the vector as it is, 0 does nothing. ablate: the strength, 1 removes the component wholly."""
+    """add: multiples of the vector as it is, 0 does nothing. ablate: the strength, 1 removes the component wholly.
+    clamp: the projection on the unit vector that every token gets, 0 removes the component."""
     cells: list[Cell] = []
     """The sites it acts at, as (layer, point)."""
     tokens: Scope = "all"
@@ -88,6 +104,11 @@ class PanelState(Wire):
     temperature: Annotated[float, Field(ge=0, le=10)] = 0.0
     """0 is greedy decoding."""
     seed: int = 0
+    control: bool = True
+    """Whether a pane shows the recipe with random directions of the same norms."""
+    undoable: bool = False
+    """Whether there is a change to undo, which the kernel knows."""
+    redoable: bool = False
     revision: int = 0
     """Counted up by the kernel with every change; a front end sends the one that it last saw."""
     origin: str = ""
@@ -109,14 +130,26 @@ class Applied(Wire):
     of: int
 
 
+class Verdict(Wire):
+    """Whether a text refuses: it does where it holds a phrase of `Info.refusals`."""
+
+    refuses: bool
+    phrase: str | None
+    """The first of the phrases that it holds."""
+
+
 class PaneEnd(Wire):
-    """How a pane's text ended."""
+    """How a pane's text ended, and what is said of it."""
 
     finish: Finish | None = None
     applied: Applied | None = None
     """None where the recipe touches nothing."""
     tokens_per_second: float | None = None
     """None where the text was ready before it was asked for."""
+    verdict: Verdict | None = None
+    """None where the text was stopped, or is empty."""
+    kl: Figure = None
+    """KL(baseline || this pane) of the first token's distribution, in nats; None where nothing is steered."""
 
 
 class PaneResult(PaneEnd):
@@ -146,6 +179,8 @@ class Run(Wire):
 
     kind: Literal["run"] = "run"
     state: PanelState
+    gesture: str = ""
+    """Changes of one gesture, like a drag of the slider, are undone together; empty for one that stands alone."""
 
 
 class Stop(Wire):
@@ -154,11 +189,41 @@ class Stop(Wire):
     kind: Literal["stop"] = "stop"
 
 
+class Undo(Wire):
+    """Front end -> kernel: take the last change back, whoever made it."""
+
+    kind: Literal["undo"] = "undo"
+
+
+class Redo(Wire):
+    """Front end -> kernel: make the change again that was taken back last."""
+
+    kind: Literal["redo"] = "redo"
+
+
+class Ask(Wire):
+    """Front end -> kernel: a question, answered under its id by any number of Progress and Part, and then by one Answer
+    or Failure. A question that equals one being answered joins it."""
+
+    kind: Literal["ask"] = "ask"
+    id: str
+    what: Annotated[dict[str, Any], WithJsonSchema({"typescript": "Question"})]
+
+
+class Cancel(Wire):
+    """Front end -> kernel: the answer is not wanted any more, by anyone who asked."""
+
+    kind: Literal["cancel"] = "cancel"
+    id: str
+
+
 class Start(Wire):
     """Kernel -> front end: a run begins. Panes that are not named are ready as they stand."""
 
     kind: Literal["start"] = "start"
     run: int
+    shown: list[PaneId]
+    """Every pane that there is now, in order."""
     panes: list[PaneId]
     """Written anew: their old text stays until the first token."""
     resumed: list[PaneId] = []
@@ -211,12 +276,54 @@ class Snapshot(Wire):
     """Panes of a running run that have no token of it yet: their text is the one before."""
     state: PanelState
     result: Result
+    asking: list[Ask] = []
+    """Questions that are being answered: whoever asks one of them again joins it."""
 
 
-FrontEndMessage = Annotated[Hello | Run | Stop, Field(discriminator="kind")]
-KernelMessage = Start | PromptTokens | Tokens | End | Complaint | Snapshot
+class Progress(Wire):
+    """Kernel -> front end: how far an answer is, at most 10 times a second."""
 
-front_end_message: TypeAdapter[Hello | Run | Stop] = TypeAdapter(FrontEndMessage)
+    kind: Literal["progress"] = "progress"
+    id: str
+    done: int
+    total: int
+    """0 where it is not known."""
+    text: str = ""
+    """What is being done, in a few words."""
+
+
+class Part(Wire):
+    """Kernel -> front end: a part of an answer that is ready, in order."""
+
+    kind: Literal["part"] = "part"
+    id: str
+    part: Annotated[dict[str, Any], WithJsonSchema({"typescript": "Asks[keyof Asks]['part']"})]
+
+
+class Answer(Wire):
+    """Kernel -> front end: the answer to a question."""
+
+    kind: Literal["answer"] = "answer"
+    id: str
+    answer: Annotated[dict[str, Any], WithJsonSchema({"typescript": "Asks[keyof Asks]['answer']"})]
+
+
+class Failure(Wire):
+    """Kernel -> front end: there will be no answer."""
+
+    kind: Literal["failure"] = "failure"
+    id: str
+    error: Trouble
+
+
+FromFrontEnd = Hello | Run | Stop | Undo | Redo | Ask | Cancel
+KernelMessage = (
+    Start | PromptTokens | Tokens | End | Complaint | Snapshot | Progress | Part | Answer | Failure
+)
+
+front_end_message: TypeAdapter[FromFrontEnd] = TypeAdapter(
+    Annotated[FromFrontEnd, Field(discriminator="kind")]
+)
 
 
 class Traits(Wire):

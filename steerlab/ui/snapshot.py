@@ -24,7 +24,8 @@ _HIDE_ERROR = (
 _BOX = "border:1px solid #8888;border-radius:6px;padding:10px 12px;margin:4px 0;max-width:72em"
 _PANE = "flex:1 1 240px;min-width:0;border-left:3px solid {};padding-left:10px"
 _TEXT = "white-space:pre-wrap;overflow-wrap:anywhere;margin:4px 0"
-_COLOURS = {"baseline": "#8a8a8a", "steered": "#6d5bd0"}
+_COLOURS = {"baseline": "#8a8a8a", "steered": "#6d5bd0", "control": "#a8834a"}
+_TITLES = {"control": "Random control"}
 
 
 def new_class() -> str:
@@ -71,7 +72,8 @@ def _row(row: SteeringState) -> str:
 
 def _pane(name: str, pane: PaneResult) -> str:
     applied = f"applied on {pane.applied.steps} of {pane.applied.of} steps" if pane.applied else ""
+    title = _TITLES.get(name, name.capitalize())
     return (
-        f'<div style="{_PANE.format(_COLOURS.get(name, "#8a8a8a"))}"><b>{escape(name.capitalize())}</b>'
+        f'<div style="{_PANE.format(_COLOURS.get(name, "#8a8a8a"))}"><b>{escape(title)}</b>'
         f'<div style="{_TEXT}">{escape("".join(pane.tokens))}</div><small>{applied}</small></div>'
     )

@@ -6,12 +6,13 @@ from collections.abc import Mapping, Sequence
 
 from steerlab.directions import Direction
 from steerlab.errors import DirectionError
-from steerlab.interventions import PAPER_POINTS, Ablate, Add, Intervention
+from steerlab.interventions import PAPER_POINTS, Ablate, Add, Clamp, Intervention
 from steerlab.recipes import Recipe, describe
 from steerlab.sites import POINTS, Point, Site
-from steerlab.ui.protocol import Cell, DirectionInfo, SteeringState
+from steerlab.ui.protocol import Cell, DirectionInfo, Mode, SteeringState
 
 Directions = Mapping[str, Direction]
+Step = Add | Ablate | Clamp
 
 
 def direction_info(name: str, direction: Direction) -> DirectionInfo:
@@ -87,7 +88,7 @@ def recipe_of(
         same = (step for old, step in known if old == bare and step.direction is direction)
         steps.append(next(same, None) or _step(row, direction, n_layers))
     for i, step in enumerate(before.interventions if before else ()):
-        if not isinstance(step, Add | Ablate) or not _is_shown(step):
+        if not isinstance(step, Step) or not _is_shown(step):
             steps.insert(i, step)
     return Recipe(steps)
 
@@ -98,43 +99,53 @@ def beyond(recipe: Recipe) -> list[str]:
     return [describe(step) for step in recipe.interventions if not any(step is s for s in shown)]
 
 
-def _shown(recipe: Recipe) -> list[Add | Ablate]:
-    return [s for s in recipe.interventions if isinstance(s, Add | Ablate) and _is_shown(s)]
+def _shown(recipe: Recipe) -> list[Step]:
+    return [s for s in recipe.interventions if isinstance(s, Step) and _is_shown(s)]
 
 
-def _is_shown(step: Add | Ablate) -> bool:
+def _is_shown(step: Step) -> bool:
     """Whether the panel has a row for it; what it has none for stays in the recipe as it is."""
-    plain = not (step.keep_norm if isinstance(step, Add) else step.one_sided)
-    return plain and step.gate is None and len(step.directions) == 1 and isinstance(step.tokens, str)
+    special = (isinstance(step, Add) and step.keep_norm) or (isinstance(step, Ablate) and step.one_sided)
+    return not special and step.gate is None and len(step.directions) == 1 and isinstance(step.tokens, str)
 
 
 def _acts(row: SteeringState) -> bool:
-    return row.enabled and bool(row.cells) and row.coefficient != 0
+    # to clamp at 0 is to ablate; to add nothing, or to ablate at no strength, is to do nothing
+    return row.enabled and bool(row.cells) and (row.coefficient != 0 or row.mode == "clamp")
 
 
-def _row(step: Add | Ablate, name: str, n_layers: int) -> SteeringState:
+def _row(step: Step, name: str, n_layers: int) -> SteeringState:
+    mode: Mode
+    match step:
+        case Add():
+            mode, number = "add", step.coefficient
+        case Ablate():
+            mode, number = "ablate", step.strength
+        case Clamp():
+            mode, number = "clamp", step.value
     return SteeringState(
         direction=name,
-        mode="add" if isinstance(step, Add) else "ablate",
-        coefficient=step.coefficient if isinstance(step, Add) else step.strength,
+        mode=mode,
+        coefficient=number,
         cells=[(site.layer, site.point) for site in step.resolve(n_layers)],
         tokens=step.tokens if isinstance(step.tokens, str) else "all",
     )
 
 
-def _step(row: SteeringState, direction: Direction, n_layers: int) -> Add | Ablate:
+def _step(row: SteeringState, direction: Direction, n_layers: int) -> Step:
     """The intervention, written as shortly as a person would: the defaults, whole points, and single sites last."""
     cells = set(row.cells)
     layers = {layer for layer, _ in cells}
     points: list[Point] = [p for p in POINTS if any(point == p for _, point in cells)]
     whole = layers == set(range(n_layers)) and len(cells) == len(layers) * len(points)
     sites = [Site(layer, point) for layer, point in _sorted(row.cells)]
-    if row.mode == "add":
+    if row.mode != "ablate":
+        make = Add if row.mode == "add" else Clamp
         if sites == [direction.site]:
-            return Add(direction, row.coefficient, tokens=row.tokens)
+            return make(direction, row.coefficient, tokens=row.tokens)
         if whole:
-            return Add(direction, row.coefficient, layers="all", sites=points, tokens=row.tokens)
-        return Add(direction, row.coefficient, sites=sites, tokens=row.tokens)
+            return make(direction, row.coefficient, layers="all", sites=points, tokens=row.tokens)
+        return make(direction, row.coefficient, sites=sites, tokens=row.tokens)
     if whole and tuple(points) == PAPER_POINTS:
         return Ablate(direction, strength=row.coefficient, tokens=row.tokens)
     return Ablate(direction, sites=points if whole else sites, strength=row.coefficient, tokens=row.tokens)

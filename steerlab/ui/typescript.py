@@ -12,25 +12,40 @@ from typing import Any, get_args
 from pydantic.json_schema import models_json_schema
 
 from steerlab.ui import protocol
+from steerlab.ui.questions import TABLE
 
 MESSAGES = {
-    "FrontEndMessage": (protocol.Hello, protocol.Run, protocol.Stop),
+    "FrontEndMessage": get_args(protocol.FromFrontEnd),
     "KernelMessage": get_args(protocol.KernelMessage),
 }
-HEADER = """// Generated from steerlab/ui/protocol.py by `npm run protocol`. Change that file, not this one.
+HEADER = """// Generated from steerlab/ui by `npm run protocol`: change protocol.py or a question there, not this file.
 """
 
 
 def typescript() -> str:
-    """The whole module: an interface for each wire type, then the unions of messages."""
-    roots = [protocol.Traits, *(model for models in MESSAGES.values() for model in models)]
+    """The whole module: an interface for each wire type, then the unions of messages, and what a question is answered
+    with.
+    """
+    asked = [m for h in TABLE.values() for m in (h.question, h.part, h.answer) if m]
+    roots = [protocol.Traits, *(model for models in MESSAGES.values() for model in models), *asked]
     _, schema = models_json_schema([(root, "serialization") for root in roots], ref_template="{model}")
     parts = [HEADER]
     for name, definition in schema["$defs"].items():
         parts.append(_interface(name, definition))
     for name, models in MESSAGES.items():
         parts.append(f"export type {name} = {' | '.join(m.__name__ for m in models)};\n")
+    parts.append(_asks())
     return "\n".join(parts)
+
+
+def _asks() -> str:
+    """What tabs ask, by the question's kind, so that the type of an answer follows from its question."""
+    lines = ["/** What can be asked, by kind. */", "export interface Asks {"]
+    for kind, handler in TABLE.items():
+        part = handler.part.__name__ if handler.part else "never"
+        types = f"question: {handler.question.__name__}; part: {part}; answer: {handler.answer.__name__}"
+        lines.append(f"  {json.dumps(kind)}: {{ {types} }};")
+    return "\n".join([*lines, "}\n", 'export type Question = Asks[keyof Asks]["question"];\n'])
 
 
 def _interface(name: str, definition: dict[str, Any]) -> str:
@@ -44,6 +59,8 @@ def _interface(name: str, definition: dict[str, Any]) -> str:
 
 def _type(schema: dict[str, Any]) -> str:
     match schema:
+        case {"typescript": name}:
+            return str(name)
         case {"$ref": name}:
             return str(name)
         case {"const": value}:

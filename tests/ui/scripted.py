@@ -1,4 +1,6 @@
-"""A lab with known words: it refuses where refusal is added or a request is harmful, unless refusal is ablated."""
+"""A lab with known words: it refuses where refusal is added or a request is harmful, unless refusal is ablated. Random
+directions do nothing to it.
+"""
 
 from __future__ import annotations
 
@@ -52,8 +54,9 @@ class Scripted(FakeBackend):
         return [self._generation(row, text[:step], len(text)) for row, text in zip(rows, texts, strict=True)]
 
     def _words(self, row: Row) -> list[str]:
-        push = sum(s.coefficient for s in row.recipe.interventions if isinstance(s, Add))
-        ablated = any(isinstance(s, Ablate) and s.strength > 0.5 for s in row.recipe.interventions)
+        steps = [s for s in row.recipe.interventions if s.direction.provenance.get("method") != "random"]
+        push = sum(s.coefficient for s in steps if isinstance(s, Add))
+        ablated = any(isinstance(s, Ablate) and s.strength > 0.5 for s in steps)
         harmful = "steal" in str(row.prompt) or "lock" in str(row.prompt)
         refuses = push >= 0.75 or (harmful and not ablated and push > -0.75)
         answer = f"{row.prompt} " + ANSWER if "<" in str(row.prompt) else ANSWER

@@ -12,7 +12,7 @@ W = Direction(torch.arange(1.0, 5.0), Site(2, "resid_pre"), name="w")
 
 
 def test_hidden_steps_keep_their_place() -> None:
-    clamp, gated = Clamp(V, 2.0), Ablate(W, gate=Gate(V))
+    clamp, gated = Clamp(V, 2.0, gate=Gate(W)), Ablate(W, gate=Gate(V))
     before = Recipe([clamp, Add(V, 1.0), gated])
     table = named(before, {})
     assert set(table) == {"v"}, "only what has a row is listed"
@@ -23,3 +23,14 @@ def test_hidden_steps_keep_their_place() -> None:
     assert recipe_of(rows, table, 4, before) == before
     off = recipe_of([rows[0].model_copy(update={"enabled": False})], table, 4, before)
     assert off == Recipe([clamp, gated])
+
+
+def test_a_clamp_has_a_row_and_acts_at_zero_too() -> None:
+    before = Recipe([Clamp(V, 2.0, tokens="generated")])
+    (row,) = steering_of(before, {"v": V}, 4)
+    assert (row.mode, row.coefficient, row.tokens) == ("clamp", 2.0, "generated")
+    zero = recipe_of([row.model_copy(update={"coefficient": 0.0})], {"v": V}, 4, before)
+    assert zero == Recipe([Clamp(V, 0.0, tokens="generated")])
+    every = [(layer, "attn_out") for layer in range(4)]
+    whole = recipe_of([row.model_copy(update={"cells": every})], {"v": V}, 4, before)
+    assert whole == Recipe([Clamp(V, 2.0, layers="all", sites="attn_out", tokens="generated")])

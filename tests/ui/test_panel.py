@@ -7,11 +7,12 @@ from typing import Any
 
 import pytest
 import scripted
+import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from wires import Wire
 
-from steerlab import BASELINE, Ablate, Add, Clamp, Direction, Recipe, Sampling, Site
+from steerlab import BASELINE, Ablate, Add, Clamp, Direction, Gate, Recipe, Row, Sampling, Site
 from steerlab.errors import SteerlabError
 from steerlab.ui.panel import Panel
 
@@ -34,7 +35,7 @@ def test_a_move_of_the_slider_changes_the_steered_text_and_not_the_baseline(wire
     wire.finished()
     wire.push(1.0)
     end = wire.finished()
-    assert wire.kinds("start")[-1]["panes"] == ["steered"]
+    assert wire.kinds("start")[-1]["panes"] == ["steered", "control"]
     assert (wire.text("baseline"), wire.text("steered")) == (scripted.ANSWER, scripted.REFUSAL)
     assert end["panes"]["steered"]["applied"] == {"steps": 20, "of": 20}
 
@@ -66,7 +67,7 @@ def test_a_new_prompt_renews_both_panes(wire: Wire) -> None:
     wire.finished()
     wire.run(prompt=HARMFUL)
     wire.finished()
-    assert wire.kinds("start")[-1]["panes"] == ["baseline", "steered"]
+    assert wire.kinds("start")[-1]["panes"] == ["baseline", "steered", "control"]
     assert wire.text("baseline") == scripted.REFUSAL
     assert wire.lab.prompt == HARMFUL
 
@@ -98,7 +99,7 @@ def test_tokens_are_batched_and_numbered_and_the_first_comes_at_once() -> None:
     wire.finished()
     tokens = wire.kinds("tokens")
     assert [m["seq"] for m in tokens] == list(range(1, len(tokens) + 1))
-    assert tokens[0]["panes"] == {"baseline": ["Sure."], "steered": ["Sure."]}
+    assert tokens[0]["panes"] == {name: ["Sure."] for name in ("baseline", "steered", "control")}
     assert len(tokens) <= 10  # 21 tokens in 84 ms and more
 
 
@@ -137,6 +138,72 @@ def test_a_late_front_end_gets_what_was_streamed_and_then_the_rest(slow: Wire) -
     rest = [m for m in slow.kinds("tokens") if m["seq"] > snapshot["seq"]]
     start = "".join(snapshot["result"]["panes"]["steered"]["tokens"])
     assert start + "".join("".join(m["panes"]["steered"]) for m in rest) == scripted.ANSWER
+
+
+# ----------------------------------------------------------------------------------------- random control, verdicts
+
+
+def test_the_control_is_the_recipe_with_random_directions_of_the_same_norm(wire: Wire) -> None:
+    wire.say(kind="hello")
+    wire.push(1.0)
+    wire.finished()
+    refusal = wire.lab.directions["refusal"]
+    recipes = {row.recipe for row in wire.lab.backend.asked}  # type: ignore[attr-defined]
+    (control,) = recipes - {BASELINE, wire.lab.recipe}
+    (step,) = control.interventions
+    assert isinstance(step, Add)
+    assert (step.coefficient, step.resolve(10)) == (1.0, (refusal.site,))
+    assert step.direction.norm == pytest.approx(refusal.norm, rel=1e-5)
+    assert abs(step.direction.cosine(refusal)) < 0.9
+    assert wire.text("control") == scripted.ANSWER
+    wire.push(1.1)
+    wire.finished()
+    directions = {
+        row.recipe.interventions[0].direction.vector[0].item() for row in wire.lab.backend.asked[-2:]
+    }  # type: ignore[attr-defined]
+    assert step.direction.vector[0].item() in directions, "the same random direction at every coefficient"
+
+
+def test_the_control_can_be_switched_off_and_on_again(wire: Wire) -> None:
+    wire.say(kind="hello")
+    wire.finished()
+    wire.run(control=False)
+    wire.push(1.0)
+    wire.finished()
+    assert wire.kinds("start")[-1]["shown"] == ["baseline", "steered"]
+    assert set(wire.panel.result["panes"]) == {"baseline", "steered"}
+    wire.run(control=True)
+    wire.finished()
+    assert wire.text("control") == scripted.ANSWER
+
+
+def test_each_text_ends_in_a_verdict_with_the_phrase_that_gave_it(wire: Wire) -> None:
+    wire.say(kind="hello")
+    wire.push(1.0)
+    panes = wire.finished()["panes"]
+    assert panes["steered"]["verdict"] == {"refuses": True, "phrase": "i am sorry"}
+    assert panes["baseline"]["verdict"] == {"refuses": False, "phrase": None}
+    assert "i am sorry" in wire.panel.info["refusals"]
+
+
+def test_each_steered_text_says_its_kl_to_the_baseline_at_the_first_token(wire: Wire) -> None:
+    wire.say(kind="hello")
+    wire.push(1.0)
+    panes = wire.finished()["panes"]
+    logits = wire.lab.backend.score([Row(wire.lab.prompt, r) for r in (BASELINE, wire.lab.recipe)])
+    expected = torch.distributions.kl_divergence(
+        *(torch.distributions.Categorical(logits=x.double()) for x in logits)
+    )
+    assert panes["steered"]["kl"] == pytest.approx(float(expected), rel=1e-3)
+    assert panes["steered"]["kl"] > 0
+    assert panes["baseline"]["kl"] is None
+
+
+def test_a_stopped_text_has_no_verdict(slow: Wire) -> None:
+    slow.say(kind="hello")
+    slow.until(lambda: len(slow.kinds("tokens")) > 1)
+    slow.say(kind="stop")
+    assert slow.finished()["panes"]["steered"]["verdict"] is None
 
 
 # ------------------------------------------------------------------------------------------------------------- errors
@@ -238,11 +305,12 @@ def test_a_recipe_set_in_python_keeps_its_own_words(wire: Wire) -> None:
 
 def test_a_step_without_a_row_is_told_in_words_and_stays(wire: Wire) -> None:
     refusal = wire.lab.directions["refusal"]
-    wire.lab.recipe = Recipe([Clamp(refusal, 2.0), Add(refusal)])
+    gated = Clamp(refusal, 2.0, gate=Gate(refusal))
+    wire.lab.recipe = Recipe([gated, Add(refusal)])
     assert len(wire.panel.state["beyond"]) == 1
     assert wire.panel.state["beyond"][0].startswith("clamp 'refusal'")
     wire.push(3.0)
-    assert wire.lab.recipe == Recipe([Clamp(refusal, 2.0), Add(refusal, 3.0)])
+    assert wire.lab.recipe == Recipe([gated, Add(refusal, 3.0)])
     assert len(wire.panel.state["beyond"]) == 1
 
 
@@ -255,7 +323,7 @@ def test_conflicts_of_the_recipe_are_told_and_go_with_their_cause(wire: Wire) ->
     wire.say(kind="hello")
     wire.finished()
     assert escape(told) in wire.panel._static()
-    wire.push(0.0)
+    wire.push(2.0, enabled=False)
     assert wire.panel.state["conflicts"] == []
     every = [[5, "resid_pre"], [4, "resid_post"]]
     wire.push(1.0, mode="add", cells=every)

@@ -1,0 +1,12 @@
+"""The one table of what can be asked: each tab's module lists its own handlers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from steerlab.ui import code
+from steerlab.ui.asks import Handler
+
+TABLE: dict[str, Handler[Any, Any]] = {
+    handler.kind: handler for handlers in (code.HANDLERS,) for handler in handlers
+}

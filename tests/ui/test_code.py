@@ -1,0 +1,52 @@
+from __future__ import annotations
+
+import io
+import json
+from contextlib import redirect_stdout
+from typing import Any
+
+import pytest
+import torch
+from wires import Wire
+
+from steerlab import Ablate, Add, Clamp, Direction, Gate, Recipe, Sampling, Site
+
+OTHER = Direction(torch.ones(16), Site(2, "resid_pre"), name="other")
+
+
+def recipes(v: Direction) -> list[Recipe]:
+    return [
+        Recipe([]),
+        Recipe([Add(v, -1.5)]),
+        Recipe([Add(v, 2.0, layers=[1, 2], sites=["attn_out", "mlp_out"], tokens="prompt", keep_norm=True)]),
+        Recipe([Add(v, sites=[Site(1, "resid_pre"), Site(3, "mlp_out")], tokens=[-2, -1])]),
+        Recipe([Ablate(v, layers=3, sites="mlp_out"), Clamp(v, 0.5)]),
+        Recipe([Ablate(v, layers=range(2, 5), sites="resid_pre", strength=0.5, one_sided=True)]),
+        Recipe([Ablate(v, gate=Gate(v, 0.5)), Add(OTHER)]),
+    ]
+
+
+@pytest.mark.parametrize("n", range(7))
+def test_the_code_makes_the_recipe_again_and_generates_with_it(wire: Wire, n: int) -> None:
+    recipe = recipes(wire.lab.directions["refusal"])[n]
+    wire.lab.recipe, wire.lab.sampling = recipe, Sampling(9, 0.5)
+    wire.say(kind="ask", id="1", what={"kind": "code", "revision": wire.panel.state["revision"]})
+    (answer,) = wire.kinds("answer")
+    forms = {form["name"]: form["source"] for form in answer["answer"]["forms"]}
+    assert Recipe.from_json(forms["JSON"]) == recipe
+    assert json.loads(forms["JSON"])
+    names: dict[str, Any] = {"lab": wire.lab}
+    with redirect_stdout(io.StringIO()) as printed:
+        exec(forms["steerlab"], names)
+    assert names["recipe"] == recipe
+    assert printed.getvalue().strip() == str(
+        wire.lab.generate(wire.lab.prompt, recipe, max_new_tokens=9, temperature=0.5)
+    )
+
+
+def test_code_is_answered_while_long_work_goes_on(slow: Wire) -> None:
+    slow.say(kind="hello")
+    slow.until(lambda: slow.kinds("tokens"))
+    slow.say(kind="ask", id="1", what={"kind": "code", "revision": 0})
+    assert slow.kinds("answer"), "at once, before the run has ended"
+    assert not slow.kinds("end")
