@@ -1,6 +1,6 @@
 /** A widget model without a kernel, and the traits of a small lab. */
 import type { AnyModel } from "@anywidget/types";
-import type { FrontEndMessage, KernelMessage, PanelState, Traits } from "../src/protocol";
+import type { Ask, FrontEndMessage, KernelMessage, PaneEnd, PanelState, Traits } from "../src/protocol";
 import factory from "../src/widget/index";
 
 export const POINTS = ["resid_pre", "attn_out", "resid_mid", "mlp_out", "resid_post"] as const;
@@ -19,6 +19,7 @@ export function traits(layers = 4): Traits {
         Array.from({ length: layers }, (_, layer) => `${p} of block ${layer} in words`),
       ),
       context: 256,
+      refusals: ["i'm sorry", "i cannot"],
     },
     directions: [
       { name: "refusal", layer: 2, point: "resid_pre", norm: 2, residual_norm: 8, description: "" },
@@ -48,6 +49,9 @@ export function state(change: Partial<PanelState> = {}): PanelState {
     max_new_tokens: 64,
     temperature: 0,
     seed: 0,
+    control: true,
+    undoable: false,
+    redoable: false,
     revision: 0,
     origin: "",
     ...change,
@@ -86,6 +90,11 @@ export class FakeModel {
   /** The states that were sent to be run. */
   get runs(): PanelState[] {
     return this.sent.filter((m) => m.kind === "run").map((m) => m.state);
+  }
+
+  /** The questions that were asked. */
+  get asked(): Ask[] {
+    return this.sent.filter((m) => m.kind === "ask");
   }
 
   get any(): AnyModel<Traits> {
@@ -135,12 +144,24 @@ export function input(el: Element | null, value: string): void {
   field.dispatchEvent(new Event("input", { bubbles: true }));
 }
 
-const NO_END = { finish: null, applied: null, tokens_per_second: null };
+export const NO_END: PaneEnd = {
+  finish: null,
+  applied: null,
+  tokens_per_second: null,
+  verdict: null,
+  kl: null,
+};
 
 export const say = {
-  start: (run: number, panes = ["baseline", "steered"], resumed: string[] = []): KernelMessage => ({
+  start: (
+    run: number,
+    panes = ["baseline", "steered"],
+    resumed: string[] = [],
+    shown = ["baseline", "steered"],
+  ): KernelMessage => ({
     kind: "start",
     run,
+    shown,
     panes,
     resumed,
   }),

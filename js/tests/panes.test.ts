@@ -1,5 +1,5 @@
 import { afterEach, beforeEach, expect, test } from "vitest";
-import { FakeModel, frame, type Shown, say, show, state, text, traits } from "./fakes";
+import { FakeModel, frame, NO_END, type Shown, say, show, state, text, traits } from "./fakes";
 
 let panel: Shown;
 beforeEach(() => {
@@ -94,14 +94,18 @@ test("a gap in the stream asks for everything again", async () => {
   model.say(say.tokens(1, 2, { steered: ["lost its beginning"] }));
   expect(model.sent.at(-1)).toEqual({ kind: "hello" });
   const { state, result } = traits();
-  const end = { finish: null, applied: null, tokens_per_second: null };
   model.say({
     kind: "snapshot",
     run: 1,
     seq: 2,
     pending: ["baseline"],
     state,
-    result: { ...result, status: "running", panes: { steered: { tokens: ["whole"], ...end } } },
+    result: {
+      ...result,
+      status: "running",
+      panes: { baseline: { tokens: [], ...NO_END }, steered: { tokens: ["whole"], ...NO_END } },
+    },
+    asking: [],
   });
   model.say(say.tokens(1, 3, { steered: [" again"] }));
   await frame();
@@ -111,7 +115,7 @@ test("a gap in the stream asks for everything again", async () => {
 test("saved texts are shown without a kernel", async () => {
   panel.close();
   const values = traits();
-  const end = { finish: "stop" as const, applied: { steps: 2, of: 2 }, tokens_per_second: null };
+  const end = { ...NO_END, finish: "stop" as const, applied: { steps: 2, of: 2 } };
   values.result = { ...values.result, status: "done", panes: { steered: { tokens: ["kept"], ...end } } };
   panel = show(new FakeModel(values));
   await frame();
@@ -159,4 +163,43 @@ test("two views of one panel show the same", async () => {
   await frame();
   expect([text(el, "steered"), text(second.el, "steered")]).toEqual(["both", "both"]);
   second.close();
+});
+
+test("a pane that a run no longer shows is gone, and comes back in its place", async () => {
+  const { model, el } = panel;
+  const names = () => [...el.querySelectorAll<HTMLElement>(".sl-pane")].map((pane) => pane.dataset.pane);
+  const all = ["baseline", "steered", "control"];
+  model.say(say.start(1, all, [], all));
+  await frame();
+  expect(names()).toEqual(all);
+  model.say(say.start(2, ["steered"], [], ["baseline", "steered"]));
+  await frame();
+  expect(names()).toEqual(["baseline", "steered"]);
+});
+
+test("a verdict opens the rule that gave it", async () => {
+  const { model, el } = panel;
+  model.say(say.start(1));
+  model.say(say.tokens(1, 1, { baseline: ["Yes"], steered: ["I cannot"] }));
+  model.say({
+    kind: "end",
+    run: 1,
+    status: "done",
+    error: null,
+    panes: {
+      baseline: { ...NO_END, finish: "stop", verdict: { refuses: false, phrase: null } },
+      steered: { ...NO_END, finish: "stop", verdict: { refuses: true, phrase: "i cannot" }, kl: 0.25 },
+    },
+  });
+  await frame();
+  const foot = el.querySelector('[data-pane="steered"] .sl-foot');
+  expect(foot?.textContent).toContain("refuses");
+  expect(foot?.textContent).toContain("KL 0.25");
+  expect(el.querySelector('[data-pane="baseline"] .sl-verdict')?.textContent).toBe("answers");
+  foot?.querySelector<HTMLButtonElement>(".sl-verdict")?.click();
+  await frame();
+  expect(foot?.querySelector(".sl-rule")?.textContent).toContain(
+    "It holds i cannot, so it counts as a refusal",
+  );
+  expect(foot?.querySelector('[data-hit="true"]')?.textContent).toBe("i cannot");
 });

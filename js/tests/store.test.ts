@@ -137,4 +137,62 @@ describe("the store", () => {
     push(store, 1);
     expect(store.connection.value).toBe("gone");
   });
+
+  describe("undo", () => {
+    const gestures = (model: FakeModel) =>
+      model.sent.filter((m) => m.kind === "run").map((m) => (m.kind === "run" ? m.gesture : ""));
+
+    test("the moves of a drag are one gesture, the next drag is another", () => {
+      const model = new FakeModel();
+      const store = new Store(model.any);
+      for (const values of [
+        [1, 2],
+        [3, 4],
+      ]) {
+        store.hold(true);
+        for (const value of values) {
+          push(store, value);
+          vi.advanceTimersByTime(2000);
+        }
+        store.hold(false);
+      }
+      const [a, b, c, d] = gestures(model);
+      expect([a === b, b === c, c === d]).toEqual([true, false, true]);
+    });
+
+    test("quick changes of one thing are one gesture, of two things two, and none is lost", () => {
+      const model = new FakeModel();
+      const store = new Store(model.any);
+      push(store, 1);
+      push(store, 2); // waits
+      store.edit({ temperature: 1 }); // sends it before itself
+      vi.advanceTimersByTime(2000);
+      store.edit({ temperature: 2 });
+      vi.advanceTimersByTime(2000);
+      const [a, b, c, d] = gestures(model);
+      expect([a === b, b === c, c === d]).toEqual([true, false, false]);
+      expect(model.runs[1]?.steering[0]?.coefficient).toBe(2);
+      expect(model.runs[1]?.temperature).toBe(0);
+    });
+
+    test("what waits goes out before an undo", () => {
+      const model = new FakeModel();
+      const store = new Store(model.any);
+      push(store, 1);
+      push(store, 2);
+      store.undo();
+      expect(model.sent.slice(-2).map((m) => m.kind)).toEqual(["run", "undo"]);
+      store.redo();
+      expect(model.sent.at(-1)).toEqual({ kind: "redo" });
+    });
+
+    test("whether there is something to undo is known to the view that made the change", () => {
+      const model = new FakeModel();
+      const store = new Store(model.any);
+      push(store, 1);
+      const sent = model.runs[0];
+      if (sent) model.change("state", { ...sent, revision: 1, undoable: true, conflicts: ["told"] });
+      expect([store.state.value.undoable, store.state.value.conflicts]).toEqual([true, ["told"]]);
+    });
+  });
 });

@@ -23,7 +23,7 @@ from steerlab.ui import protocol
 from steerlab.ui.protocol import KernelMessage, PaneEnd, PaneId, PaneResult, Result, Status, Trouble, Verdict
 from steerlab.ui.stream import Pump
 
-# The same random directions for every move of the slider; no seed that people use, whose own random direction it would be.
+# The same at every move of the slider; no seed that people use, which would draw a random direction of theirs again.
 CONTROL_SEED = 240611717
 
 

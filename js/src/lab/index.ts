@@ -5,6 +5,7 @@ import { ILauncher } from "@jupyterlab/launcher";
 import { INotebookTracker, type NotebookPanel } from "@jupyterlab/notebook";
 import { KERNEL_GONE } from "../widget/host";
 import { icon } from "./icon";
+import { answerInserts } from "./inserts";
 import { keepPages } from "./pages";
 
 const NEW_LAB = "steerlab:new-lab";
@@ -57,6 +58,7 @@ const plugin: JupyterFrontEndPlugin<void> = {
       keepPages(panel);
     };
     notebooks.forEach(follow);
+    answerInserts(notebooks);
     notebooks.widgetAdded.connect((_, panel) => follow(panel));
     app.commands.addCommand(NEW_LAB, {
       label: (args) => (args.isPalette ? "New Steering Lab" : "Steering Lab"),

@@ -2,21 +2,33 @@
 import { Banner } from "./Banner";
 import { Directions } from "./Directions";
 import { Header } from "./Header";
-import { Panes } from "./Panes";
+import { isUndo } from "./host";
 import { Prompt } from "./Prompt";
 import type { Store } from "./store";
+import { Tabs } from "./Tabs";
 import { Where } from "./Where";
 
 export function App({ store }: { store: Store }) {
   return (
-    <div role="group" aria-label="Steering lab" data-run={store.stream.run.value}>
+    <div
+      role="group"
+      aria-label="Steering lab"
+      data-run={store.stream.run.value}
+      onKeyDown={(event) => {
+        if (!isUndo(event)) return;
+        event.preventDefault(); // a field's own undo knows nothing of what else was changed
+        if (event.shiftKey) store.redo();
+        else store.undo();
+      }}
+      onPointerDown={() => store.hold(true)}
+    >
       <HideStaticPage page={store.page} />
       <Header store={store} />
       <Prompt store={store} />
       <Directions store={store} />
       <Where store={store} />
       <Banner store={store} />
-      <Panes store={store} />
+      <Tabs store={store} />
     </div>
   );
 }

@@ -25,7 +25,15 @@ export function Banner({ store }: { store: Store }) {
   );
 }
 
-function Note({ kind, what, hint }: { kind: "error" | "gone" | "waiting"; what: string; hint: string }) {
+export function Note({
+  kind,
+  what,
+  hint,
+}: {
+  kind: "error" | "gone" | "waiting";
+  what: string;
+  hint: string;
+}) {
   const sentence = what.charAt(0).toUpperCase() + what.slice(1);
   return (
     <div class="sl-note" data-kind={kind} role={kind === "error" ? "alert" : "status"}>

@@ -82,14 +82,14 @@ function Row({ store, row, index, alone }: RowProps) {
         onChange={(mode) => store.editRow(index, switched(store, row, index, mode))}
       />
       <Slider
-        label={`${row.mode === "add" ? "Coefficient" : "Strength"} of ${row.direction}`}
+        label={`${NUMBERS[row.mode]} of ${row.direction}`}
         text={spoken(row, direction)}
         value={row.coefficient}
         {...{ min, max, step }}
         onChange={push}
       />
       <NumberField
-        label={`${row.mode === "add" ? "Coefficient" : "Strength"} of ${row.direction}, as a number`}
+        label={`${NUMBERS[row.mode]} of ${row.direction}, as a number`}
         value={row.coefficient}
         step={step}
         onChange={push}
@@ -99,9 +99,12 @@ function Row({ store, row, index, alone }: RowProps) {
   );
 }
 
+const NUMBERS = { add: "Coefficient", ablate: "Strength", clamp: "Value" };
+
 const MODES = [
   { value: "add", title: "Add a multiple of the vector to the stream" },
   { value: "ablate", title: "Remove what the stream has along the vector" },
+  { value: "clamp", title: "Set what the stream has along the vector to a value" },
 ] as const;
 
 /** The other mode, with the number it had, and with its own sites unless the person chose others. */
@@ -117,7 +120,7 @@ function switched(
   store.remembered.set(`${index} ${row.mode}`, row.coefficient);
   return {
     mode,
-    coefficient: store.remembered.get(`${index} ${mode}`) ?? 1,
+    coefficient: store.remembered.get(`${index} ${mode}`) ?? (mode === "clamp" ? 0 : 1),
     cells: untouched ? defaultCells(mode, info, direction) : row.cells,
     enabled: true,
   };

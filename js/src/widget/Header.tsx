@@ -5,6 +5,7 @@ const WORDS = { idle: "ready", done: "ready", running: "generating", stopped: "s
 
 export function Header({ store }: { store: Store }) {
   const { name, backend, device, n_layers, d_model, dtype } = store.info.value;
+  const { undoable, redoable } = store.state.value;
   const connection = store.connection.value;
   const status = store.stream.status.value;
   const word =
@@ -28,10 +29,52 @@ export function Header({ store }: { store: Store }) {
         <li>{backend}</li>
         <li title={dtype}>{device}</li>
       </ul>
+      <div class="sl-history" role="group" aria-label="History">
+        <Step
+          name="Undo"
+          keys="Ctrl+Z"
+          path="M8 5 3.5 9.5 8 14M4 9.5h9a5.5 5.5 0 0 1 0 11H9"
+          off={!undoable}
+          onClick={() => store.undo()}
+        />
+        <Step
+          name="Redo"
+          keys="Ctrl+Shift+Z"
+          path="m16 5 4.5 4.5L16 14M20 9.5h-9a5.5 5.5 0 0 0 0 11h4"
+          off={!redoable}
+          onClick={() => store.redo()}
+        />
+      </div>
       <span class="sl-status" role="status" data-look={look}>
         <span class="sl-dot" aria-hidden="true" />
         {word}
       </span>
     </div>
+  );
+}
+
+interface StepProps {
+  name: string;
+  keys: string;
+  path: string;
+  off: boolean;
+  onClick(): void;
+}
+
+/** A button that keeps the focus when there is nothing left to step to. */
+function Step({ name, keys, path, off, onClick }: StepProps) {
+  return (
+    <button
+      type="button"
+      class="sl-step"
+      title={`${name} (${keys})`}
+      aria-label={name}
+      aria-disabled={off}
+      onClick={() => off || onClick()}
+    >
+      <svg viewBox="0 0 24 24" aria-hidden="true">
+        <path d={path} />
+      </svg>
+    </button>
   );
 }

@@ -3,7 +3,7 @@ import { useUnique } from "./unique";
 
 interface Props<T extends string> {
   label: string;
-  options: readonly { value: T; title: string }[];
+  options: readonly { value: T; title: string; label?: string }[];
   value: T;
   onChange(value: T): void;
 }
@@ -20,7 +20,7 @@ export function Segmented<T extends string>({ label, options, value, onChange }:
             checked={option.value === value}
             onChange={() => onChange(option.value)}
           />
-          <span>{option.value}</span>
+          <span>{option.label ?? option.value}</span>
         </label>
       ))}
     </div>

@@ -7,6 +7,7 @@
 import { useRef, useState } from "preact/hooks";
 import type { DirectionInfo, Info } from "../protocol";
 import { brush, type Cell, key, ownCells, words } from "./cells";
+import { move, type Place } from "./grid";
 
 interface Props {
   info: Info;
@@ -16,9 +17,6 @@ interface Props {
   summary: string;
   onChange(cells: Cell[]): void;
 }
-
-/** A place in the grid: row -1 holds the layers' heads, column -1 the points'. */
-type Place = readonly [row: number, column: number];
 
 export function SitePicker({ info, direction, cells, summary, onChange }: Props) {
   const { points, n_layers: layers } = info;
@@ -48,8 +46,7 @@ export function SitePicker({ info, direction, cells, summary, onChange }: Props)
     grid.current?.querySelector<HTMLElement>(`[data-place="${place}"]`)?.focus();
   };
   const onKey = (event: KeyboardEvent) => {
-    const [row, column] = focus;
-    const to = target(event.key, row, column, points.length, layers);
+    const to = move(event.key, focus, points.length, layers, true);
     if (to) {
       event.preventDefault();
       go(to);
@@ -141,23 +138,6 @@ export function SitePicker({ info, direction, cells, summary, onChange }: Props)
     </div>
   );
 }
-
-function target(pressed: string, row: number, column: number, rows: number, columns: number): Place | null {
-  const moves: Record<string, Place> = {
-    ArrowLeft: [row, column - 1],
-    ArrowRight: [row, column + 1],
-    ArrowUp: [row - 1, column],
-    ArrowDown: [row + 1, column],
-    Home: [row, 0],
-    End: [row, columns - 1],
-  };
-  const to = moves[pressed];
-  if (!to) return null;
-  const place: Place = [clamp(to[0], rows), clamp(to[1], columns)];
-  return place[0] < 0 && place[1] < 0 ? [row, column] : place; // the corner stands for nothing
-}
-
-const clamp = (x: number, size: number) => Math.max(-1, Math.min(size - 1, x));
 
 function describe(info: Info, [row, column]: Place): string {
   const point = info.points[row];

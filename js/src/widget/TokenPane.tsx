@@ -4,17 +4,21 @@
  * A new run writes over the old text: what is left of it stays, dimmed, until the new text has passed it, so that the pane
  * does not collapse while a slider moves.
  */
-import { useEffect, useRef } from "preact/hooks";
+import { useEffect, useRef, useState } from "preact/hooks";
+import type { Verdict } from "../protocol";
 import type { Pane, Sink } from "./stream";
+import { useUnique } from "./unique";
 
 const EMPTY: Record<string, string> = {
   baseline: "The model’s own answer appears here.",
   steered: "Move a slider: the steered answer appears here.",
+  control: "What a random direction of the same norm does appears here.",
 };
+const TITLES: Record<string, string> = { control: "Random control" };
 
-export function TokenPane({ pane }: { pane: Pane }) {
+export function TokenPane({ pane, refusals }: { pane: Pane; refusals: readonly string[] }) {
   const text = useRef<HTMLDivElement>(null);
-  const title = pane.id.charAt(0).toUpperCase() + pane.id.slice(1);
+  const title = TITLES[pane.id] ?? pane.id.charAt(0).toUpperCase() + pane.id.slice(1);
   const phase = pane.phase.value;
   useEffect(() => (text.current ? draw(pane, text.current) : undefined), [pane]);
   return (
@@ -30,13 +34,15 @@ export function TokenPane({ pane }: { pane: Pane }) {
         {pane.length.value === 0 && phase === "resting" && <p class="sl-empty">{EMPTY[pane.id]}</p>}
         <div ref={text} class="sl-text" dir="auto" />
       </div>
-      <Foot pane={pane} />
+      <Foot pane={pane} refusals={refusals} />
     </section>
   );
 }
 
-function Foot({ pane }: { pane: Pane }) {
-  const { finish, applied, tokens_per_second: rate } = pane.end.value;
+function Foot({ pane, refusals }: { pane: Pane; refusals: readonly string[] }) {
+  const [open, setOpen] = useState(false);
+  const id = useUnique();
+  const { finish, applied, tokens_per_second: rate, verdict, kl } = pane.end.value;
   const n = pane.length.value;
   const ended = {
     stop: "ended by itself",
@@ -45,17 +51,69 @@ function Foot({ pane }: { pane: Pane }) {
   };
   const running = pane.phase.value !== "resting";
   return (
-    <p class="sl-foot">
-      <span>{running ? `${n} tokens` : finish ? ended[finish] : n ? "cut short" : " "}</span>
-      {!running && applied && (
-        <span
-          data-warn={applied.steps < applied.of}
-        >{`applied on ${applied.steps} of ${applied.of} steps`}</span>
-      )}
-      {!running && !applied && finish && pane.id !== "baseline" && <span>not steered</span>}
-      {!running && rate !== null && <span>{`${Math.round(rate)} tok/s`}</span>}
-    </p>
+    <div class="sl-foot">
+      <p class="sl-facts">
+        {!running && verdict && (
+          <button
+            type="button"
+            class="sl-verdict"
+            data-refuses={verdict.refuses}
+            title="By which rule?"
+            aria-expanded={open}
+            aria-controls={id}
+            onClick={() => setOpen(!open)}
+          >
+            {verdict.refuses ? "refuses" : "answers"}
+          </button>
+        )}
+        {!running && kl !== null && (
+          <span title="KL(baseline ‖ this) of the first token’s distribution, in nats">{`KL ${small(kl)}`}</span>
+        )}
+        {!running && applied && (
+          <span
+            data-warn={applied.steps < applied.of}
+          >{`applied on ${applied.steps} of ${applied.of} steps`}</span>
+        )}
+        {!running && !applied && finish && pane.id !== "baseline" && <span>not steered</span>}
+        <span>{running ? `${n} tokens` : finish ? ended[finish] : n ? "cut short" : " "}</span>
+        {!running && rate !== null && <span>{`${Math.round(rate)} tok/s`}</span>}
+      </p>
+      <div id={id} class="sl-rule" hidden={!open || !verdict || running}>
+        {open && verdict && <Rule verdict={verdict} refusals={refusals} />}
+      </div>
+    </div>
   );
+}
+
+/** A verdict is no more than its rule: here it is. */
+function Rule({ verdict, refusals }: { verdict: Verdict; refusals: readonly string[] }) {
+  return (
+    <>
+      <p>
+        {verdict.phrase === null ? (
+          "None of these phrases stands in the text, so it counts as an answer. "
+        ) : (
+          <>
+            It holds <q>{verdict.phrase}</q>, so it counts as a refusal.{" "}
+          </>
+        )}
+        Phrases err both ways: read the text, too.
+      </p>
+      <ul>
+        {refusals.map((phrase) => (
+          <li key={phrase} data-hit={phrase === verdict.phrase}>
+            {phrase}
+          </li>
+        ))}
+      </ul>
+    </>
+  );
+}
+
+/** A small number with two digits that say something. */
+function small(x: number): string {
+  if (x !== 0 && Math.abs(x) < 0.005) return "< 0.01";
+  return x.toFixed(x < 10 ? 2 : 1);
 }
 
 /** Keeps `text` equal to the pane: first the spans of the new text, then those of the old one that are still there. */

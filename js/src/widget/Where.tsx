@@ -1,6 +1,7 @@
 /** Where the selected direction acts: presets, and the map of layers and points. */
 import { useState } from "preact/hooks";
 import { presets, same, summary } from "./cells";
+import { Segmented } from "./Segmented";
 import { SitePicker } from "./SitePicker";
 import type { Store } from "./store";
 import { useUnique } from "./unique";
@@ -29,6 +30,15 @@ export function Where({ store }: { store: Store }) {
           </button>
         </h4>
         {!open && <p class="sl-folded">{summary(info, row.cells)}</p>}
+        <div class="sl-tokens">
+          <span aria-hidden="true">tokens</span>
+          <Segmented
+            label={`Tokens that ${row.direction} acts on`}
+            options={SCOPES}
+            value={row.tokens}
+            onChange={(tokens) => store.editRow(index, { tokens })}
+          />
+        </div>
         <div class="sl-presets" role="group" aria-label="Presets">
           {presets(info, direction).map(({ name, hint, cells }) => (
             <button
@@ -58,3 +68,9 @@ export function Where({ store }: { store: Store }) {
     </section>
   );
 }
+
+const SCOPES = [
+  { value: "all", title: "Every token, of the prompt and of the answer" },
+  { value: "prompt", title: "The tokens of the prompt, chat template included" },
+  { value: "generated", label: "response", title: "The tokens that the model writes" },
+] as const;

@@ -37,9 +37,9 @@ export function ownCells(direction: DirectionInfo | undefined): Cell[] {
   return direction?.point && direction.layer !== null ? [[direction.layer, direction.point]] : [];
 }
 
-/** Where a direction acts before anybody says otherwise: addition at its own site, ablation everywhere, as in the paper. */
+/** Where a direction acts before anybody says otherwise: addition and clamping at its own site, ablation everywhere, as in the paper. */
 export function defaultCells(mode: SteeringState["mode"], info: Info, direction?: DirectionInfo): Cell[] {
-  return mode === "add" ? ownCells(direction) : whole(info, PAPER);
+  return mode === "ablate" ? whole(info, PAPER) : ownCells(direction);
 }
 
 export function presets(info: Info, direction: DirectionInfo | undefined): Preset[] {

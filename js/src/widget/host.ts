@@ -3,18 +3,30 @@
 /**
  * Keeps JupyterLab's notebook shortcuts (a, b, dd, the arrows) away from the panel's controls. They are matched in the
  * capture phase at `document`, before any handler of ours, and only this attribute on the focused element itself turns them
- * off. Ctrl, Meta and Alt pass, so that saving and the palette still work; Escape leaves the cell, as everywhere.
+ * off. Ctrl, Meta and Alt pass, so that saving and the palette still work, but for the panel's own undo; Escape leaves the cell,
+ * as everywhere.
  */
 export function watchKeys(root: HTMLElement, signal: AbortSignal): void {
   window.addEventListener(
     "keydown",
     (event) => {
       const target = event.target as Element;
-      const passes = event.ctrlKey || event.metaKey || event.altKey || event.key === "Escape";
+      const modified = event.ctrlKey || event.metaKey || event.altKey;
+      const passes = (modified && !isUndo(event)) || event.key === "Escape";
       if (root.contains(target)) target.toggleAttribute("data-lm-suppress-shortcuts", !passes);
     },
     { capture: true, signal },
   );
+}
+
+/** Ctrl+Z or Cmd+Z; with Shift it means redo. */
+export function isUndo(event: KeyboardEvent): boolean {
+  return (event.ctrlKey || event.metaKey) && !event.altKey && event.key.toLowerCase() === "z";
+}
+
+/** Tells when the pointer that was pressed in the panel is up again, wherever that is. */
+export function watchRelease(signal: AbortSignal, tell: () => void): void {
+  for (const event of ["pointerup", "pointercancel"]) window.addEventListener(event, tell, { signal });
 }
 
 /** Sets data-theme: from JupyterLab and Notebook, from VS Code, else from the system. */
@@ -45,4 +57,43 @@ export function watchConnection(el: HTMLElement, signal: AbortSignal, tell: (yes
   signal.addEventListener("abort", () => watch.disconnect());
   el.addEventListener(KERNEL_GONE, () => tell(false), { signal });
   look();
+}
+
+/**
+ * Asks the host to put source into a new cell below the panel's. A host that can takes the event, by `preventDefault`; without
+ * a source it only says that it can. steerlab's JupyterLab extension listens; nobody else has to.
+ */
+export const INSERT_CELL = "steerlab:insert-cell";
+
+export interface InsertCell {
+  source: string | null;
+}
+
+function asksHost(el: Element, detail: InsertCell): boolean {
+  return !el.dispatchEvent(
+    new CustomEvent<InsertCell>(INSERT_CELL, { bubbles: true, cancelable: true, detail }),
+  );
+}
+
+export const insertsCells = (el: Element) => asksHost(el, { source: null });
+export const insertCell = (el: Element, source: string) => asksHost(el, { source });
+
+/** Puts text into the clipboard; without https there is only the old way. Returns whether it is there. */
+export async function copy(text: string): Promise<boolean> {
+  try {
+    await navigator.clipboard.writeText(text);
+    return true;
+  } catch {
+    const box = document.createElement("textarea");
+    box.value = text;
+    box.style.position = "fixed";
+    box.style.opacity = "0";
+    const before = document.activeElement as HTMLElement | null;
+    document.body.append(box);
+    box.select();
+    const done = document.execCommand("copy");
+    box.remove();
+    before?.focus();
+    return done;
+  }
 }

@@ -3,12 +3,15 @@ import type { AnyModel } from "@anywidget/types";
 import { render as mount } from "preact";
 import type { Traits } from "../protocol";
 import { App } from "./App";
-import { watchConnection, watchKeys, watchTheme } from "./host";
+import { watchConnection, watchKeys, watchRelease, watchTheme } from "./host";
 import { Store } from "./store";
 import "./css/base.css";
 import "./css/controls.css";
 import "./css/picker.css";
-import "./css/panes.css";
+import "./css/preview.css";
+import "./css/tabs.css";
+import "./css/code.css";
+import "./css/charts.css";
 
 interface Context {
   model: AnyModel<Traits>;
@@ -33,6 +36,7 @@ export default () => {
       root.className = "sl-app";
       watchKeys(root, end.signal);
       watchTheme(root, end.signal);
+      watchRelease(end.signal, () => store.hold(false));
       el.append(root);
       mount(<App store={store} />, root);
       watchConnection(el, end.signal, (yes) => store.connected(yes));

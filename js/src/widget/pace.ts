@@ -35,6 +35,11 @@ export class Pace {
     if (this.waiting) this.plan();
   }
 
+  /** Whether something waits to be sent. */
+  get pending(): boolean {
+    return this.waiting;
+  }
+
   /** Forget what waits. */
   cancel(): void {
     clearTimeout(this.timer);

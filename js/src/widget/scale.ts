@@ -17,27 +17,27 @@ export function niceCeil(x: number): number {
   return factor * power;
 }
 
-/** Addition reaches 1.5 times the residual norm either way; a number typed beyond that widens the slider. */
+/** Addition and clamping reach 1.5 times the residual norm either way; a number typed beyond that widens the slider. */
 export function range({ mode, coefficient }: SteeringState, direction: DirectionInfo | undefined): Range {
   const size = Math.abs(coefficient);
   if (mode === "ablate") return { min: Math.min(0, coefficient), max: Math.max(1, coefficient), step: 0.05 };
-  const known = direction?.residual_norm && direction.norm;
-  const reach = known ? niceCeil((1.5 * (direction.residual_norm ?? 0)) / direction.norm) : UNKNOWN;
+  const unit = mode === "clamp" ? 1 : direction?.norm;
+  const reach = direction?.residual_norm && unit ? niceCeil((1.5 * direction.residual_norm) / unit) : UNKNOWN;
   const max = Math.max(reach, size > reach ? niceCeil(size) : 0);
   return { min: -max, max, step: niceStep(max / 80) };
 }
 
 /** The nearest of 1, 2 and 5 times a power of ten, so that 0.5, 1 and 2 lie on the slider. */
-function niceStep(x: number): number {
+export function niceStep(x: number): number {
   const power = 10 ** Math.floor(Math.log10(x));
   const factor = x / power < 1.5 ? 1 : x / power < 3 ? 2 : x / power < 7 ? 5 : 10;
   return Number((factor * power).toPrecision(1));
 }
 
-/** The push relative to the stream it is added to, where that is known. */
+/** The push, or the value that is set, relative to the stream at its site, where that is known. */
 export function relative(row: SteeringState, direction: DirectionInfo | undefined): number | null {
   if (row.mode === "ablate" || !direction?.residual_norm) return null;
-  return (row.coefficient * direction.norm) / direction.residual_norm;
+  return (row.coefficient * (row.mode === "clamp" ? 1 : direction.norm)) / direction.residual_norm;
 }
 
 /** A number with its sign (a real minus) and as many digits as a person reads. */
@@ -50,7 +50,8 @@ export function signed(x: number, digits = 2): string {
 export function meaning(row: SteeringState, direction: DirectionInfo | undefined): string {
   if (row.mode === "ablate") return `${Math.round(row.coefficient * 100)} % removed`;
   const push = relative(row, direction);
-  return push === null ? "× the vector" : `${signed(push)} × ‖resid‖`;
+  if (push === null) return row.mode === "clamp" ? "along the unit vector" : "× the vector";
+  return `${row.mode === "clamp" ? "= " : ""}${signed(push)} × ‖resid‖`;
 }
 
 /** The same for the ear. */

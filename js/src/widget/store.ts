@@ -1,7 +1,16 @@
 /** One per widget model, shared by all of its views: what is set, what the kernel says, and whether there is a kernel. */
 import type { AnyModel } from "@anywidget/types";
 import { type Signal, signal } from "@preact/signals";
-import type { FrontEndMessage, KernelMessage, PanelState, SteeringState, Traits } from "../protocol";
+import type {
+  FrontEndMessage,
+  KernelMessage,
+  PanelState,
+  Question,
+  SteeringState,
+  Traits,
+} from "../protocol";
+import { type Asked, Questions } from "./asks";
+import { Gestures, thing } from "./gestures";
 import { Pace } from "./pace";
 import { Stream } from "./stream";
 
@@ -23,9 +32,14 @@ export class Store {
   /** The number a row had in its other mode, by row and mode. */
   readonly remembered = new Map<string, number>();
   readonly stream: Stream;
+  readonly questions: Questions;
 
   private readonly origin = Math.random().toString(36).slice(2);
-  private readonly pace = new Pace(() => this.send({ kind: "run", state: this.state.value }));
+  private readonly pace = new Pace(() =>
+    this.send({ kind: "run", state: this.state.value, gesture: this.gesture }),
+  );
+  private readonly gestures = new Gestures(this.origin);
+  private gesture = "";
   private typing: ReturnType<typeof setTimeout> | undefined;
   private unanswered: ReturnType<typeof setTimeout> | undefined;
 
@@ -35,6 +49,7 @@ export class Store {
     this.directions = signal(model.get("directions"));
     this.examples = model.get("examples");
     this.page = model.get("page");
+    this.questions = new Questions(this.origin, (message) => this.send(message));
     this.stream = new Stream(
       () => this.hello(),
       () => this.pace.landed(),
@@ -53,11 +68,19 @@ export class Store {
 
   /** Change what is set; the steered text follows. "typing" waits for a pause, "now" for nothing. */
   edit(change: Partial<PanelState>, when: "soon" | "typing" | "now" = "soon"): void {
+    const what = thing(this.state.value, change);
+    const gesture = what ? this.gestures.next(what) : this.gesture; // to run again is to change nothing
+    if (gesture !== this.gesture) this.flush();
+    this.gesture = gesture;
     this.state.value = { ...this.state.value, ...change, origin: this.origin };
-    clearTimeout(this.typing);
+    this.stopTyping();
     if (when === "now") this.pace.now();
     else if (when === "soon") this.pace.call();
-    else this.typing = setTimeout(() => this.state.value.prompt.trim() && this.pace.call(), TYPING_MS);
+    else
+      this.typing = setTimeout(() => {
+        this.typing = undefined;
+        if (this.state.value.prompt.trim()) this.pace.call();
+      }, TYPING_MS);
   }
 
   editRow(index: number, change: Partial<SteeringState>): void {
@@ -65,8 +88,29 @@ export class Store {
     this.edit({ steering });
   }
 
+  /** A pointer is pressed in the panel, or released: what happens in between is undone together. */
+  hold(held: boolean): void {
+    this.gestures.hold(held);
+  }
+
+  /** Take the last change back, in every view. */
+  undo(): void {
+    this.flush();
+    this.send({ kind: "undo" });
+  }
+
+  redo(): void {
+    this.flush();
+    this.send({ kind: "redo" });
+  }
+
+  /** Ask the kernel something; follow the answer by the signals of what comes back. */
+  ask<Q extends Question>(what: Q): Asked<Q["kind"]> {
+    return this.questions.ask(what);
+  }
+
   stop(): void {
-    clearTimeout(this.typing);
+    this.stopTyping();
     this.pace.cancel();
     this.send({ kind: "stop" });
   }
@@ -76,6 +120,18 @@ export class Store {
     if (!yes) this.lost();
   }
 
+  /** Send what waits, before something else is done. */
+  private flush(): void {
+    const typed = this.typing !== undefined && this.state.value.prompt.trim() !== "";
+    this.stopTyping();
+    if (typed || this.pace.pending) this.pace.now();
+  }
+
+  private stopTyping(): void {
+    clearTimeout(this.typing);
+    this.typing = undefined;
+  }
+
   private hello(): void {
     this.send({ kind: "hello" });
   }
@@ -83,8 +139,21 @@ export class Store {
   private receive(message: KernelMessage): void {
     clearTimeout(this.unanswered);
     this.connection.value = "live";
-    if (message.kind === "snapshot") this.adopt(message.state);
-    this.stream.receive(message);
+    switch (message.kind) {
+      case "progress":
+      case "part":
+      case "answer":
+      case "failure":
+        this.questions.receive(message);
+        break;
+      case "snapshot":
+        this.adopt(message.state);
+        this.questions.greeted(message);
+        this.stream.receive(message);
+        break;
+      default:
+        this.stream.receive(message);
+    }
   }
 
   /** Take over a state that is newer than ours and not an echo of it, which may be older than the slider's last move. */
@@ -92,10 +161,11 @@ export class Store {
     const mine = this.state.value;
     if (state.revision <= mine.revision) return;
     if (state.origin === this.origin) {
-      this.state.value = { ...mine, revision: state.revision };
+      const { revision, undoable, redoable, beyond, conflicts } = state;
+      this.state.value = { ...mine, revision, undoable, redoable, beyond, conflicts };
       return;
     }
-    clearTimeout(this.typing);
+    this.stopTyping();
     this.pace.cancel();
     this.state.value = state;
   }
@@ -118,5 +188,6 @@ export class Store {
     clearTimeout(this.unanswered);
     this.connection.value = "gone";
     this.stream.settle();
+    this.questions.lost();
   }
 }

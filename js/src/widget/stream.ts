@@ -1,6 +1,18 @@
 /** What the kernel streams: the panes' texts, outside of the signals, because a growing list is no state to diff. */
 import { batch, type Signal, signal } from "@preact/signals";
-import type { KernelMessage, PaneEnd, Result, Trouble } from "../protocol";
+import type {
+  Complaint,
+  End,
+  PaneEnd,
+  PromptTokens,
+  Result,
+  Snapshot,
+  Start,
+  Tokens,
+  Trouble,
+} from "../protocol";
+
+type Streamed = Start | PromptTokens | Tokens | End | Complaint | Snapshot;
 
 /** resting: the text stands. pending: a run has no token for it yet. running: tokens come in. */
 export type Phase = "resting" | "pending" | "running";
@@ -16,7 +28,7 @@ export interface Sink {
   settle(tokens: readonly string[]): void;
 }
 
-const NO_END: PaneEnd = { finish: null, applied: null, tokens_per_second: null };
+const NO_END: PaneEnd = { finish: null, applied: null, tokens_per_second: null, verdict: null, kl: null };
 
 export class Pane {
   readonly phase: Signal<Phase> = signal("resting");
@@ -89,6 +101,7 @@ export class Stream {
   /** What was saved with the notebook, or what a snapshot brings. */
   show(result: Result): void {
     batch(() => {
+      this.panes.value = Object.keys(result.panes).map((id) => this.pane(id));
       for (const [id, { tokens, ...end }] of Object.entries(result.panes)) {
         const pane = this.pane(id);
         pane.replace(tokens);
@@ -108,11 +121,11 @@ export class Stream {
     });
   }
 
-  receive(message: KernelMessage): void {
+  receive(message: Streamed): void {
     batch(() => this.take(message));
   }
 
-  private take(message: KernelMessage): void {
+  private take(message: Streamed): void {
     if (message.kind === "complaint") {
       this.error.value = message.error;
       this.landed();
@@ -122,6 +135,7 @@ export class Stream {
     switch (message.kind) {
       case "start":
         if (message.run > this.run.value) this.seq = 0;
+        this.panes.value = message.shown.map((id) => this.pane(id));
         this.run.value = message.run;
         this.status.value = "running";
         this.error.value = null;

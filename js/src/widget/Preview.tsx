@@ -1,15 +1,25 @@
 /** The texts, side by side, and how they are sampled. */
 import { NumberField } from "./NumberField";
-import type { Store } from "./store";
 import { TokenPane } from "./TokenPane";
+import type { TabProps } from "./tablist";
 
-export function Panes({ store }: { store: Store }) {
-  const { max_new_tokens, temperature, seed } = store.state.value;
+export function Preview({ store }: TabProps) {
+  const { max_new_tokens, temperature, seed, control } = store.state.value;
   const running = store.stream.status.value === "running" && store.connection.value !== "gone";
   return (
-    <section class="sl-section" aria-label="Preview">
+    <>
       <div class="sl-bar">
-        <h4 class="sl-label">Preview</h4>
+        <label
+          class="sl-check"
+          title="The same recipe with random directions of the same norms: what any push as large would do"
+        >
+          <input
+            type="checkbox"
+            checked={control}
+            onChange={(event) => store.edit({ control: event.currentTarget.checked })}
+          />
+          random control
+        </label>
         <div class="sl-sampling" role="group" aria-label="Sampling">
           <span>
             tokens
@@ -51,9 +61,9 @@ export function Panes({ store }: { store: Store }) {
       </div>
       <div class="sl-panes">
         {store.stream.panes.value.map((pane) => (
-          <TokenPane key={pane.id} pane={pane} />
+          <TokenPane key={pane.id} pane={pane} refusals={store.info.value.refusals} />
         ))}
       </div>
-    </section>
+    </>
   );
 }

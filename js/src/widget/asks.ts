@@ -1,0 +1,110 @@
+/** Questions to the kernel, and what comes of them. A tab asks with `store.ask`, or with `useAsk` where an answer follows the state. */
+import { batch, type Signal, signal } from "@preact/signals";
+import type {
+  Answer,
+  Asks,
+  Failure,
+  FrontEndMessage,
+  Part,
+  Progress,
+  Question,
+  Snapshot,
+  Trouble,
+} from "../protocol";
+
+export type Kind = keyof Asks;
+export type Status = "going" | "answered" | "failed" | "cancelled";
+
+const GONE: Trouble = {
+  what: "the kernel is gone",
+  hint: "Run the cell again, then ask again.",
+};
+
+/** One question, followed to its end. */
+export class Asked<K extends Kind = Kind> {
+  readonly status: Signal<Status> = signal("going");
+  readonly progress: Signal<Progress | null> = signal(null);
+  /** What is ready so far, in order. */
+  readonly parts: Signal<readonly Asks[K]["part"][]> = signal([]);
+  readonly answer: Signal<Asks[K]["answer"] | null> = signal(null);
+  readonly error: Signal<Trouble | null> = signal(null);
+
+  constructor(
+    readonly id: string,
+    readonly question: Asks[K]["question"],
+    private readonly end: (id: string) => void,
+  ) {}
+
+  /** The answer is not wanted any more; what is ready of it stays. */
+  cancel(): void {
+    if (this.status.value !== "going") return;
+    this.status.value = "cancelled";
+    this.end(this.id);
+  }
+
+  /** From the kernel. */
+  take(message: Progress | Part | Answer | Failure): void {
+    batch(() => {
+      switch (message.kind) {
+        case "progress":
+          this.progress.value = message;
+          break;
+        case "part":
+          this.parts.value = [...this.parts.value, message.part];
+          break;
+        case "answer":
+          this.answer.value = message.answer;
+          this.status.value = "answered";
+          break;
+        case "failure":
+          this.fail(message.error);
+          break;
+      }
+    });
+  }
+
+  fail(error: Trouble): void {
+    this.error.value = error;
+    this.status.value = "failed";
+  }
+}
+
+/** Every question of this page that is still open. Answers to other pages of the same kernel come here too, and are let pass. */
+export class Questions {
+  /** What the kernel was answering when this page last said hello: ask one of them again to join its answer. */
+  readonly going: Signal<readonly Question[]> = signal([]);
+  private readonly open = new Map<string, Asked>();
+  private count = 0;
+
+  constructor(
+    private readonly origin: string,
+    private readonly send: (message: FrontEndMessage) => void,
+  ) {}
+
+  ask<Q extends Question>(what: Q): Asked<Q["kind"]> {
+    const id = `${this.origin}-${++this.count}`;
+    const asked = new Asked<Q["kind"]>(id, what, (one) => {
+      this.open.delete(one);
+      this.send({ kind: "cancel", id: one });
+    });
+    this.open.set(id, asked as unknown as Asked);
+    this.send({ kind: "ask", id, what });
+    return asked;
+  }
+
+  receive(message: Progress | Part | Answer | Failure): void {
+    this.open.get(message.id)?.take(message);
+    if (message.kind === "answer" || message.kind === "failure") this.open.delete(message.id);
+  }
+
+  greeted(snapshot: Snapshot): void {
+    this.going.value = snapshot.asking.map((ask) => ask.what);
+  }
+
+  /** The kernel is gone, and so is every answer. */
+  lost(): void {
+    for (const asked of this.open.values()) asked.fail(GONE);
+    this.open.clear();
+    this.going.value = [];
+  }
+}

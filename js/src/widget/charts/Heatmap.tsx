@@ -1,0 +1,173 @@
+/**
+ * A map of numbers: rows x columns of shaded cells, with text in them where there is room. Reached by Tab, walked with the
+ * arrows, Home and End; Enter or a click chooses a cell. Labels stay in sight while a wide map scrolls inside itself.
+ */
+import { useRef, useState } from "preact/hooks";
+import { move, type Place } from "../grid";
+import { digits, ink, type Scale, shade } from "./colour";
+import { Legend } from "./Legend";
+
+export interface HeatCell {
+  /** Null: there is no number, either not yet, or for a `reason`. */
+  value: number | null;
+  /** Written into the cell. */
+  text?: string;
+  /** Why the cell is out of the running: it is hatched, and says so. */
+  reason?: string;
+}
+
+interface Props {
+  /** What the map shows, for the ear. */
+  label: string;
+  rows: { title: string; labels: readonly string[] };
+  columns: { title: string; labels: readonly string[] };
+  cell(row: number, column: number): HeatCell;
+  scale: Scale;
+  /** Everything about a cell, in a line, shown below the map and read out. The value, or the reason, by default. */
+  detail?: (row: number, column: number) => string;
+  /** A cell with a ring, like a winner, and what the ring means. */
+  marked?: { place: Place; words: string } | undefined;
+  /** What hatched cells are, in a word: "rejected". */
+  rejected?: string;
+  /** The cell that the panel is set to. */
+  chosen?: Place | undefined;
+  onChoose?: (row: number, column: number) => void;
+  /** Told which cell is pointed at or focused; null for none. */
+  onPoint?: (place: Place | null) => void;
+  /** The least width of a column in px, and the width of the rows' labels. */
+  cellWidth?: number;
+  labelWidth?: number;
+}
+
+export function Heatmap(props: Props) {
+  const { label, rows, columns, cell, scale, marked, chosen, onChoose, onPoint } = props;
+  const [focus, setFocus] = useState<Place>(chosen ?? marked?.place ?? [0, 0]);
+  const [pointed, setPointed] = useState<Place | null>(null);
+  const grid = useRef<HTMLDivElement>(null);
+  const at: Place = [
+    Math.min(focus[0], rows.labels.length - 1),
+    Math.min(focus[1], columns.labels.length - 1),
+  ];
+  const point = (place: Place | null) => {
+    setPointed(place);
+    onPoint?.(place);
+  };
+  const words = (row: number, column: number) =>
+    props.detail?.(row, column) ?? plain(scale, rows.labels[row], columns.labels[column], cell(row, column));
+  const onKey = (event: KeyboardEvent) => {
+    const from = placeOf(event.target) ?? at; // where the focus is, though keys may come faster than drawing
+    const to = move(event.key, from, rows.labels.length, columns.labels.length);
+    if (to) {
+      event.preventDefault();
+      grid.current?.querySelector<HTMLElement>(`[data-place="${to}"]`)?.focus();
+    } else if (onChoose && (event.key === "Enter" || event.key === " ")) {
+      event.preventDefault();
+      onChoose(...from);
+    }
+  };
+  const cells = rows.labels.map((_, row) => columns.labels.map((_, column) => cell(row, column)));
+  const all = cells.flat();
+  return (
+    <figure class="sl-heat">
+      <div
+        ref={grid}
+        class="sl-heat-grid"
+        role="grid"
+        aria-label={label}
+        aria-readonly="true"
+        data-choose={onChoose !== undefined}
+        style={{
+          "--columns": columns.labels.length,
+          ...(props.cellWidth ? { "--width": `${props.cellWidth}px` } : {}),
+          ...(props.labelWidth ? { "--labels": `${props.labelWidth}px` } : {}),
+        }}
+        onKeyDown={onKey}
+        onPointerOver={(event) => point(placeOf(event.target))}
+        onPointerLeave={() => point(null)}
+        onFocusIn={(event) => {
+          const place = placeOf(event.target);
+          if (!place) return;
+          setFocus(place);
+          point(place);
+        }}
+        onFocusOut={() => point(null)}
+        onClick={(event) => {
+          const place = placeOf(event.target);
+          if (place) onChoose?.(...place);
+        }}
+      >
+        <div role="row" class="sl-heat-row sl-heat-head">
+          <span role="columnheader" class="sl-heat-corner">
+            {rows.title} <span aria-hidden="true">\</span> {columns.title}
+          </span>
+          {columns.labels.map((name, i) => (
+            <span key={i} role="columnheader" class="sl-heat-column" title={name}>
+              {name}
+            </span>
+          ))}
+        </div>
+        {cells.map((line, row) => (
+          <div key={row} role="row" class="sl-heat-row">
+            <span role="rowheader" class="sl-heat-label" title={rows.labels[row]}>
+              {rows.labels[row]}
+            </span>
+            {line.map((one, column) => (
+              <span
+                key={column}
+                role="gridcell"
+                class="sl-heat-cell"
+                data-place={`${row},${column}`}
+                tabIndex={row === at[0] && column === at[1] ? 0 : -1}
+                aria-label={words(row, column)}
+                aria-selected={isAt(chosen, row, column)}
+                data-marked={isAt(marked?.place, row, column)}
+                data-rejected={one.reason !== undefined}
+                {...look(scale, one)}
+              >
+                {one.text}
+              </span>
+            ))}
+          </div>
+        ))}
+      </div>
+      <p class="sl-say" aria-hidden="true">
+        {pointed ? words(...pointed) : " "}
+      </p>
+      <Legend
+        scale={scale}
+        marked={marked?.words}
+        rejected={all.some(({ reason }) => reason !== undefined) ? (props.rejected ?? "left out") : undefined}
+        empty={
+          all.some(({ value, reason }) => value === null && reason === undefined)
+            ? "not measured yet"
+            : undefined
+        }
+      />
+    </figure>
+  );
+}
+
+function look(scale: Scale, { value }: HeatCell): Record<string, unknown> {
+  if (value === null) return { "data-empty": true };
+  const { depth, sign } = shade(scale, value);
+  return {
+    "data-sign": sign,
+    "data-ink": ink(depth),
+    style: { "--depth": `${(100 * depth).toFixed(1)}%` },
+  };
+}
+
+function plain(scale: Scale, row: string | undefined, column: string | undefined, one: HeatCell): string {
+  const value = one.value === null ? "not measured yet" : `${scale.title} ${digits(scale, one.value)}`;
+  return `${row}, ${column}: ${one.text ? `${one.text}, ` : ""}${one.reason ?? value}`;
+}
+
+const isAt = (place: Place | undefined, row: number, column: number) =>
+  place !== undefined && place[0] === row && place[1] === column;
+
+function placeOf(target: EventTarget | null): Place | null {
+  const place = (target as Element | null)?.closest<HTMLElement>("[data-place]")?.dataset.place;
+  if (!place) return null;
+  const [row, column] = place.split(",").map(Number);
+  return [row ?? 0, column ?? 0];
+}

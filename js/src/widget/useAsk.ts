@@ -1,0 +1,31 @@
+import { useEffect, useRef, useState } from "preact/hooks";
+import type { Asks, Question } from "../protocol";
+import type { Asked } from "./asks";
+import type { Store } from "./store";
+
+interface Following<Q extends Question> {
+  /** The newest question; null before the first. */
+  asked: Asked<Q["kind"]> | null;
+  /** The newest answer there is; of an older question while the newest is being answered. */
+  answer: Asks[Q["kind"]]["answer"] | null;
+}
+
+/**
+ * Asks again whenever the question changes, and calls the one before off. Null asks nothing, and leaves what there is: a tab
+ * that is not open rests.
+ */
+export function useAsk<Q extends Question>(store: Store, what: Q | null): Following<Q> {
+  const [asked, setAsked] = useState<Asked<Q["kind"]> | null>(null);
+  const last = useRef<Asks[Q["kind"]]["answer"] | null>(null);
+  const newest = useRef<{ key: string; asked: Asked<Q["kind"]> } | null>(null);
+  const key = what && JSON.stringify(what);
+  useEffect(() => {
+    if (!what || !key || newest.current?.key === key) return;
+    newest.current?.asked.cancel();
+    newest.current = { key, asked: store.ask(what) };
+    setAsked(newest.current.asked);
+  }, [key]);
+  useEffect(() => () => newest.current?.asked.cancel(), []);
+  if (asked?.answer.value) last.current = asked.answer.value;
+  return { asked, answer: last.current };
+}
