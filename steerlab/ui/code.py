@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Literal
 
 from steerlab.interventions import PAPER_POINTS, Ablate, Add, Clamp, Intervention
@@ -65,8 +66,13 @@ def steerlab_code(lab: Lab, recipe: Recipe) -> str:
     if lab.sampling.temperature:
         sampling += f", temperature={lab.sampling.temperature}"
     lines = ["import steerlab as sl", "", *_recipe_lines(lab, recipe), ""]
-    lines.append(f"print(lab.generate({lab.prompt!r}, recipe, {sampling}))")
+    lines.append(f"print(lab.generate({_quoted(lab.prompt)}, recipe, {sampling}))")
     return "\n".join(lines) + "\n"
+
+
+def _quoted(text: str) -> str:
+    """A string of Python in double quotes."""
+    return json.dumps(text, ensure_ascii=False)
 
 
 def _recipe_lines(lab: Lab, recipe: Recipe) -> list[str]:
@@ -83,7 +89,7 @@ def _recipe_lines(lab: Lab, recipe: Recipe) -> list[str]:
 
 def _step(step: Intervention, names: list[str]) -> str:
     """The call that makes an intervention, without what goes without saying."""
-    directions = [f"lab.directions[{name!r}]" for name in names]
+    directions = [f"lab.directions[{_quoted(name)}]" for name in names]
     arguments = [directions[0] if len(directions) == 1 else f"[{', '.join(directions)}]"]
     match step:
         case Add():
@@ -95,12 +101,16 @@ def _step(step: Intervention, names: list[str]) -> str:
     whole = step.layers == "all" and step.sites == PAPER_POINTS
     if not (whole if isinstance(step, Ablate) else step.sites == (step.direction.site,)):
         if not all(isinstance(site, Site) for site in step.sites):
-            layers = step.layers if step.layers == "all" else list(step.layers)
-            arguments.append(f"layers={layers!r}")
-        sites = [f"sl.{site!r}" if isinstance(site, Site) else repr(site) for site in step.sites]
+            layers = '"all"' if step.layers == "all" else list(step.layers)
+            arguments.append(f"layers={layers}")
+        sites = [
+            f"sl.Site({site.layer}, {_quoted(site.point)})" if isinstance(site, Site) else _quoted(site)
+            for site in step.sites
+        ]
         arguments.append(f"sites={sites[0] if len(sites) == 1 else '[' + ', '.join(sites) + ']'}")
     if step.tokens != "all":
-        arguments.append(f"tokens={step.tokens!r}")
+        tokens = _quoted(step.tokens) if isinstance(step.tokens, str) else list(step.tokens)
+        arguments.append(f"tokens={tokens}")
     if isinstance(step, Add) and step.keep_norm:
         arguments.append("keep_norm=True")
     if isinstance(step, Ablate) and step.one_sided:

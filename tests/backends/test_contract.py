@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextvars
 import threading
 from collections.abc import Sequence
 
@@ -10,7 +11,7 @@ import pytest
 import torch
 
 from steerlab import BASELINE, Ablate, Add, Direction, Recipe, Row, Sampling, Site, errors
-from steerlab.backends.base import Backend
+from steerlab.backends.base import Backend, before_pass
 from steerlab.backends.fake import FakeBackend, byte_tokenizer
 from steerlab.backends.local import LocalBackend
 from steerlab.generations import Token
@@ -248,3 +249,29 @@ def test_check_refuses_what_running_would(backend: Backend) -> None:
     backend.check(ADD)
     with pytest.raises(errors.SiteError, match="out of range"):
         backend.check(Recipe([Ablate(direction(), layers=[0, 9])]))
+
+
+def test_every_forward_pass_is_announced_and_can_be_stopped_there(backend: Backend) -> None:
+    """What lets long work give way to the preview between two passes, and end where it was cancelled."""
+
+    class Stopped(BaseException):
+        pass
+
+    calls = 0
+
+    def third() -> None:
+        nonlocal calls
+        calls += 1
+        if calls == 3:
+            raise Stopped
+
+    def work() -> None:
+        before_pass.set(third)
+        backend.score([Row(PROMPTS[0], ADD)])
+        backend.capture([Row(PROMPTS[0], ADD)], [Site(1, "resid_pre")], [-1])
+        assert calls == 2
+        backend.likelihood([Row(PROMPTS[0], ADD)], [[1, 2]])
+
+    with pytest.raises(Stopped):
+        contextvars.copy_context().run(work)
+    assert backend.score([Row(PROMPTS[0], ADD)]).shape[0] == 1, "the backend goes on, for others"

@@ -37,10 +37,14 @@ def main() -> None:
         panel.text("steered")
         panel.root.get_by_role("radio", name="ablate").blur()
         take(panel, "panel-dark")
-        page.set_viewport_size({"width": 592, "height": 1300})
+        page.set_viewport_size({"width": 592, "height": 1500})
         take(panel, "panel-480-dark")
         theme(page, "light")
         take(panel, "panel-480")
+        page.set_viewport_size({"width": 1240, "height": 1000})
+        panel.root.get_by_role("tab", name="Code").click()
+        expect(panel.root.locator(".sl-code")).to_contain_text("sl.Ablate")
+        take(panel, "panel-code")
 
 
 def take(panel: PanelInPage, name: str) -> None:
@@ -54,6 +58,7 @@ def theme(page: Page, name: str) -> None:
     page.evaluate("theme => jupyterapp.commands.execute('apputils:change-theme', { theme })", full)
     expect(page.locator(".sl-app").first).to_have_attribute("data-theme", name)
     page.wait_for_load_state("networkidle")  # the theme's style sheet
+    expect(page.locator("#jupyterlab-splash")).to_have_count(0)
 
 
 if __name__ == "__main__":

@@ -102,6 +102,7 @@ def serve(
         *arguments,
     ]
     env = {**os.environ, **{name: str(place) for name, place in places.items()}}
+    env["JUPYTER_PREFER_ENV_PATH"] = "0"  # else a virtual environment's own copy of the extension would win
     env["PYTHONPATH"] = os.pathsep.join([str(REPOSITORY), env.get("PYTHONPATH", "")])
     log = folder / "server.log"
     with log.open("w") as output:

@@ -24,7 +24,12 @@ def test_axe_finds_nothing_in_light_and_dark(server: rig.Server, page: Page) -> 
     panel = open_panel(page, server, "axe.ipynb", CELL.format(layers=10))
     page.add_script_tag(path=AXE)
     panel.push(1)
+    panel.pane("steered").locator(".sl-verdict").click()
     assert findings(page) == []
+    panel.root.get_by_role("tab", name="Code").click()
+    expect(panel.root.locator(".sl-code")).to_contain_text("sl.Add")
+    assert findings(page) == []
+    panel.root.get_by_role("tab", name="Preview").click()
     panel.prompt.fill(" ")
     panel.prompt.press("Enter")
     expect(panel.root.get_by_role("alert")).to_contain_text("The prompt is empty")
@@ -64,6 +69,9 @@ def test_it_fits_from_480_pixels_to_full_width_with_28_layers(server: rig.Server
     assert baseline is not None
     assert steered is not None
     assert steered["y"] > baseline["y"] + baseline["height"]
+    control = panel.pane("control").bounding_box()
+    assert control is not None
+    assert control["y"] > steered["y"] + steered["height"]
     last = panel.root.get_by_role("gridcell", name="resid_post[27]:")
     last.focus()
     expect(last).to_be_in_viewport()

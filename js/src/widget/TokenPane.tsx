@@ -63,7 +63,7 @@ function Foot({ pane, refusals }: { pane: Pane; refusals: readonly string[] }) {
             aria-controls={id}
             onClick={() => setOpen(!open)}
           >
-            {verdict.refuses ? "refuses" : "answers"}
+            <span>{verdict.refuses ? "refuses" : "answers"}</span>
           </button>
         )}
         {!running && kl !== null && (

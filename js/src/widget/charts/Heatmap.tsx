@@ -136,6 +136,7 @@ export function Heatmap(props: Props) {
       <Legend
         scale={scale}
         marked={marked?.words}
+        chosen={chosen && "set in the panel"}
         rejected={all.some(({ reason }) => reason !== undefined) ? (props.rejected ?? "left out") : undefined}
         empty={
           all.some(({ value, reason }) => value === null && reason === undefined)

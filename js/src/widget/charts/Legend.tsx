@@ -6,11 +6,13 @@ interface Props {
   /** What a ring stands for, and what a hatched cell does, where the map has them. */
   marked?: string | undefined;
   rejected?: string | undefined;
+  /** What the dot in a cell stands for. */
+  chosen?: string | undefined;
   /** What an empty cell stands for, where there is one. */
   empty?: string | undefined;
 }
 
-export function Legend({ scale, marked, rejected, empty }: Props) {
+export function Legend({ scale, marked, chosen, rejected, empty }: Props) {
   const middle = (scale.min + scale.max) / 2;
   return (
     <div class="sl-legend">
@@ -22,6 +24,7 @@ export function Legend({ scale, marked, rejected, empty }: Props) {
         ))}
       </span>
       {marked && <Key mark="marked" words={marked} />}
+      {chosen && <Key mark="chosen" words={chosen} />}
       {rejected && <Key mark="rejected" words={rejected} />}
       {empty && <Key mark="empty" words={empty} />}
     </div>
