@@ -15,6 +15,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from steerlab.demo import WEIGHTS
 from steerlab.errors import DirectionError, FileError
 from steerlab.sites import Site
 
@@ -191,3 +192,8 @@ class Direction:
     def __repr__(self) -> str:
         where = f" at {self.site}" if self.site else ""
         return f"Direction({self.name!r}{where}, d_model={self.d_model}, norm={self.norm:.2f})"
+
+
+def bundled() -> dict[str, Direction]:
+    """The directions that travel with the embedded model, by name."""
+    return {"refusal": Direction.load(WEIGHTS / "refusal.safetensors")}

@@ -78,6 +78,11 @@ class Intervention:
         """The direction, the first one where there are several."""
         return self.directions[0]
 
+    @property
+    def involved(self) -> tuple[Direction, ...]:
+        """The directions, and that of the gate where there is one."""
+        return (*self.directions, *([self.gate.direction] if self.gate else []))
+
     def resolve(self, n_layers: int) -> tuple[Site, ...]:
         """The sites in a model of `n_layers` layers, in forward order. Raises SiteError for a layer beyond."""
         layers = range(n_layers) if self.layers == "all" else self.layers

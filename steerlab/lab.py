@@ -8,7 +8,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import traitlets
 from tqdm.auto import tqdm
@@ -25,11 +25,12 @@ from steerlab.backends.base import (
 )
 from steerlab.calibration import Calibrated, within_budget
 from steerlab.demo import WEIGHTS
-from steerlab.directions import Direction
+from steerlab.directions import Direction, bundled
 from steerlab.effects import Judge, Report, measure
 from steerlab.errors import ModelError, PromptError
 from steerlab.estimators import DirectionMap, LinearRelation
 from steerlab.estimators.vectors import Tokens
+from steerlab.export.code import nnsight_code, steerlab_code
 from steerlab.generations import Generation, Sampling, Token
 from steerlab.interventions import Add, GivenLayers
 from steerlab.metrics import refuses
@@ -89,7 +90,7 @@ class Lab(traitlets.HasTraits):
         self._memory = threading.Lock()  # the worker's threads and a cell's may run rows at the same time
         self._panel: Panel | None = None
         if model is None:
-            self.directions = {"refusal": Direction.load(WEIGHTS / "refusal.safetensors")}
+            self.directions = bundled()
         if self.tokenizer.chat_template is None:
             warnings.warn(
                 f"the tokenizer of {self.info.name} has no chat template: prompts go in as plain text, and directions "
@@ -435,6 +436,36 @@ class Lab(traitlets.HasTraits):
             self._told.add(recipe.fingerprint)
             if found := conflicts(recipe, self.info.n_layers):
                 warnings.warn(f"this recipe may not do what you mean: {'; '.join(found)}", stacklevel=3)
+
+    # ------------------------------------------------------------ as code
+
+    def to_code(
+        self,
+        recipe: Recipe | None = None,
+        *,
+        form: Literal["nnsight", "steerlab"] = "nnsight",
+        prompt: Prompt | None = None,
+        sampling: Sampling | None = None,
+        seed: int = 0,
+        chat: bool = True,
+        here: str | None = None,
+        folder: str | Path | None = None,
+    ) -> str:
+        """A cell that answers a prompt under a recipe, by default the lab's own, with the text that `generate` gives.
+
+        form: "nnsight", a cell of torch, transformers and nnsight that needs no steerlab (`export.nnsight_code`); or
+        "steerlab" (`export.steerlab_code`), where `here="lab"` writes a cell for this notebook, which uses this lab and
+        `lab.directions`, and `folder` saves directions as files instead of writing their numbers into the cell.
+        """
+        row = Row(
+            self.prompt if prompt is None else prompt, self.recipe if recipe is None else recipe, seed, chat
+        )
+        sampling = sampling or self.sampling
+        if form == "nnsight":
+            return nnsight_code(self.backend, row, sampling)
+        return steerlab_code(
+            self.backend, row, sampling, directions=self.directions, here=here, folder=folder
+        )
 
     # ------------------------------------------------------------ the panel
 

@@ -14,6 +14,8 @@ from typing import Any
 import numpy as np
 import torch
 
+from steerlab import as_python
+from steerlab._version import __version__
 from steerlab.directions import Direction
 from steerlab.errors import FileError, RecipeError
 from steerlab.interventions import KINDS, Ablate, Add, Clamp, Gate, Intervention
@@ -51,7 +53,7 @@ class Recipe:
                 "threshold": one.gate and one.gate.threshold,
             }
             digest.update(json.dumps(about, sort_keys=True).encode())
-            for direction in _vectors(one):
+            for direction in one.involved:
                 digest.update(direction.numpy().tobytes())
         return digest.hexdigest()[:16]
 
@@ -69,7 +71,7 @@ class Recipe:
 
     def to_json(self, *, indent: int | None = 2) -> str:
         """The whole recipe as JSON, vectors included (base64 of little-endian float32), each direction once."""
-        directions = list({id(d): d for one in self.interventions for d in _vectors(one)}.values())
+        directions = as_python.vectors(self.interventions)
         number = {id(d): i for i, d in enumerate(directions)}
         steps: list[dict[str, Any]] = []
         for one in self.interventions:
@@ -89,6 +91,29 @@ class Recipe:
                 "interventions": steps,
             },
             indent=indent,
+        )
+
+    def to_code(self) -> str:
+        """Python that makes this recipe again with steerlab, as `recipe`: every number to be read and changed, vectors
+        included bit for bit.
+
+        A recipe does not know its model; a whole cell, with the model, the prompt and the sampling, and one that needs
+        no steerlab, is `lab.to_code()`.
+        """
+        directions = as_python.vectors(self.interventions)
+        known = as_python.names(directions, taken=("np", "sl", "base64", "vector", "recipe"))
+        head = ["import base64", "", "import numpy as np", ""] if directions else []
+        made = [f"{known[id(d)]} = {as_python.direction(d)}" for d in directions]
+        body = ["", as_python.READ_VECTOR, "", *made] if directions else []
+        return "\n".join(
+            [
+                f"# a steerlab recipe, fingerprint {self.fingerprint}, written by steerlab {__version__}",
+                *head,
+                "import steerlab as sl",
+                *(body or [""]),
+                f"recipe = {as_python.recipe(self.interventions, known)}",
+                "",
+            ]
         )
 
     @classmethod
@@ -191,10 +216,6 @@ def describe(one: Intervention) -> str:
     gate = f" where {one.gate.direction.name!r} > {one.gate.threshold:g}" if one.gate else ""
     tokens = "" if one.tokens == "all" else f", tokens {one.tokens}"
     return f"{one.kind} {names} {amount} at {points}{layers}{tokens}{gate}"
-
-
-def _vectors(one: Intervention) -> list[Direction]:
-    return [*one.directions, *([one.gate.direction] if one.gate else [])]
 
 
 def _read(step: dict[str, Any], directions: list[Direction]) -> Intervention:

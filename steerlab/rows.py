@@ -54,7 +54,7 @@ class Plan:
         for row, recipe in enumerate(recipes):
             cursor: dict[Site, int] = {}
             for step in recipe.interventions:
-                for direction in (*step.directions, *([step.gate.direction] if step.gate else [])):
+                for direction in step.involved:
                     check_fits(direction, d_model, model)
                 self._lowered[id(step)] = lowered = step.lower()
                 for site in step.resolve(n_layers):

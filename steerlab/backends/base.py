@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol, runtime_checkab
 import torch
 from torch import Tensor
 
+from steerlab.backends.architectures import Hook
 from steerlab.errors import ModelError, PromptError
 from steerlab.generations import Generation, Sampling, Token
 from steerlab.prompts import encode, response_length
@@ -129,6 +130,15 @@ class Linearised(NamedTuple):
 @runtime_checkable
 class InProcess(Protocol):
     """What a backend can do besides where the model's weights are in this process."""
+
+    @property
+    def source(self) -> str:
+        """The Hugging Face id or the folder (an absolute path) that the weights came from; empty where not known."""
+        ...
+
+    def hook(self, site: Site) -> Hook:
+        """The module of the Hugging Face model, and the side of it, where a site is touched. Raises SiteError."""
+        ...
 
     def token_rows(self, ids: Sequence[int], table: Table) -> Tensor:
         """The rows of some tokens in the embedding or the unembedding matrix, `[tokens d_model]`, float32."""

@@ -26,7 +26,7 @@ from transformers import (
 )
 
 from steerlab import edits
-from steerlab.backends.architectures import SiteMap, find_sites
+from steerlab.backends.architectures import Hook, SiteMap, find_sites
 from steerlab.backends.base import (
     Activations,
     Linearised,
@@ -224,6 +224,16 @@ class LocalBackend:
         return out
 
     # ------------------------------------------------------------------------------- what only weights at hand allow
+
+    @property
+    def source(self) -> str:
+        """The Hugging Face id or the folder (an absolute path) that the weights came from; empty where not known."""
+        path: str = self._hf.name_or_path
+        return str(Path(path).resolve()) if path and Path(path).is_dir() else path
+
+    def hook(self, site: Site) -> Hook:
+        """The module of the Hugging Face model, and the side of it, where a site is touched."""
+        return self._sites.hook(site)
 
     @torch.no_grad()
     def token_rows(self, ids: Sequence[int], table: Table) -> Tensor:

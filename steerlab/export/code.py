@@ -1,0 +1,421 @@
+"""A recipe as code: a cell of steerlab, and a cell that needs torch, transformers and nnsight alone.
+
+Both load the model as it was loaded and answer one prompt with the sampling and the seed given, so that their text is
+that of `lab.generate`. Nothing runs here, and no model is needed: only where its sites are.
+"""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+
+from steerlab import as_python
+from steerlab._version import __version__
+from steerlab.backends.architectures import Hook
+from steerlab.backends.base import Backend, InProcess, ModelInfo, encode_row, in_process
+from steerlab.demo import WEIGHTS
+from steerlab.directions import Direction, bundled
+from steerlab.errors import ModelError
+from steerlab.generations import Sampling
+from steerlab.interventions import Ablate, Add, Clamp, Intervention
+from steerlab.prompts import Prompt
+from steerlab.recipes import describe
+from steerlab.rows import Row
+from steerlab.sites import POINTS, Site
+
+# What the nnsight cell defines: no direction may be called so.
+DEFINED = (
+    "answer base64 baseline basis block encoded gate hf inputs keep_norm layer messages model np out prompt steer "
+    "steered step stop text tokenizer torch u vector warnings at x y"
+).split()
+
+VECTOR = '''
+def vector(text):
+    """[d_model] numbers, from the base64 of little-endian float32."""
+    return torch.from_numpy(np.frombuffer(base64.b64decode(text), "<f4").copy())
+'''
+
+BASIS = '''
+def basis(*vectors):
+    """[k d_model] an orthonormal basis of their span."""
+    units = torch.stack([v / v.norm() for v in vectors]).double()
+    _, values, rows = torch.linalg.svd(units, full_matrices=False)
+    return rows[values > 1e-6 * values[0]].float()
+'''
+
+KEEP_NORM = '''
+def keep_norm(y, x):
+    """y with the norm that x has, token by token."""
+    return y * (x.norm(dim=-1, keepdim=True) / y.norm(dim=-1, keepdim=True).clamp_min(1e-30))
+'''
+
+NOISE = '''
+class Noise(LogitsProcessor):
+    """Samples by Gumbel noise from a seed, so that the baseline and the steered answer share theirs."""
+
+    def __init__(self, seed, temperature):
+        self.generator, self.temperature = torch.Generator().manual_seed(seed), temperature
+
+    def __call__(self, ids, logits):
+        uniform = torch.rand(logits.shape[-1], generator=self.generator, dtype=torch.float64)
+        gumbel = -(-uniform.clamp_min(1e-300).log()).log()
+        return logits.double().cpu() / self.temperature + gumbel
+'''
+
+
+def steerlab_code(
+    backend: Backend,
+    row: Row,
+    sampling: Sampling,
+    *,
+    directions: Mapping[str, Direction] | None = None,
+    here: str | None = None,
+    folder: str | Path | None = None,
+) -> str:
+    """A cell that answers a row with steerlab: model, recipe, prompt, sampling and seed, all of it to be changed.
+
+    here: the name of the lab where the cell will run ("lab"), whose model and `directions` it then uses; without, the
+    cell makes a lab of its own, which has the bundled directions alone. Directions that are not known there are written
+    into the cell, vectors included, or, with `folder`, saved there as safetensors files that the cell loads. Raises
+    ModelError where a model was given in memory and `here` is not said.
+    """
+    steps = row.recipe.interventions
+    used = as_python.vectors(steps)
+    there = (bundled() if _embedded(backend) else {}) if here is None else directions or {}
+    lab = here or "lab"
+    taken = {
+        "base64",
+        "generation",
+        "np",
+        "prompt",
+        "recipe",
+        "sl",
+        "vector",
+        "AutoModelForCausalLM",
+        "torch",
+    }
+    known = as_python.names(used, taken={*taken, "AutoTokenizer", lab})
+    lines, inline = [], False
+    for one in used:
+        name, key = known[id(one)], next((k for k, d in there.items() if _same(d, one)), None)
+        if key is not None:
+            lines.append(f"{name} = {lab}.directions[{key!r}]")
+        elif folder is not None:
+            Path(folder).mkdir(parents=True, exist_ok=True)
+            path = one.save(Path(folder) / f"{name}.safetensors")
+            lines.append(f"{name} = sl.Direction.load({str(path)!r})")
+        else:
+            inline = True
+            lines.append(f"{name} = {as_python.direction(one)}")
+    loads, opened = _lab_of(backend) if here is None else ([], [])
+    third = [*(["import numpy as np"] if inline else []), *loads]
+    return _text(
+        f"# {_about(backend.info, row)}",
+        *(["import base64", ""] if inline else []),
+        *([*third, ""] if third else []),
+        "import steerlab as sl",
+        *(["", as_python.READ_VECTOR, ""] if inline else [""]),
+        *opened,
+        *lines,
+        f"recipe = {as_python.recipe(steps, known)}",
+        f"prompt = {_prompt(row.prompt)}",
+        f"generation = {lab}.generate({_arguments(row, sampling)})",
+        "print(generation)",
+    )
+
+
+def nnsight_code(backend: Backend, row: Row, sampling: Sampling, *, source: str | None = None) -> str:
+    """A cell that answers a row with torch, transformers and nnsight alone, beside the baseline; it needs no steerlab.
+
+    It steers every forward pass of `model.generate`, prompt and generated tokens alike or as the recipe's token scopes
+    say, and its tokens are those of `lab.generate`. Vectors stand in it as base64 of float32, bit for bit. source: the
+    Hugging Face id or the folder that it loads, by default what the model was loaded from. Raises ModelError where that
+    is not known, or where the backend does not know the modules of its sites.
+    """
+    backend.check(row.recipe)
+    info = backend.info
+    source = source or _source(backend, "nnsight_code(…, source='an id or a folder')")
+    steps = row.recipe.interventions
+    used = as_python.vectors(steps)
+    known = as_python.names(
+        used, taken={*DEFINED, *(f"edit_{i}" for i in range(1, len(POINTS) * len(steps)))}
+    )
+    edits, steer = _steering(backend, steps, known)
+    ids = encode_row(backend.tokenizer, row, info.context)
+    room = min(sampling.max_new_tokens, info.context - len(ids))
+    sampled = sampling.temperature > 0
+    noise = f"logits_processor=[Noise({row.seed}, {sampling.temperature!r})], " if sampled else ""
+    where = "" if info.device == "cpu" else f', device_map="{"mps" if info.device == "mps" else "auto"}"'
+    uses = [BASIS] * any(len(s.directions) > 1 for s in steps)
+    uses += [KEEP_NORM] * any(isinstance(s, Add) and s.keep_norm for s in steps)
+    processor = ", LogitsProcessor" if sampled else ""
+    return _text(
+        f"# {_about(info, row)}",
+        "# It needs torch, transformers and nnsight, and no steerlab.",
+        *(["import base64"] if steps else []),
+        "import warnings",
+        "",
+        *(["import numpy as np"] if steps else []),
+        "import torch",
+        "from nnsight import TransformersModel",
+        f"from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig{processor}",
+        "",
+        f"tokenizer = AutoTokenizer.from_pretrained({source!r})",
+        f"hf = AutoModelForCausalLM.from_pretrained({source!r}, dtype=torch.{info.dtype}{where}).eval()",
+        "# the likeliest token each time: no penalties that a model's own settings may ask for",
+        "stop = hf.generation_config.eos_token_id",
+        "hf.generation_config = GenerationConfig(",
+        "    eos_token_id=tokenizer.eos_token_id if stop is None else stop, pad_token_id=tokenizer.pad_token_id or 0",
+        ")",
+        'model = TransformersModel(hf, tokenizer=tokenizer, task="text-generation")',
+        "# an answer that ends early leaves nnsight's loop waiting for the next step, and it warns of that",
+        'warnings.filterwarnings("ignore", message=".*was never reached")',
+        "",
+        *_reading(row, backend.tokenizer.chat_template is not None),
+        *([VECTOR] if steps else []),
+        *uses,
+        *([NOISE] if sampled else []),
+        "",
+        *(f"{known[id(d)]} = {as_python.encoded(d)}" for d in used),
+        "",
+        *edits,
+        *steer,
+        "",
+        "def answer(steer=None):",
+        '    """The ids of the new tokens, steered or not."""',
+        f"    with torch.no_grad(), model.generate(max_new_tokens={room}, {noise}do_sample=False) as tracer:",
+        "        with tracer.invoke(inputs):",
+        "            if steer is not None:",
+        f"                for step in tracer.iter[:{room}]:",
+        "                    steer(step)",
+        "        with tracer.invoke():",
+        "            out = tracer.result.save()",
+        '    return out[0, inputs["input_ids"].shape[1] :].tolist()',
+        "",
+        "",
+        "baseline = answer()",
+        f"steered = answer({'steer' if steer else ''})",
+        'print("BASELINE:", tokenizer.decode(baseline, skip_special_tokens=True))',
+        'print("STEERED: ", tokenizer.decode(steered, skip_special_tokens=True))',
+    )  # fmt: skip
+
+
+# -------------------------------------------------------------------------------------------- the model, the prompt
+
+
+def _source(backend: Backend, fix: str) -> str:
+    found = in_process(backend, "code that loads the model").source
+    if not found:
+        raise ModelError(
+            f"the model {backend.info.name} was given in memory, and no id or folder is known that code could load",
+            f"Say it: {fix}.",
+        )
+    return found
+
+
+def _embedded(backend: Backend) -> bool:
+    return isinstance(backend, InProcess) and backend.source == str(WEIGHTS.resolve())
+
+
+def _lab_of(backend: Backend) -> tuple[list[str], list[str]]:
+    """The imports and the lines with which a lab opens the same model as it was opened."""
+    if _embedded(backend):
+        return [], ["lab = sl.Lab()"]
+    source = _source(backend, "save it with save_pretrained, or give here='lab' for a cell of this notebook")
+    if backend.info.device != "cpu" or backend.info.dtype == "float32":
+        return [], [f"lab = sl.Lab({source!r})"]
+    # on a CPU a lab would load it in float32
+    return ["import torch", "from transformers import AutoModelForCausalLM, AutoTokenizer"], [
+        f"model = AutoModelForCausalLM.from_pretrained({source!r}, dtype=torch.{backend.info.dtype})",
+        f"lab = sl.Lab((model, AutoTokenizer.from_pretrained({source!r})))",
+    ]
+
+
+def _same(one: Direction, other: Direction) -> bool:
+    return one is other or (
+        (one.site, one.model, one.vector.shape) == (other.site, other.model, other.vector.shape)
+        and bool(torch.equal(one.vector, other.vector))
+    )
+
+
+def _about(info: ModelInfo, row: Row) -> str:
+    return f"{' '.join(info.name.split())} steered, recipe {row.recipe.fingerprint}; written by steerlab {__version__}."
+
+
+def _prompt(prompt: Prompt) -> str:
+    return repr(prompt if isinstance(prompt, str) else [dict(turn) for turn in prompt])
+
+
+def _arguments(row: Row, sampling: Sampling) -> str:
+    options = [f"max_new_tokens={sampling.max_new_tokens}"]
+    if sampling.temperature:
+        options += [f"temperature={sampling.temperature!r}", f"seed={row.seed}"]
+    return ", ".join(["prompt", "recipe", *options, *([] if row.chat else ["chat=False"])])
+
+
+def _reading(row: Row, template: bool) -> list[str]:
+    """The lines that turn the prompt into `inputs`, as `prompts.encode` does."""
+    if not (row.chat and template):
+        return [f"prompt = {_prompt(row.prompt)}", *_inputs("prompt", "")]
+    turns = [{"role": "user", "content": row.prompt}] if isinstance(row.prompt, str) else row.prompt
+    begun = turns[-1].get("role") == "assistant"
+    if isinstance(row.prompt, str):
+        lines = [f"prompt = {row.prompt!r}", 'messages = [{"role": "user", "content": prompt}]']
+    else:
+        lines = [f"messages = {_prompt(row.prompt)}"]
+    ending = "continue_final_message" if begun else "add_generation_prompt"
+    return [
+        *lines,
+        f"text = tokenizer.apply_chat_template(messages, {ending}=True, tokenize=False)",
+        *_inputs("text", ", add_special_tokens=False"),
+    ]
+
+
+def _inputs(text: str, options: str) -> list[str]:
+    return [
+        f'encoded = tokenizer({text}{options}, return_tensors="pt")',
+        'inputs = {name: encoded[name].to(hf.device) for name in ("input_ids", "attention_mask")}',
+        "",
+    ]
+
+
+# ------------------------------------------------------------------------------------------------------------ the edits
+
+
+class Edit(NamedTuple):
+    """What is done at a site: steps in their order, and the name of the function that does it."""
+
+    name: str
+    steps: tuple[Intervention, ...]
+
+
+def _steering(
+    backend: Backend, steps: Sequence[Intervention], known: as_python.Names
+) -> tuple[list[str], list[str]]:
+    """The functions that edit a tensor, one for each sequence of steps that meets at a site, and the function `steer`
+    that visits the sites of one forward pass in order."""
+    n_layers = backend.info.n_layers
+    sites = sorted({site for one in steps for site in one.resolve(n_layers)})
+    edits: dict[tuple[int, ...], Edit] = {}
+    done: dict[int, list[tuple[Site, Edit]]] = {}
+    for site in sites:
+        here = tuple(one for one in steps if site in one.resolve(n_layers))
+        key = tuple(map(id, here))
+        edits.setdefault(key, Edit(f"edit_{len(edits) + 1}", here))
+        done.setdefault(site.layer, []).append((site, edits[key]))
+    if not sites:
+        return [], []
+    where = in_process(backend, "code for nnsight")
+    blocks: dict[int, str] = {}
+    visits: dict[int, tuple[str, ...]] = {}
+    for layer, visited in done.items():
+        blocks[layer] = where.hook(Site(layer, "resid_post")).path.rsplit(".", 1)[0]
+        visits[layer] = tuple(
+            line for site, edit in visited for line in _visit(where.hook(site), blocks[layer], edit, site)
+        )
+    written = [line for edit in edits.values() for line in _function(edit, known)]
+    steer = [
+        "def steer(step):",
+        '    """One forward pass of generation: step 0 reads the prompt, each later one a new token."""',
+    ]
+    for lines, group in _runs(visits):
+        path = f"model.{_attributes(blocks[group[0]])}"
+        if len(group) == 1:
+            steer += [f"    block = {path}[{group[0]}]", *(f"    {line}" for line in lines)]
+        else:
+            steer += [
+                f"    for layer in {as_python.layers(group)}:",
+                f"        block = {path}[layer]",
+                *(f"        {line}" for line in lines),
+            ]
+    return ["", *written], [*steer, ""]
+
+
+def _runs(visits: Mapping[int, tuple[str, ...]]) -> list[tuple[tuple[str, ...], list[int]]]:
+    """Neighbouring layers at which the same lines are to be written, together."""
+    return [
+        (lines, list(group)) for lines, group in itertools.groupby(sorted(visits), key=lambda i: visits[i])
+    ]
+
+
+def _visit(hook: Hook, blocks: str, edit: Edit, site: Site) -> list[str]:
+    """The lines that edit the tensor at a site of `block`."""
+    inner = hook.path.removeprefix(f"{blocks}.").partition(".")[2]
+    at = f"block.{_attributes(inner)}" if inner else "block"
+    here = f"  # {site.point}"
+    if hook.in_place:  # the residual branch shares this tensor, so it is overwritten
+        return [f"x = {at}.{hook.side}{here}", f"x.copy_({edit.name}(x, step))"]
+    if hook.wrapped:
+        return [
+            f"x = {at}.{hook.side}{here}",
+            f"{at}.{hook.side} = ({edit.name}(x[0], step), *x[1:])",
+        ]
+    return [f"{at}.{hook.side} = {edit.name}({at}.{hook.side}, step){here}"]
+
+
+def _attributes(path: str) -> str:
+    """A module's path as Python writes it: numbers are indices."""
+    return re.sub(r"\.(\d+)", r"[\1]", path)
+
+
+def _function(edit: Edit, known: as_python.Names) -> list[str]:
+    lines = [
+        f"def {edit.name}(x, step):",
+        '    """x: [1 tokens d_model]. In float32 at least, where bfloat16 would leave a part of what is ablated."""',
+        "    y = x if x.dtype in (torch.float32, torch.float64) else x.float()",
+    ]
+    for one in edit.steps:
+        lines += [f"    # {describe(one)}"]
+        lines += [f"    {line}" for line in _scoped(one, _arithmetic(one, known), known)]
+    return [*lines, "    return y.to(x.dtype)", "", ""]
+
+
+def _arithmetic(one: Intervention, known: as_python.Names) -> tuple[list[str], str]:
+    """Lines that prepare, and the expression of the edited y."""
+    several = [known[id(d)] for d in one.directions]
+    v = several[0]
+    unit = [f"u = ({v} / {v}.norm()).to(y)"]
+    match one:
+        case Add():
+            moved = f"y + {one.coefficient!r} * {v}.to(y)"
+            return [], f"keep_norm({moved}, y)" if one.keep_norm else moved
+        case Ablate():
+            part = ".relu()" if one.one_sided else ""
+            if len(several) > 1:
+                return (
+                    [f"u = basis({', '.join(several)}).to(y)"],
+                    f"y - {one.strength!r} * (y @ u.mT){part} @ u",
+                )
+            return unit, f"y - {one.strength!r} * (y * u).sum(-1, keepdim=True){part} * u"
+        case Clamp():
+            return unit, f"y - ((y * u).sum(-1, keepdim=True) - {one.value!r}) * u"
+    raise NotImplementedError(f"code for {type(one).__name__}")
+
+
+def _scoped(one: Intervention, made: tuple[list[str], str], known: as_python.Names) -> list[str]:
+    """The lines of a step, at the tokens and behind the gate that it has."""
+    lines, new = made
+    masks = []
+    if isinstance(one.tokens, tuple):  # counted from the prompt's end
+        lines = [*lines, f"at = torch.isin(torch.arange(-y.shape[1], 0), torch.tensor({list(one.tokens)}))"]
+        masks.append("at[:, None].to(y.device)")
+    if one.gate:
+        g = known[id(one.gate.direction)]
+        lines = [*lines, f"gate = ({g} / {g}.norm()).to(y)"]
+        masks.append(f"((y * gate).sum(-1, keepdim=True) > {one.gate.threshold!r})")
+    lines = [*lines, f"y = torch.where({' & '.join(masks)}, {new}, y)" if masks else f"y = {new}"]
+    if one.tokens == "all":
+        return lines
+    guard = "if step > 0:" if one.tokens == "generated" else "if step == 0:"
+    return [guard, *(f"    {line}" for line in lines)]
+
+
+def _text(*lines: str) -> str:
+    """Lines as a file: two blank lines at most, none at the end."""
+    text = "\n".join(lines)
+    return re.sub(r"\n{4,}", "\n\n\n", text).strip("\n") + "\n"
