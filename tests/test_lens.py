@@ -161,14 +161,59 @@ def test_a_generation_is_read_with_its_tokens(chat: bool) -> None:
     assert logit_lens(backend, made, BASELINE, chat=chat).recipe == BASELINE
 
 
-def test_generations_that_cannot_be_read_again_are_refused(llama: LocalBackend) -> None:
-    made = llama.generate([Row(PROMPT, Recipe([Add(direction(), tokens="generated")]))], Sampling(4))[0]
-    with pytest.raises(errors.RecipeError, match="no generated tokens"):
-        logit_lens(llama, made)
+SCOPED: dict[str, Recipe] = {
+    "all": Recipe([Add(direction(), 2.0)]),
+    "prompt": Recipe([Add(direction(), 2.0, tokens="prompt")]),
+    "generated": Recipe([Add(direction(), 2.0, tokens="generated")]),
+    "chosen": Recipe([Add(direction(), 2.0, tokens=[-1, -3])]),
+    "both": Recipe([Ablate(direction(), tokens="prompt"), Add(direction(1), 2.0, tokens="generated")]),
+}
+
+
+@pytest.mark.parametrize("scope", SCOPED)
+def test_a_generation_is_read_as_its_tokens_were_steered(
+    backend: LocalBackend, model: PreTrainedModel, architecture: str, scope: str
+) -> None:
+    """Against plain hooks, and against the answer itself: the last layer's best guesses are the tokens that came."""
+    recipe = SCOPED[scope]
+    made = backend.generate([Row(PROMPT, recipe)], Sampling(6))[0]
+    ids = encode(byte_tokenizer(), PROMPT)
+    new = list(made.token_ids[:-1] if made.finish == "stop" else made.token_ids)
+    lens = logit_lens(backend, made)
+    assert lens.token_ids == (*ids, *new)
+    last = lens.logits(models.N_LAYERS - 1)
+    wanted = reference.logits(model, architecture, [*ids, *new], recipe, len(ids))
+    assert torch.allclose(last, wanted, atol=2e-4)
+    assert last.argmax(-1)[len(ids) - 1 :][: len(made.token_ids)].tolist() == list(made.token_ids)
+    x = projections(backend, made, direction(2), layers=[STEERED_AT, models.N_LAYERS - 1], point="resid_post")
+    assert torch.allclose(x.values[1, :, 0], lens.resid[-1] @ direction(2).unit, atol=1e-4)
+
+
+def test_the_scopes_of_a_generation_are_told_apart(llama: LocalBackend) -> None:
+    """Read under one recipe after another: the stream at the steered layer moves at the tokens of the scope alone."""
+    made = llama.generate([Row(PROMPT)], Sampling(4))[0]
+    n, plain = (
+        len(encode(byte_tokenizer(), PROMPT)),
+        logit_lens(llama, made, layers=[STEERED_AT], point="resid_pre"),
+    )
+    every = set(range(len(plain.tokens)))
+    for scope, wanted in [
+        ("all", every),
+        ("prompt", set(range(n))),
+        ("generated", every - set(range(n))),
+        ("chosen", {n - 3, n - 1}),
+    ]:
+        steered = logit_lens(llama, made, SCOPED[scope], layers=[STEERED_AT], point="resid_pre")
+        moved = (steered.resid - plain.resid)[0].norm(dim=-1) > 1
+        assert set(moved.nonzero()[:, 0].tolist()) == wanted, scope
+
+
+def test_a_generation_that_its_text_does_not_give_back_is_read_all_the_same(llama: LocalBackend) -> None:
     half = said("Ü", BASELINE)
     half = replace(half, token_ids=(half.token_ids[0], *half.token_ids[-1:]), pieces=("\ufffd", ""))
-    with pytest.raises(errors.PromptError, match="does not encode to the tokens"):
-        logit_lens(llama, half)
+    assert logit_lens(llama, half).token_ids[-1] == half.token_ids[0]
+    empty = replace(half, token_ids=half.token_ids[-1:], pieces=("",))
+    assert logit_lens(llama, empty).token_ids == logit_lens(llama, PROMPT).token_ids
 
 
 def test_projections_are_dot_products(

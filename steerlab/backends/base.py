@@ -79,9 +79,19 @@ class Backend(Protocol):
         ...
 
     def capture(
-        self, rows: Sequence[Row], sites: Sequence[Site], positions: Positions, *, values: bool = False
+        self,
+        rows: Sequence[Row],
+        sites: Sequence[Site],
+        positions: Positions,
+        *,
+        values: bool = False,
+        continuations: Sequence[Sequence[int]] | None = None,
     ) -> Activations:
-        """Read the residual stream at sites x positions of the rows' prompts, after their recipes acted there."""
+        """Read the residual stream at sites x positions of the rows' prompts, after their recipes acted there.
+
+        continuations: token ids that follow each row's prompt and count as generated ones for the recipe's token scope.
+        Positions then count from their end, and "response" is the mean over them.
+        """
         ...
 
     def score(self, rows: Sequence[Row]) -> Tensor:
@@ -166,13 +176,18 @@ def readers(
     rows: Sequence[Row],
     encoded: Sequence[list[int]],
     positions: Positions,
+    continuations: Sequence[Sequence[int]] | None = None,
 ) -> list[Tensor]:
     """For every row a matrix `[positions tokens]` whose product with the stream at its tokens is what `capture` reads.
 
-    Raises PromptError where a position lies before a prompt begins.
+    encoded: the rows' tokens, with those of the continuations. Raises PromptError where a position lies before a prompt
+    begins.
     """
     if positions == "response":
-        lengths = [response_length(tokenizer, row.prompt) for row in rows]
+        tails = map(len, continuations or ())
+        lengths = list(tails) or [response_length(tokenizer, row.prompt) for row in rows]
+        if not all(lengths):
+            raise PromptError("a continuation without tokens has no mean", "Give one token or more.")
         weights = [torch.zeros(1, len(ids)) for ids in encoded]
         for weight, length in zip(weights, lengths, strict=True):
             weight[:, -length:] = 1 / length

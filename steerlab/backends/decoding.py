@@ -47,9 +47,12 @@ def left_padded(tokenizer: PreTrainedTokenizerBase, encoded: Sequence[list[int]]
     return ids, torch.tensor([[0] * (width - len(e)) + [1] * len(e) for e in encoded])
 
 
-def prompt_index(mask: Tensor) -> Tensor:
-    """`index` for `Plan.operands` in a pass over left-padded prompts alone, `[1 pos]`."""
-    return torch.arange(-mask.shape[1], 0)[None]
+def token_index(mask: Tensor, continued: Sequence[int] = (0,)) -> Tensor:
+    """`index` for `Plan.operands` in a pass over whole left-padded rows, `[rows pos]`, or `[1 pos]` for prompts alone.
+
+    continued: how many of each row's tokens follow its prompt.
+    """
+    return torch.arange(-mask.shape[1], 0) + torch.tensor(continued)[:, None]
 
 
 class Decoding:
@@ -83,7 +86,7 @@ class Decoding:
         """Generate until every row has ended, or until `cancel` is set."""
         device = self._backend.device
         ids, mask = left_padded(self._backend.tokenizer, self._prompts)
-        operands = self._plan.operands(prompt_index(mask), device)
+        operands = self._plan.operands(token_index(mask), device)
         later = self._plan.operands(torch.zeros(1, 1, dtype=torch.long), device)
         generated = False
         while not (cancel and cancel.is_set()):

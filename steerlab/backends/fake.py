@@ -31,7 +31,7 @@ from steerlab.backends.base import (
     encode_row,
     readers,
 )
-from steerlab.backends.decoding import Decoding, Forward, left_padded, prompt_index
+from steerlab.backends.decoding import Decoding, Forward, left_padded, token_index
 from steerlab.edits import Operand
 from steerlab.generations import Generation, Sampling
 from steerlab.recipes import Recipe
@@ -84,13 +84,20 @@ class FakeBackend:
         self._plan([recipe])
 
     def capture(
-        self, rows: Sequence[Row], sites: Sequence[Site], positions: Positions, *, values: bool = False
+        self,
+        rows: Sequence[Row],
+        sites: Sequence[Site],
+        positions: Positions,
+        *,
+        values: bool = False,
+        continuations: Sequence[Sequence[int]] | None = None,
     ) -> Activations:
-        """Read the residual stream at sites x positions of the rows' prompts, after their recipes acted there."""
-        encoded = [encode_row(self.tokenizer, row, self.info.context) for row in rows]
+        """Read the residual stream at sites x positions of the rows' prompts, or of the continuations that follow them,
+        after their recipes acted there.
+        """
         seen: dict[Site, Tensor] = {}
-        self._prefill(rows, seen)
-        weights = readers(self.tokenizer, rows, encoded, positions)
+        _, encoded = self._prefill(rows, seen, continuations)
+        weights = readers(self.tokenizer, rows, encoded, positions, continuations)
         x = torch.stack(
             [
                 torch.stack([w @ seen[site][i, -w.shape[1] :] for i, w in enumerate(weights)])
@@ -102,17 +109,14 @@ class FakeBackend:
 
     def score(self, rows: Sequence[Row]) -> Tensor:
         """The logits at the last position of each row's prompt, `[rows vocab]`, float32."""
-        return self._prefill(rows, {})[:, -1]
+        return self._prefill(rows, {})[0][:, -1]
 
     def likelihood(self, rows: Sequence[Row], continuations: Sequence[Sequence[int]]) -> list[Tensor]:
         """The log-probability of every token of a continuation after its row's prompt: a tensor `[tokens]` a row."""
         out = []
         for row, tail in zip(rows, continuations, strict=True):
-            ids = torch.tensor([encode_row(self.tokenizer, row, self.info.context) + list(tail)])
-            index = torch.arange(ids.shape[1])[None] - ids.shape[1] + len(tail)
-            operands = self._plan([row.recipe]).operands(index, "cpu")
-            logits, _ = self._forward()(ids, torch.ones_like(ids), operands)
-            logprobs = logits[0, :-1].log_softmax(-1).gather(-1, ids[0, 1:, None])[:, 0]
+            logits, (ids,) = self._prefill([row], {}, [tail])
+            logprobs = logits[0, :-1].log_softmax(-1).gather(-1, torch.tensor(ids[1:])[:, None])[:, 0]
             out.append(logprobs[len(logprobs) - len(tail) :])
         return out
 
@@ -139,11 +143,23 @@ class FakeBackend:
         info = self.info
         return Plan(recipes, n_layers=info.n_layers, d_model=info.d_model, model=info.name)
 
-    def _prefill(self, rows: Sequence[Row], seen: dict[Site, Tensor]) -> Tensor:
-        encoded = [encode_row(self.tokenizer, row, self.info.context) for row in rows]
+    def _prefill(
+        self,
+        rows: Sequence[Row],
+        seen: dict[Site, Tensor],
+        continuations: Sequence[Sequence[int]] | None = None,
+    ) -> tuple[Tensor, list[list[int]]]:
+        """One pass over prompts and what follows them: the logits `[rows pos vocab]` and the rows' tokens."""
+        tails = continuations or [()] * len(rows)
+        encoded = [
+            encode_row(self.tokenizer, row, self.info.context) + list(tail)
+            for row, tail in zip(rows, tails, strict=True)
+        ]
         ids, mask = left_padded(self.tokenizer, encoded)
-        plan = self._plan([row.recipe for row in rows])
-        return self._forward(seen)(ids, mask, plan.operands(prompt_index(mask), "cpu"))[0]
+        operands = self._plan([row.recipe for row in rows]).operands(
+            token_index(mask, [len(tail) for tail in tails]), "cpu"
+        )
+        return self._forward(seen)(ids, mask, operands)[0], encoded
 
     def _forward(self, seen: dict[Site, Tensor] | None = None) -> Forward:
         """Forward passes that share a memory: each block's decaying sum. `seen` receives the tensor at every site."""

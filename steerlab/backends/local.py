@@ -38,7 +38,7 @@ from steerlab.backends.base import (
     encode_row,
     readers,
 )
-from steerlab.backends.decoding import Decoding, Forward, left_padded, prompt_index
+from steerlab.backends.decoding import Decoding, Forward, left_padded, token_index
 from steerlab.errors import ModelError, SiteError
 from steerlab.generations import Generation, Sampling
 from steerlab.recipes import Recipe
@@ -117,13 +117,25 @@ class LocalBackend:
 
     @torch.no_grad()
     def capture(
-        self, rows: Sequence[Row], sites: Sequence[Site], positions: Positions, *, values: bool = False
+        self,
+        rows: Sequence[Row],
+        sites: Sequence[Site],
+        positions: Positions,
+        *,
+        values: bool = False,
+        continuations: Sequence[Sequence[int]] | None = None,
     ) -> Activations:
-        """Read the residual stream at sites x positions of the rows' prompts, after their recipes acted there."""
+        """Read the residual stream at sites x positions of the rows' prompts, or of the continuations that follow them,
+        after their recipes acted there.
+        """
         for site in sites:
             self._sites.hook(site)
-        encoded = [encode_row(self.tokenizer, row, self.info.context) for row in rows]
-        weights = readers(self.tokenizer, rows, encoded, positions)
+        tails = continuations or [()] * len(rows)
+        encoded = [
+            encode_row(self.tokenizer, row, self.info.context) + list(tail)
+            for row, tail in zip(rows, tails, strict=True)
+        ]
+        weights = readers(self.tokenizer, rows, encoded, positions, continuations)
         order = sorted(set(sites))
         sums: dict[Site, Tensor] = {}
         norms: dict[Site, Tensor] = {}
@@ -136,7 +148,7 @@ class LocalBackend:
             ids, mask = left_padded(self.tokenizer, [encoded[i] for i in batch])
             width = ids.shape[1]
             weight = torch.stack([pad(weights[i], (width - weights[i].shape[1], 0)) for i in batch])
-            operands = plan.operands(prompt_index(mask), self.device)
+            operands = plan.operands(token_index(mask, [len(tails[i]) for i in batch]), self.device)
             read = self._read(self._inputs(ids, mask), operands, order, weight)
             for j, site in enumerate(order):
                 x = read[site]
@@ -159,7 +171,7 @@ class LocalBackend:
         for batch in _chunks(sorted(range(len(rows)), key=lambda i: len(encoded[i])), self.batch_rows):
             plan = self._plan([rows[i].recipe for i in batch])
             ids, mask = left_padded(self.tokenizer, [encoded[i] for i in batch])
-            operands = plan.operands(prompt_index(mask), self.device)
+            operands = plan.operands(token_index(mask), self.device)
             logits, _ = self._forward(self._inputs(ids, mask), operands)
             for i, row in zip(batch, logits[:, -1].cpu(), strict=True):
                 out[i] = row
@@ -176,14 +188,14 @@ class LocalBackend:
         ):
             plan = self._plan([rows[i].recipe for i in batch])
             ids, mask = left_padded(self.tokenizer, [encoded[i] for i in batch])
-            lengths = torch.tensor([len(continuations[i]) for i in batch])
-            index = torch.arange(ids.shape[1]) - ids.shape[1] + lengths[:, None]
-            keep = int(lengths.max()) + 1
+            lengths = [len(continuations[i]) for i in batch]
+            index = token_index(mask, lengths)
+            keep = max(lengths) + 1
             inputs = self._inputs(ids, mask, keep=keep)
             logits, _ = self._forward(inputs, plan.operands(index, self.device), keep=keep)
             logprobs = logits[:, :-1].log_softmax(-1).cpu().gather(-1, ids[:, 1 - keep :, None])[..., 0]
             for i, row, length in zip(batch, logprobs, lengths, strict=True):
-                out[i] = row[keep - 1 - int(length) :]
+                out[i] = row[keep - 1 - length :]
         return out
 
     @torch.no_grad()

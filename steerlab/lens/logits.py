@@ -144,7 +144,8 @@ def logit_lens(
 ) -> Lens:
     """Read a prompt, or a generation with its prompt, through the lens of every layer under a recipe.
 
-    recipe: by default none for a prompt, and a generation's own. point: resid_post, the output of each block, where the
+    recipe: by default none for a prompt, and a generation's own; it acts on the tokens that it says, of the prompt or
+    generated ones. chat: as the generation was made. point: resid_post, the output of each block, where the
     last layer gives the model's own logits; or resid_pre, resid_mid. layers: by default all.
     """
     if point in ("attn_out", "mlp_out"):

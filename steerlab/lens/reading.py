@@ -12,10 +12,10 @@ from torch import Tensor
 
 from steerlab.backends.base import Backend, encode_row
 from steerlab.directions import Direction
-from steerlab.errors import PromptError, RecipeError, SiteError, SteerlabError
+from steerlab.errors import SiteError, SteerlabError
 from steerlab.generations import Generation
 from steerlab.prompts import Prompt
-from steerlab.recipes import BASELINE, Recipe, describe
+from steerlab.recipes import BASELINE, Recipe
 from steerlab.rows import Row, check_fits
 from steerlab.sites import Point, Site
 
@@ -96,46 +96,25 @@ def read(
     layers: Iterable[int] | None,
     chat: bool,
 ) -> Fields:
-    """The fields of a Reading, from one forward pass."""
+    """The fields of a Reading, from one forward pass.
+
+    A generation is read over the tokens of its prompt and its own, the recipe acting on each as it did then. A token
+    that ended the answer was never read, and is left out.
+    """
+    new: tuple[int, ...] = ()
     if isinstance(text, Generation):
-        row = _with_answer(backend, text, text.recipe if recipe is None else recipe, chat)
+        row = Row(text.prompt, text.recipe if recipe is None else recipe, chat=chat)
+        new = text.token_ids[:-1] if text.finish == "stop" else text.token_ids
     else:
         row = Row(text, recipe or BASELINE, chat=chat)
     which = tuple(range(backend.info.n_layers)) if layers is None else tuple(layers)
     if not which:
         raise SiteError("no layer is given to read", "Leave layers out for all of them.")
-    ids = encode_row(backend.tokenizer, row, backend.info.context)
+    ids = [*encode_row(backend.tokenizer, row, backend.info.context), *new]
     sites = [Site(layer, point) for layer in which]
-    values = backend.capture([row], sites, range(-len(ids), 0), values=True).values
+    values = backend.capture(
+        [row], sites, range(-len(ids), 0), values=True, continuations=[new] if new else None
+    ).values
     assert values is not None
     tokens = tuple(backend.tokenizer.decode([i]) for i in ids)
     return values[0], which, point, tuple(ids), tokens, row.recipe
-
-
-def _with_answer(backend: Backend, made: Generation, recipe: Recipe, chat: bool) -> Row:
-    """A generation's prompt and answer as one prompt, of exactly the tokens that were read and made."""
-    partial = [step for step in recipe.interventions if step.tokens != "all"]
-    if partial:
-        raise RecipeError(
-            f"a generation is read again as one prompt, which has no generated tokens for: {describe(partial[0])}",
-            "Read it under a recipe with tokens='all', or under BASELINE.",
-        )
-    prompt, context = made.prompt, backend.info.context
-    before = encode_row(backend.tokenizer, Row(prompt, chat=chat), context)
-    new = made.token_ids[:-1] if made.finish == "stop" else made.token_ids
-    whole: Prompt
-    if not chat or backend.tokenizer.chat_template is None:
-        whole = str(prompt) + made.text
-    elif isinstance(prompt, str):
-        whole = [{"role": "user", "content": prompt}, {"role": "assistant", "content": made.text}]
-    elif prompt[-1]["role"] == "assistant":
-        whole = [*prompt[:-1], {**prompt[-1], "content": prompt[-1]["content"] + made.text}]
-    else:
-        whole = [*prompt, {"role": "assistant", "content": made.text}]
-    row = Row(whole, recipe, chat=chat) if made.text else Row(prompt, recipe, chat=chat)
-    if encode_row(backend.tokenizer, row, context) != [*before, *new]:
-        raise PromptError(
-            "the generation's text does not encode to the tokens that were generated, so they cannot be read again",
-            "Half characters, special tokens and outer spaces do that: read a part of the answer as a prompt.",
-        )
-    return row

@@ -199,6 +199,31 @@ def test_response_is_the_mean_over_the_answers_tokens(backend: Backend) -> None:
         assert torch.allclose(mean[:, 0], each[0].mean(1), atol=1e-5)
 
 
+def test_continuations_are_read_as_generated_tokens(backend: Backend) -> None:
+    """As they were when they were made, alone and in a batch; the mean over them is the mean of them."""
+    sites = [Site(0, "resid_pre"), Site(3, "resid_post")]
+    recipes = [
+        BASELINE,
+        *(Recipe([Add(direction(), 2.0, tokens=tokens)]) for tokens in ("all", "prompt", "generated", [-2])),
+    ]
+    rows = [Row(prompt, recipe) for prompt in PROMPTS[:2] for recipe in recipes]
+    tails = [a.token_ids[: 2 + i % 3] for i, a in enumerate(backend.generate(rows, Sampling(5)))]
+    got = backend.capture(rows, sites, (-2, -1), values=True, continuations=tails).values
+    mean = backend.capture(rows, sites, "response", values=True, continuations=tails).values
+    assert got is not None
+    assert mean is not None
+    for i, (row, tail) in enumerate(zip(rows, tails, strict=True)):
+        places = range(-len(tail) - 1, 0)
+        alone = backend.capture([row], sites, places, values=True, continuations=[tail]).values
+        assert alone is not None
+        assert torch.allclose(alone[0, :, -2:], got[i], atol=1e-4)
+        assert torch.allclose(alone[0, :, 1:].mean(1), mean[i, :, 0], atol=1e-4)
+        following = backend.decode(alone[0, 1]).log_softmax(-1)[:-1].gather(-1, torch.tensor(tail)[:, None])
+        assert torch.allclose(following[:, 0], backend.likelihood([row], [tail])[0], atol=1e-4)
+    with pytest.raises(errors.PromptError, match="without tokens"):
+        backend.capture(rows[:2], sites, "response", continuations=[[], [1]])
+
+
 def test_positions_before_the_prompt_are_refused(backend: Backend) -> None:
     for positions in [(-3,), (0,), ()]:
         with pytest.raises(errors.PromptError, match="shortest prompt has 2 tokens"):
