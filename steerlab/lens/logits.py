@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -15,7 +15,7 @@ from steerlab.errors import PromptError, SiteError
 from steerlab.generations import Generation
 from steerlab.lens.reading import Reading, read
 from steerlab.prompts import Prompt, token_id
-from steerlab.recipes import Recipe
+from steerlab.recipes import BASELINE, Recipe
 from steerlab.sites import Point
 
 if TYPE_CHECKING:
@@ -30,12 +30,12 @@ CELLS = 2**25  # numbers decoded at a time, 128 MB: the logits of all cells at o
 
 class Top(NamedTuple):
     """The first k tokens of every cell. ids: [layers tokens k]; values: their probabilities, or what these changed by;
-    texts: nested lists of the same shape.
+    texts: nested lists of the same shape. Where there are no layers, [tokens k].
     """
 
     ids: Tensor
     values: Tensor
-    texts: list[list[list[str]]]
+    texts: Any
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,7 +55,7 @@ class Lens(Reading):
     def top(self, k: int = 5) -> Top:
         """The k likeliest tokens of every cell and their probabilities."""
         values, ids = self._each(lambda logits: logits.softmax(-1).topk(k))
-        return Top(ids, values, _texts(self.backend.tokenizer, ids))
+        return Top(ids, values, texts_of(self.backend.tokenizer, ids))
 
     def probability(self, token: int | str) -> Tensor:
         """The probability of a token in every cell, `[layers tokens]`."""
@@ -84,6 +84,19 @@ class Lens(Reading):
 
     def _each(self, look: Look) -> list[Tensor]:
         return _decoded(self.backend, [self.resid], look)
+
+
+class Overview(NamedTuple):
+    """Every cell of a lens under a recipe beside the baseline's, each a Top `[layers tokens k]`.
+
+    baseline, steered: the likeliest tokens and their probabilities. gained: the tokens whose probability rose most, and
+    by how much. kl: KL(baseline || steered) in nats, [layers tokens], float64.
+    """
+
+    baseline: Top
+    steered: Top
+    gained: Top
+    kl: Tensor
 
 
 @dataclass(frozen=True, eq=False)
@@ -117,6 +130,22 @@ class LensDifference:
         """The k tokens of every cell whose probability fell most, and by how much."""
         return self._shifted(k, largest=False)
 
+    def overview(self, k: int = 1, *, tokens: slice = slice(None)) -> Overview:
+        """Both lenses and their difference, every cell decoded once. tokens: which of the text's, by default all."""
+
+        def look(new: Tensor, old: Tensor) -> Sequence[Tensor]:
+            p, q = new.softmax(-1), old.softmax(-1)
+            tops = [pair for x in (q, p, p - q) for pair in x.topk(k)]
+            return [*tops, metrics.kl(old, new)]
+
+        resids = [lens.resid[:, tokens] for lens in (self.steered, self.baseline)]
+        *found, kl = _decoded(self.steered.backend, resids, look)
+        baseline, steered, gained = (
+            Top(ids, values, texts_of(self.steered.backend.tokenizer, ids))
+            for values, ids in zip(found[::2], found[1::2], strict=True)
+        )
+        return Overview(baseline, steered, gained, kl)
+
     def to_frame(self) -> pd.DataFrame:
         """A row per cell: layer, position, token, kl, and the next token that gained most. Needs pandas."""
         top = self.gained(1)
@@ -127,7 +156,7 @@ class LensDifference:
             return (new.softmax(-1) - old.softmax(-1)).topk(k, largest=largest)
 
         values, ids = self._each(shifted)
-        return Top(ids, values, _texts(self.steered.backend.tokenizer, ids))
+        return Top(ids, values, texts_of(self.steered.backend.tokenizer, ids))
 
     def _each(self, look: Look) -> list[Tensor]:
         return _decoded(self.steered.backend, [self.steered.resid, self.baseline.resid], look)
@@ -156,6 +185,22 @@ def logit_lens(
     return Lens(*read(backend, text, recipe, point, layers, chat), backend)
 
 
+def lens_difference(
+    backend: Backend,
+    text: Prompt | Generation,
+    recipe: Recipe | None = None,
+    *,
+    point: Point = "resid_post",
+    layers: Iterable[int] | None = None,
+    chat: bool = True,
+) -> LensDifference:
+    """The lens of a text under a recipe, by default a generation's own, beside its lens under the baseline."""
+    which = None if layers is None else tuple(layers)
+    return logit_lens(backend, text, recipe, point=point, layers=which, chat=chat) - logit_lens(
+        backend, text, BASELINE, point=point, layers=which, chat=chat
+    )
+
+
 def _decoded(backend: Backend, resids: Sequence[Tensor], look: Look) -> list[Tensor]:
     """What `look` makes of the logits of one lens or more, chunk by chunk, put together as `[layers tokens ...]`."""
     size = max(1, CELLS // len(backend.tokenizer))
@@ -164,9 +209,14 @@ def _decoded(backend: Backend, resids: Sequence[Tensor], look: Look) -> list[Ten
     return [torch.cat(column).unflatten(0, resids[0].shape[:2]) for column in zip(*parts, strict=True)]
 
 
-def _texts(tokenizer: PreTrainedTokenizerBase, ids: Tensor) -> list[list[list[str]]]:
+def texts_of(tokenizer: PreTrainedTokenizerBase, ids: Tensor) -> Any:
+    """The texts of token ids, as nested lists of the same shape."""
     words = {i: tokenizer.decode([i]) for i in ids.unique().tolist()}
-    return [[[words[i] for i in cell] for cell in layer] for layer in ids.tolist()]
+
+    def texts(nested: Any) -> Any:
+        return [texts(one) for one in nested] if isinstance(nested, list) else words[nested]
+
+    return texts(ids.tolist())
 
 
 def _column(top: Top, rank: int) -> list[str]:

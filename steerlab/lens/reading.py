@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -36,12 +36,6 @@ class Reading:
 
     def frame(self, **columns: Any) -> pd.DataFrame:
         """A row per cell, with columns from tensors `[layers tokens]`. Positions count from the end, -1 is the last."""
-        try:
-            import pandas as pd
-        except ImportError as error:
-            raise SteerlabError(
-                "a table needs pandas, which is not installed", "pip install pandas"
-            ) from error
         n, t = len(self.layers), len(self.tokens)
         cells = {
             "layer": np.repeat(self.layers, t),
@@ -49,7 +43,7 @@ class Reading:
             "token": np.tile(np.array(self.tokens, dtype=object), n),
         }
         flat = {k: v.flatten().numpy() if isinstance(v, Tensor) else v for k, v in columns.items()}
-        return pd.DataFrame(cells | flat)
+        return table(cells | flat)
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,14 +69,23 @@ def projections(
     chat: bool = True,
 ) -> Projections:
     """The projection `x . u` of every token on the unit vector of each direction, at every layer, under a recipe."""
+    names, units = unit_vectors(backend, directions)
+    fields = read(backend, text, recipe, point, layers, chat)
+    return Projections(*fields, fields[0] @ units.T, names)
+
+
+def unit_vectors(
+    backend: Backend, directions: Direction | Sequence[Direction]
+) -> tuple[tuple[str, ...], Tensor]:
+    """Names that tell directions apart, and their unit vectors `[directions d_model]`. Raises where one does not fit
+    the model.
+    """
     several = [directions] if isinstance(directions, Direction) else list(directions)
     for direction in several:
         check_fits(direction, backend.info.d_model, backend.info.name)
-    fields = read(backend, text, recipe, point, layers, chat)
     names = [d.name for d in several]
     names = [f"{name} {i}" if names.count(name) > 1 else name for i, name in enumerate(names)]
-    values = fields[0] @ torch.stack([d.unit for d in several]).T
-    return Projections(*fields, values, tuple(names))
+    return tuple(names), torch.stack([torch.empty(backend.info.d_model), *(d.unit for d in several)])[1:]
 
 
 Fields = tuple[Tensor, tuple[int, ...], Point, tuple[int, ...], tuple[str, ...], Recipe]
@@ -101,16 +104,11 @@ def read(
     A generation is read over the tokens of its prompt and its own, the recipe acting on each as it did then. A token
     that ended the answer was never read, and is left out.
     """
-    new: tuple[int, ...] = ()
-    if isinstance(text, Generation):
-        row = Row(text.prompt, text.recipe if recipe is None else recipe, chat=chat)
-        new = text.token_ids[:-1] if text.finish == "stop" else text.token_ids
-    else:
-        row = Row(text, recipe or BASELINE, chat=chat)
-    which = tuple(range(backend.info.n_layers)) if layers is None else tuple(layers)
-    if not which:
-        raise SiteError("no layer is given to read", "Leave layers out for all of them.")
-    ids = [*encode_row(backend.tokenizer, row, backend.info.context), *new]
+    row, prompt, new = whole(backend, text, recipe, chat)
+    if isinstance(text, Generation) and text.finish == "stop":
+        new = new[:-1]
+    which = layers_of(backend, layers)
+    ids = [*prompt, *new]
     sites = [Site(layer, point) for layer in which]
     values = backend.capture(
         [row], sites, range(-len(ids), 0), values=True, continuations=[new] if new else None
@@ -118,3 +116,33 @@ def read(
     assert values is not None
     tokens = tuple(backend.tokenizer.decode([i]) for i in ids)
     return values[0], which, point, tuple(ids), tokens, row.recipe
+
+
+def whole(
+    backend: Backend, text: Prompt | Generation, recipe: Recipe | None, chat: bool
+) -> tuple[Row, list[int], tuple[int, ...]]:
+    """A text as a row, the tokens of its prompt, and those generated; under a generation's own recipe by default."""
+    new: tuple[int, ...] = ()
+    if isinstance(text, Generation):
+        row = Row(text.prompt, text.recipe if recipe is None else recipe, chat=chat)
+        new = text.token_ids
+    else:
+        row = Row(text, recipe or BASELINE, chat=chat)
+    return row, encode_row(backend.tokenizer, row, backend.info.context), new
+
+
+def layers_of(backend: Backend, layers: Iterable[int] | None) -> tuple[int, ...]:
+    """The layers to read, by default all. Raises SiteError where there is none."""
+    which = tuple(range(backend.info.n_layers)) if layers is None else tuple(layers)
+    if not which:
+        raise SiteError("no layer is given to read", "Leave layers out for all of them.")
+    return which
+
+
+def table(columns: Mapping[str, Any]) -> pd.DataFrame:
+    """A data frame of columns. Raises SteerlabError where pandas is not installed."""
+    try:
+        import pandas as pd
+    except ImportError as error:
+        raise SteerlabError("a table needs pandas, which is not installed", "pip install pandas") from error
+    return pd.DataFrame(dict(columns))
