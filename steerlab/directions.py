@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -192,6 +192,19 @@ class Direction:
     def __repr__(self) -> str:
         where = f" at {self.site}" if self.site else ""
         return f"Direction({self.name!r}{where}, d_model={self.d_model}, norm={self.norm:.2f})"
+
+
+def cosines(directions: Sequence[Direction]) -> Tensor:
+    """Cosine similarity between directions, of one layer or of several, `[directions directions]`, float32.
+
+    Raises DirectionError for none, or for different widths.
+    """
+    if not directions:
+        raise DirectionError("no direction was given", "Give two or more to compare.")
+    for direction in directions:
+        directions[0]._like(direction)
+    units = torch.stack([direction.unit for direction in directions])
+    return units @ units.T
 
 
 def bundled() -> dict[str, Direction]:

@@ -65,6 +65,13 @@ class DirectionMap:
         i = self.positions.index(position)
         return bool(self.vectors[i, layer].norm() > 1e-6 * self.residual_norms[i, layer])
 
+    @property
+    def norms(self) -> Tensor:
+        """The norm |v| of every direction, `[positions layers]`, float64; by `residual_norms` it is in units of the
+        stream there."""
+        norms: Tensor = self.vectors.norm(dim=-1)
+        return norms
+
     def cosines(self, position: Position) -> Tensor:
         """Cosine similarity between the layers' directions at a position, `[layers layers]`."""
         units = torch.nn.functional.normalize(self.vectors[self.positions.index(position)], dim=-1)

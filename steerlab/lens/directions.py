@@ -1,0 +1,133 @@
+"""What a direction says and where it is found: the tokens nearest to it, and how strongly each site expresses it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+import torch
+from torch import Tensor
+
+from steerlab.backends.base import Backend, in_process
+from steerlab.directions import Direction
+from steerlab.generations import Generation
+from steerlab.lens.reading import unit_vectors, whole
+from steerlab.prompts import Prompt
+from steerlab.recipes import Recipe
+from steerlab.sites import Point, Site
+
+# How tokens are compared with a direction.
+By = Literal["unembedding", "embedding", "head"]
+
+ROWS = (
+    2**14
+)  # of a matrix of tokens at a time: the whole of it, in float32, may not fit in memory beside the model
+
+
+class Near(NamedTuple):
+    """Tokens in order, the nearest first: ids, texts, and values, each of k."""
+
+    ids: tuple[int, ...]
+    texts: tuple[str, ...]
+    values: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class NearestTokens:
+    """The tokens along a direction, and those the other way. `says` tells in words what the values are."""
+
+    along: Near
+    against: Near
+    by: By
+
+    @property
+    def says(self) -> str:
+        """What the values are, and whether the final norm has its part in them."""
+        if self.by == "head":
+            return "logits of the final norm and the head on the direction alone, less their mean"
+        return f"cosine with the tokens' rows of the {self.by} matrix, without the final norm"
+
+
+@torch.no_grad()
+def nearest_tokens(
+    backend: Backend, direction: Direction, *, k: int = 10, by: By = "unembedding"
+) -> NearestTokens:
+    """The k tokens nearest to a direction, and the k nearest to its opposite.
+
+    by: "unembedding" or "embedding", the cosine with the tokens' rows of that matrix, without the final norm and its
+    weights, which needs the model's weights in this process; "head", the logits that the final norm and the head give
+    the direction as if it were the whole stream, less their mean: what the lens shows, on any backend. `against` has
+    the values of the opposite direction. Raises DirectionError for a direction of another width, and ModelError where
+    no weights are at hand.
+    """
+    _, (unit,) = unit_vectors(backend, direction)
+    vocab = len(backend.tokenizer)
+    if by == "head":
+        scores = backend.decode(torch.stack([unit, -unit]) * direction.norm)[:, :vocab]
+        scores = scores - scores.mean(-1, keepdim=True)
+    else:
+        weights = in_process(backend, "the tokens nearest to a direction")
+        parts = []
+        for start in range(0, vocab, ROWS):
+            rows = weights.token_rows(range(start, min(start + ROWS, vocab)), by)
+            parts.append(rows @ unit / rows.norm(dim=-1).clamp_min(1e-30))
+        cosine = torch.cat(parts)
+        scores = torch.stack([cosine, -cosine])
+    values, ids = scores.topk(min(k, vocab))
+    along, against = (
+        Near(tuple(i), tuple(backend.tokenizer.decode([t]) for t in i), tuple(v))
+        for i, v in zip(ids.tolist(), values.tolist(), strict=True)
+    )
+    return NearestTokens(along, against, by)
+
+
+@dataclass(frozen=True, eq=False)
+class Expression:
+    """How strongly directions are expressed at every site of a text.
+
+    shares: [directions layers points], the mean over the tokens of `|x . u| / |x|`: from 0, at right angles, to 1,
+    nothing else. chance: what a direction that means nothing would have, `sqrt(2 / (pi d_model))`. n_tokens: how many
+    tokens the means are over.
+    """
+
+    shares: Tensor
+    names: tuple[str, ...]
+    points: tuple[Point, ...]
+    chance: float
+    n_tokens: int
+
+
+def expression(
+    backend: Backend,
+    text: Prompt | Generation,
+    directions: Direction | Sequence[Direction],
+    recipe: Recipe | None = None,
+    *,
+    points: Sequence[Point] | None = None,
+    chat: bool = True,
+) -> Expression:
+    """How strongly each site of a prompt, or of a generation with its prompt, expresses directions, in one pass.
+
+    recipe: by default none for a prompt and a generation's own. points: by default all that the model has. Raises
+    DirectionError for a direction of another width.
+    """
+    names, units = unit_vectors(backend, directions)
+    which = tuple(backend.info.points if points is None else points)
+    row, prompt, new = whole(backend, text, recipe, chat)
+    n, n_layers = len(prompt) + len(new), backend.info.n_layers
+    sites = [Site(layer, point) for layer in range(n_layers) for point in which]
+    values = backend.capture(
+        [row], sites, range(-n, 0), values=True, continuations=[new] if new else None
+    ).values
+    assert values is not None
+    stream = values[0]  # [sites tokens d_model]
+    shares = (stream @ units.T).abs() / stream.norm(dim=-1, keepdim=True).clamp_min(1e-30)
+    return Expression(
+        shares.mean(1).T.unflatten(1, (n_layers, len(which))),
+        names,
+        which,
+        math.sqrt(2 / (math.pi * backend.info.d_model)),
+        n,
+    )
