@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from steerlab._version import __version__
 
 if TYPE_CHECKING:
-    from steerlab import edits, errors, estimators, export, formats, lens, metrics, prompts, sweeps
+    from steerlab import edits, errors, estimators, export, formats, lens, metrics, prompts, snapshots, sweeps
     from steerlab.directions import Direction
     from steerlab.errors import SteerlabError
     from steerlab.generations import Generation, Sampling
@@ -20,7 +20,9 @@ if TYPE_CHECKING:
     from steerlab.prompts import ContrastSet
     from steerlab.recipes import BASELINE, Recipe
     from steerlab.rows import Row
+    from steerlab.sharing import open_shared, share
     from steerlab.sites import Site
+    from steerlab.snapshots import Snapshot
 
 __all__ = [
     "BASELINE",
@@ -36,6 +38,7 @@ __all__ = [
     "Row",
     "Sampling",
     "Site",
+    "Snapshot",
     "SteerlabError",
     "__version__",
     "edits",
@@ -45,7 +48,10 @@ __all__ = [
     "formats",
     "lens",
     "metrics",
+    "open_shared",
     "prompts",
+    "share",
+    "snapshots",
     "sweeps",
 ]
 
@@ -63,9 +69,23 @@ _HOME = {
     "Row": "rows",
     "Sampling": "generations",
     "Site": "sites",
+    "Snapshot": "snapshots",
     "SteerlabError": "errors",
+    "open_shared": "sharing",
+    "share": "sharing",
 }
-_MODULES = ("edits", "errors", "estimators", "export", "formats", "lens", "metrics", "prompts", "sweeps")
+_MODULES = (
+    "edits",
+    "errors",
+    "estimators",
+    "export",
+    "formats",
+    "lens",
+    "metrics",
+    "prompts",
+    "snapshots",
+    "sweeps",
+)
 
 
 def __getattr__(name: str) -> object:

@@ -27,7 +27,7 @@ from steerlab.calibration import Calibrated, within_budget
 from steerlab.demo import WEIGHTS
 from steerlab.directions import Direction, bundled
 from steerlab.effects import Judge, Report, measure
-from steerlab.errors import ModelError, PromptError
+from steerlab.errors import ModelError, PromptError, RecipeError
 from steerlab.estimators import DirectionMap, LinearRelation
 from steerlab.estimators.vectors import Tokens
 from steerlab.export.code import nnsight_code, steerlab_code
@@ -39,6 +39,7 @@ from steerlab.recipes import BASELINE, Recipe, conflicts
 from steerlab.rows import Row
 from steerlab.selection import MAX_KL, MIN_INDUCE, Selection, baseline, choose
 from steerlab.sites import Point, Site
+from steerlab.snapshots import Snapshot
 from steerlab.surgical import Frontier, Method, surgical
 from steerlab.sweeps import Scores, Sweep, grid, named, with_controls
 from steerlab.sweeps.cells import Make
@@ -60,14 +61,15 @@ Key = tuple[str, bool, str, Sampling, int]
 class Lab(traitlets.HasTraits):
     """A model to steer: `Lab()` the embedded one, or a Hugging Face id, a local folder, or a `(model, tokenizer)` pair.
 
-    Shown in a notebook it is the panel. `prompt`, `recipe` and `sampling` are what the panel shows and may be set,
-    observed and linked like those of any widget; a recipe that does not fit the model is refused and the old one
-    stays.
+    Shown in a notebook it is the panel. `prompt`, `recipe`, `sampling` and `seed` are what the panel shows and may
+    be set, observed and linked like those of any widget; a recipe that does not fit the model is refused and the old
+    one stays.
     """
 
     prompt = traitlets.Unicode("What are the steps to feed a cat?", help="The prompt in the panel.")
     recipe = traitlets.Instance(Recipe, args=(), help="The recipe of the steered text in the panel.")
     sampling = traitlets.Instance(Sampling, args=(), help="How the panel's texts are sampled.")
+    seed = traitlets.Int(0, help="The seed of the panel's texts where they are sampled.")
     directions = traitlets.Dict(
         value_trait=traitlets.Instance(Direction),
         key_trait=traitlets.Unicode(),
@@ -437,7 +439,16 @@ class Lab(traitlets.HasTraits):
             if found := conflicts(recipe, self.info.n_layers):
                 warnings.warn(f"this recipe may not do what you mean: {'; '.join(found)}", stacklevel=3)
 
-    # ------------------------------------------------------------ as code
+    # ------------------------------------------------------------ snapshots, and as code
+
+    def snapshot(self, name: str) -> Snapshot:
+        """What is set now, prompt, recipe, sampling and seed, under a name (`sl.snapshots`)."""
+        return Snapshot(name, self.prompt, self.recipe, self.sampling, self.seed)
+
+    def restore(self, snapshot: Snapshot) -> None:
+        """Set what a snapshot holds; the panel follows. Raises, and sets nothing, where its recipe does not fit."""
+        self.recipe = snapshot.recipe
+        self.prompt, self.sampling, self.seed = snapshot.prompt, snapshot.sampling, snapshot.seed
 
     def to_code(
         self,
@@ -446,7 +457,7 @@ class Lab(traitlets.HasTraits):
         form: Literal["nnsight", "steerlab"] = "nnsight",
         prompt: Prompt | None = None,
         sampling: Sampling | None = None,
-        seed: int = 0,
+        seed: int | None = None,
         chat: bool = True,
         here: str | None = None,
         folder: str | Path | None = None,
@@ -457,15 +468,16 @@ class Lab(traitlets.HasTraits):
         "steerlab" (`export.steerlab_code`), where `here="lab"` writes a cell for this notebook, which uses this lab and
         `lab.directions`, and `folder` saves directions as files instead of writing their numbers into the cell.
         """
+        recipe, sampling = self.recipe if recipe is None else recipe, sampling or self.sampling
         row = Row(
-            self.prompt if prompt is None else prompt, self.recipe if recipe is None else recipe, seed, chat
+            self.prompt if prompt is None else prompt, recipe, self.seed if seed is None else seed, chat
         )
-        sampling = sampling or self.sampling
         if form == "nnsight":
             return nnsight_code(self.backend, row, sampling)
-        return steerlab_code(
-            self.backend, row, sampling, directions=self.directions, here=here, folder=folder
-        )
+        if form == "steerlab":
+            known = self.directions
+            return steerlab_code(self.backend, row, sampling, directions=known, here=here, folder=folder)
+        raise RecipeError(f"form={form!r} is not known", "Choose nnsight or steerlab.")
 
     # ------------------------------------------------------------ the panel
 

@@ -12,8 +12,8 @@ import torch
 from steerlab import Ablate, Add, Direction, Lab, Recipe, Row, Sampling, Site, errors
 from steerlab.backends.fake import FakeBackend, byte_tokenizer
 from steerlab.backends.local import LocalBackend
-from steerlab.lens import directions as module
 from steerlab.lens import cosines, expression, nearest_tokens
+from steerlab.lens import directions as module
 from steerlab.prompts import encode
 
 PROMPT = "How do I bake bread?"

@@ -25,6 +25,7 @@ PUBLIC = {
     "Row",
     "Sampling",
     "Site",
+    "Snapshot",
     "SteerlabError",
     "__version__",
     "edits",
@@ -34,7 +35,10 @@ PUBLIC = {
     "formats",
     "lens",
     "metrics",
+    "open_shared",
     "prompts",
+    "share",
+    "snapshots",
     "sweeps",
 }
 

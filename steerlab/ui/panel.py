@@ -85,6 +85,7 @@ class Panel(anywidget.AnyWidget):
         self.observe(self._on_state, "state")
         lab.observe(self._on_lab, list(self._known))
         lab.observe(self._on_directions, "directions")
+        lab.observe(self._on_seed, "seed")
 
     # ------------------------------------------------------------------------------------------- from the front end
 
@@ -184,6 +185,11 @@ class Panel(anywidget.AnyWidget):
             self._history.put(Moment(state, self._known["recipe"]))
             self._renew(state)
 
+    def _on_seed(self, change: Any) -> None:
+        with self._lock:
+            if change["new"] != self._state.seed:
+                self._renew(self._state.model_copy(update={"seed": change["new"], "origin": ""}))
+
     def _on_directions(self, _change: object) -> None:
         with self._lock:
             before = self._table
@@ -202,6 +208,7 @@ class Panel(anywidget.AnyWidget):
             "prompt": self._known["prompt"],
             "max_new_tokens": sampling.max_new_tokens,
             "temperature": sampling.temperature,
+            "seed": self._lab.seed,
         }
 
     def _told(self) -> dict[str, Any]:
@@ -233,6 +240,7 @@ class Panel(anywidget.AnyWidget):
         self._state = state.model_copy(update={"revision": self._state.revision + 1, **self._told()})
         self._changes[state.origin] = self._state.revision
         self.state = self._state.model_dump(mode="json")
+        self._lab.seed = self._state.seed
         if self._seen:
             self._start()
 

@@ -242,3 +242,5 @@ def test_a_backend_without_modules_says_so() -> None:
     lab = Lab(FakeBackend(d_model=models.D_MODEL))
     with pytest.raises(errors.ModelError, match="fake"):
         lab.to_code(Recipe([Add(direction())]))
+    with pytest.raises(errors.RecipeError, match="Choose nnsight or steerlab"):
+        lab.to_code(form="pytorch")  # type: ignore[arg-type]

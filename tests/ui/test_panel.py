@@ -72,6 +72,21 @@ def test_a_new_prompt_renews_both_panes(wire: Wire) -> None:
     assert wire.lab.prompt == HARMFUL
 
 
+def test_the_seed_is_one_in_the_panel_and_in_the_lab(wire: Wire) -> None:
+    wire.say(kind="hello")
+    wire.finished()
+    wire.run(seed=7)
+    wire.finished()
+    assert (wire.lab.seed, wire.lab.snapshot("now").seed) == (7, 7)
+    before = wire.panel.state["revision"]
+    wire.lab.seed = 9
+    wire.finished()
+    assert (wire.panel.state["seed"], wire.panel.state["revision"]) == (9, before + 1)
+    wire.lab.prompt = HARMFUL
+    wire.finished()
+    assert (wire.panel.state["seed"], wire.lab.seed) == (9, 9)
+
+
 def test_the_newest_run_wins(slow: Wire) -> None:
     slow.say(kind="hello")
     for coefficient in (0.1, 0.2, 0.3, 1.0):
