@@ -64,7 +64,7 @@ class Noise(LogitsProcessor):
     def __call__(self, ids, logits):
         uniform = torch.rand(logits.shape[-1], generator=self.generator, dtype=torch.float64)
         gumbel = -(-uniform.clamp_min(1e-300).log()).log()
-        return logits.double().cpu() / self.temperature + gumbel
+        return (logits.double().cpu() / self.temperature + gumbel).to(logits.device)
 '''
 
 
