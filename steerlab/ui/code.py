@@ -83,8 +83,10 @@ def _recipe_lines(lab: Lab, recipe: Recipe) -> list[str]:
         return [f"recipe = sl.Recipe.from_json({recipe.to_json(indent=None)!r})"]
     if not steps:
         return ["recipe = sl.BASELINE"]
-    written = [f"    {_step(step, [names[id(d)] for d in step.directions])}," for step in steps]
-    return ["recipe = sl.Recipe(", "    [", *(f"    {line}" for line in written), "    ]", ")"]
+    written = [_step(step, [names[id(d)] for d in step.directions]) for step in steps]
+    if len(written) == 1:
+        return [f"recipe = sl.Recipe([{written[0]}])"]
+    return ["recipe = sl.Recipe(", "    [", *(f"        {line}," for line in written), "    ]", ")"]
 
 
 def _step(step: Intervention, names: list[str]) -> str:
