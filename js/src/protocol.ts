@@ -39,12 +39,16 @@ export interface CodeForm {
   title: string;
   language: "python" | "json";
   source: string;
+  /** Why it cannot be written this way; `source` is empty then. */
+  missing: Trouble | null;
 }
 
 /** What program is the recipe of this revision? */
 export interface CodeQuestion {
   kind: "code";
   revision: number;
+  /** Of sampled answers. */
+  seed: number;
 }
 
 /** Kernel -> front end: what was asked for cannot be done. Nothing changes, a run that is going on goes on. */

@@ -3,18 +3,20 @@ import type { KernelMessage } from "../src/protocol";
 import { Store } from "../src/widget/store";
 import { FakeModel, traits } from "./fakes";
 
-const ANSWER = { forms: [{ name: "JSON", title: "t", language: "json" as const, source: "{}" }] };
+const ANSWER = {
+  forms: [{ name: "JSON", title: "t", language: "json" as const, source: "{}", missing: null }],
+};
 
 function asking() {
   const model = new FakeModel();
   const store = new Store(model.any);
-  const asked = store.ask({ kind: "code", revision: 1 });
+  const asked = store.ask({ kind: "code", revision: 1, seed: 0 });
   return { model, store, asked, id: asked.id };
 }
 
 test("a question is followed through its progress to its answer", () => {
   const { model, asked, id } = asking();
-  expect(model.asked).toEqual([{ kind: "ask", id, what: { kind: "code", revision: 1 } }]);
+  expect(model.asked).toEqual([{ kind: "ask", id, what: { kind: "code", revision: 1, seed: 0 } }]);
   model.say({ kind: "progress", id, done: 1, total: 4, text: "writing" });
   expect([asked.status.value, asked.progress.value?.done]).toEqual(["going", 1]);
   model.say({ kind: "part", id, part: "a" } as unknown as KernelMessage);
@@ -54,7 +56,7 @@ test("no question waits for a kernel that is gone", () => {
 test("a page that comes late knows what is being answered", () => {
   const { model, store } = asking();
   const { state, result } = traits();
-  const what = { kind: "code" as const, revision: 3 };
+  const what = { kind: "code" as const, revision: 3, seed: 0 };
   const asking3 = [{ kind: "ask" as const, id: "elsewhere", what }];
   model.say({ kind: "snapshot", run: 0, seq: 0, pending: [], state, result, asking: asking3 });
   expect(store.questions.going.value).toEqual([what]);

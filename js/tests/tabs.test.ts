@@ -16,11 +16,13 @@ const press = (key: string, init: KeyboardEventInit = {}) =>
     new KeyboardEvent("keydown", { key, bubbles: true, cancelable: true, ...init }),
   );
 
+const missing = { what: "no folder is known", hint: "Say it." };
+
 function answer(model: FakeModel, source = "recipe = 1\n"): void {
   const id = model.asked.at(-1)?.id ?? "";
   const forms = [
-    { name: "steerlab", title: "Here", language: "python" as const, source },
-    { name: "JSON", title: "There", language: "json" as const, source: "{}" },
+    { name: "steerlab", title: "Here", language: "python" as const, source, missing: null },
+    { name: "nnsight", title: "Bare", language: "python" as const, source: "", missing },
   ];
   model.say({ kind: "answer", id, answer: { forms } });
 }
@@ -66,8 +68,8 @@ test("the code is asked for when its tab opens, and again when the state moves o
   model.change("state", state({ revision: 1 }));
   await frame();
   expect(model.asked.map((ask) => ask.what)).toEqual([
-    { kind: "code", revision: 0 },
-    { kind: "code", revision: 1 },
+    { kind: "code", revision: 0, seed: 0 },
+    { kind: "code", revision: 1, seed: 0 },
   ]);
   expect(el.querySelector(".sl-code")?.textContent).toBe("one"); // until there is a newer one
   answer(model, "two");
@@ -88,6 +90,18 @@ test("an answer that does not come is told in words in the tab", async () => {
   model.say({ kind: "failure", id, error: { what: "no recipe", hint: "Set one." } });
   await frame();
   expect(shown(el)[0]?.querySelector('[role="alert"]')?.textContent).toContain("No recipe. Set one.");
+});
+
+test("a form that cannot be written says why", async () => {
+  const { model, el } = panel;
+  tab(el, "code")?.click();
+  await frame();
+  answer(model);
+  await frame();
+  shown(el)[0]?.querySelectorAll<HTMLInputElement>(".sl-segmented input")[1]?.click();
+  await frame();
+  expect(shown(el)[0]?.querySelector('[role="alert"]')?.textContent).toContain("No folder is known. Say it.");
+  expect([...el.querySelectorAll("button")].find((b) => b.textContent === "Copy")?.disabled).toBe(true);
 });
 
 test("code is copied", async () => {

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import io
-import json
 from contextlib import redirect_stdout
 from typing import Any
 
@@ -9,44 +8,65 @@ import pytest
 import torch
 from wires import Wire
 
-from steerlab import Ablate, Add, Clamp, Direction, Gate, Recipe, Sampling, Site
+from steerlab import Ablate, Add, Clamp, Direction, Gate, Lab, Recipe, Sampling, Site
+from steerlab.demo import WEIGHTS
 
 OTHER = Direction(torch.ones(16), Site(2, "resid_pre"), name="other")
+RECIPES = ["baseline", "add", "several", "gated"]
 
 
-def recipes(v: Direction) -> list[Recipe]:
-    return [
-        Recipe([]),
-        Recipe([Add(v, -1.5)]),
-        Recipe([Add(v, 2.0, layers=[1, 2], sites=["attn_out", "mlp_out"], tokens="prompt", keep_norm=True)]),
-        Recipe([Add(v, sites=[Site(1, "resid_pre"), Site(3, "mlp_out")], tokens=[-2, -1])]),
-        Recipe([Ablate(v, layers=3, sites="mlp_out"), Clamp(v, 0.5)]),
-        Recipe([Ablate(v, layers=range(2, 5), sites="resid_pre", strength=0.5, one_sided=True)]),
-        Recipe([Ablate(v, gate=Gate(v, 0.5)), Add(OTHER)]),
-    ]
+def recipe_of(name: str, v: Direction) -> Recipe:
+    return {
+        "baseline": Recipe([]),
+        "add": Recipe([Add(v, -1.5)]),
+        "several": Recipe([Ablate(v, layers=3, sites="mlp_out"), Clamp(v, 0.5, tokens="prompt")]),
+        "gated": Recipe([Ablate(v, gate=Gate(v, 0.5)), Add(OTHER)]),
+    }[name]
 
 
-@pytest.mark.parametrize("n", range(7))
-def test_the_code_makes_the_recipe_again_and_generates_with_it(wire: Wire, n: int) -> None:
-    recipe = recipes(wire.lab.directions["refusal"])[n]
-    wire.lab.recipe, wire.lab.sampling = recipe, Sampling(9, 0.5)
-    wire.say(kind="ask", id="1", what={"kind": "code", "revision": wire.panel.state["revision"]})
-    (answer,) = wire.kinds("answer")
-    forms = {form["name"]: form["source"] for form in answer["answer"]["forms"]}
-    assert Recipe.from_json(forms["JSON"]) == recipe
-    assert json.loads(forms["JSON"])
+def forms(wire: Wire) -> dict[str, dict[str, Any]]:
+    revision = wire.panel.state["revision"]
+    wire.say(kind="ask", id=str(revision), what={"kind": "code", "revision": revision})
+    answer = wire.kinds("answer")[-1]
+    assert answer["id"] == str(revision)
+    return {form["name"]: form for form in answer["answer"]["forms"]}
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_the_code_makes_the_recipe_again_and_generates_with_it(wire: Wire, name: str) -> None:
+    wire.lab.recipe = recipe_of(name, wire.lab.directions["refusal"])
+    wire.lab.sampling = Sampling(9, 0.5)
+    written = forms(wire)
+    assert Recipe.from_json(written["JSON"]["source"]) == wire.lab.recipe
     names: dict[str, Any] = {"lab": wire.lab}
     with redirect_stdout(io.StringIO()) as printed:
-        exec(forms["steerlab"], names)
-    assert names["recipe"] == recipe
-    assert printed.getvalue().strip() == str(
-        wire.lab.generate(wire.lab.prompt, recipe, max_new_tokens=9, temperature=0.5)
-    )
+        exec(written["steerlab"]["source"], names)
+    assert names["recipe"] == wire.lab.recipe
+    answer = wire.lab.generate(wire.lab.prompt, wire.lab.recipe, max_new_tokens=9, temperature=0.5)
+    assert printed.getvalue().strip() == str(answer)
+
+
+def test_a_form_that_cannot_be_written_says_why_and_the_others_stand(wire: Wire) -> None:
+    written = forms(wire)
+    assert written["nnsight"]["source"] == ""
+    assert written["nnsight"]["missing"]["what"]
+    assert written["steerlab"]["missing"] is None
+    assert written["JSON"]["source"]
+
+
+@pytest.mark.skipif(
+    not (WEIGHTS / "config.json").is_file(), reason="the embedded model is still to be trained"
+)
+def test_the_embedded_model_s_recipe_is_written_in_pure_nnsight() -> None:
+    wire = Wire(Lab())
+    wire.lab.recipe = Recipe([Add(wire.lab.directions["refusal"])])
+    source = forms(wire)["nnsight"]["source"]
+    compile(source, "cell", "exec")
+    assert "import steerlab" not in source
 
 
 def test_code_is_answered_while_long_work_goes_on(slow: Wire) -> None:
     slow.say(kind="hello")
     slow.until(lambda: slow.kinds("tokens"))
-    slow.say(kind="ask", id="1", what={"kind": "code", "revision": 0})
-    assert slow.kinds("answer"), "at once, before the run has ended"
+    assert forms(slow), "at once, before the run has ended"
     assert not slow.kinds("end")

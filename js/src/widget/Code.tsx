@@ -7,8 +7,8 @@ import type { TabProps } from "./tablist";
 import { useAsk } from "./useAsk";
 
 export function Code({ store, open }: TabProps) {
-  const { revision } = store.state.value;
-  const { asked, answer } = useAsk(store, open ? { kind: "code", revision } : null);
+  const { revision, seed } = store.state.value;
+  const { asked, answer } = useAsk(store, open ? { kind: "code", revision, seed } : null);
   const [chosen, setChosen] = useState("steerlab");
   const [said, setSaid] = useState("");
   const [inserts, setInserts] = useState(false);
@@ -36,10 +36,10 @@ export function Code({ store, open }: TabProps) {
             <p class="sl-code-title">{form.title}</p>
             <div class="sl-code-do">
               <span role="status">{said}</span>
-              <button type="button" class="sl-button" onClick={put}>
+              <button type="button" class="sl-button" disabled={!form.source} onClick={put}>
                 Copy
               </button>
-              {inserts && form.language === "python" && (
+              {inserts && form.language === "python" && form.source && (
                 <button
                   type="button"
                   class="sl-button"
@@ -52,9 +52,13 @@ export function Code({ store, open }: TabProps) {
               )}
             </div>
           </div>
-          <pre class="sl-code" tabIndex={0} role="region" aria-label={`The recipe as ${form.name}`}>
-            {form.source}
-          </pre>
+          {form.missing ? (
+            <Failed error={form.missing} />
+          ) : (
+            <pre class="sl-code" tabIndex={0} role="region" aria-label={`The recipe as ${form.name}`}>
+              {form.source}
+            </pre>
+          )}
         </>
       ) : (
         !asked?.error.value && <p class="sl-empty">The kernel writes it as soon as it answers.</p>
