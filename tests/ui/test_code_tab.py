@@ -9,7 +9,8 @@ import pytest
 import torch
 from wires import Wire
 
-from steerlab import Ablate, Add, Clamp, Direction, Gate, Recipe, Sampling, Site
+from steerlab import Ablate, Add, Clamp, Direction, Gate, Lab, Recipe, Sampling, Site
+from steerlab.ui.code import CodeQuestion, answer
 
 OTHER = Direction(torch.ones(16), Site(2, "resid_pre"), name="other")
 
@@ -42,6 +43,25 @@ def test_the_code_makes_the_recipe_again_and_generates_with_it(wire: Wire, n: in
     assert printed.getvalue().strip() == str(
         wire.lab.generate(wire.lab.prompt, recipe, max_new_tokens=9, temperature=0.5)
     )
+
+
+def test_a_model_that_no_code_can_load_says_so_in_the_code(wire: Wire) -> None:
+    wire.say(kind="ask", id="1", what={"kind": "code", "revision": 0})
+    forms = {form["name"]: form["source"] for form in wire.kinds("answer")[0]["answer"]["forms"]}
+    assert forms["nnsight"].startswith(
+        "# code that loads the model needs the model's weights in this process"
+    )
+
+
+def test_the_embedded_model_has_code_without_steerlab(demo_lab: Lab) -> None:
+    before = demo_lab.snapshot("before")
+    demo_lab.recipe = Recipe([Add(demo_lab.directions["refusal"])])
+    forms = {
+        form.name: form.source for form in answer(demo_lab, CodeQuestion(revision=0), lambda *_: None).forms
+    }
+    demo_lab.restore(before)
+    assert "from nnsight import" in forms["nnsight"]
+    assert "import steerlab" not in forms["nnsight"]
 
 
 def test_code_is_answered_while_long_work_goes_on(slow: Wire) -> None:
