@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import builtins
+import json
 import keyword
 import math
 import re
@@ -64,10 +65,12 @@ def literal(value: Any) -> str:
     """A value of JSON's types as Python, numbers that are none of JSON's included."""
     match value:
         case dict():
-            return "{" + ", ".join(f"{k!r}: {literal(v)}" for k, v in value.items()) + "}"
+            return "{" + ", ".join(f"{literal(k)}: {literal(v)}" for k, v in value.items()) + "}"
         case list() | tuple():
             return "[" + ", ".join(map(literal, value)) + "]"
-        case bool() | str() | None:
+        case str():
+            return json.dumps(value, ensure_ascii=False)  # in double quotes, as formatters write them
+        case bool() | None:
             return repr(value)
         case int():
             return repr(int(value))
@@ -88,15 +91,15 @@ def step(one: Intervention, known: Names) -> str:
     options: list[str] = [several[0] if len(several) == 1 else f"[{', '.join(several)}]"]
     match one:
         case Add():
-            options += [f"{one.coefficient!r}", *(["keep_norm=True"] if one.keep_norm else [])]
+            options += [f"coefficient={one.coefficient!r}", *(["keep_norm=True"] if one.keep_norm else [])]
         case Ablate():
             options += [f"strength={one.strength!r}"] if one.strength != 1 else []
             options += ["one_sided=True"] if one.one_sided else []
         case Clamp():
-            options += [f"{one.value!r}"]
+            options += [f"value={one.value!r}"]
     options += _where(one)
     if one.tokens != "all":
-        options.append(f"tokens={(one.tokens if isinstance(one.tokens, str) else list(one.tokens))!r}")
+        options.append(f"tokens={literal(one.tokens)}")
     if one.gate:
         options.append(f"gate=sl.Gate({known[id(one.gate.direction)]}, {one.gate.threshold!r})")
     return f"sl.{type(one).__name__}({', '.join(options)})"
@@ -105,7 +108,7 @@ def step(one: Intervention, known: Names) -> str:
 def layers(given: Layers | Sequence[int]) -> str:
     """Layers as a person would write them: one number, a range, or a list."""
     if isinstance(given, str):
-        return repr(given)
+        return literal(given)
     if len(given) == 1:
         return repr(given[0])
     if len(given) > 2 and list(given) == list(range(given[0], given[-1] + 1)):
@@ -121,7 +124,7 @@ def _where(one: Intervention) -> list[str]:
         by_default = own is not None and (one.layers, one.sites) == ((own.layer,), (own,))
     if by_default:
         return []
-    written = [_site(s) if isinstance(s, Site) else repr(s) for s in one.sites]
+    written = [_site(s) if isinstance(s, Site) else literal(s) for s in one.sites]
     return [
         f"layers={layers(one.layers)}",
         f"sites={written[0] if len(written) == 1 else '[' + ', '.join(written) + ']'}",

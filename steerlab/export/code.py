@@ -6,27 +6,24 @@ that of `lab.generate`. Nothing runs here, and no model is needed: only where it
 
 from __future__ import annotations
 
-import itertools
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
-from typing import NamedTuple
 
 import torch
 
 from steerlab import as_python
 from steerlab._version import __version__
-from steerlab.backends.architectures import Hook
 from steerlab.backends.base import Backend, InProcess, ModelInfo, encode_row, in_process
 from steerlab.demo import WEIGHTS
 from steerlab.directions import Direction, bundled
 from steerlab.errors import ModelError
+from steerlab.export.edit_code import steering
 from steerlab.generations import Sampling
-from steerlab.interventions import Ablate, Add, Clamp, Intervention
+from steerlab.interventions import Add
 from steerlab.prompts import Prompt
-from steerlab.recipes import describe
 from steerlab.rows import Row
-from steerlab.sites import POINTS, Site
+from steerlab.sites import POINTS
 
 # What the nnsight cell defines: no direction may be called so.
 DEFINED = (
@@ -104,11 +101,11 @@ def steerlab_code(
     for one in used:
         name, key = known[id(one)], next((k for k, d in there.items() if _same(d, one)), None)
         if key is not None:
-            lines.append(f"{name} = {lab}.directions[{key!r}]")
+            lines.append(f"{name} = {lab}.directions[{as_python.literal(key)}]")
         elif folder is not None:
             Path(folder).mkdir(parents=True, exist_ok=True)
             path = one.save(Path(folder) / f"{name}.safetensors")
-            lines.append(f"{name} = sl.Direction.load({str(path)!r})")
+            lines.append(f"{name} = sl.Direction.load({as_python.literal(str(path))})")
         else:
             inline = True
             lines.append(f"{name} = {as_python.direction(one)}")
@@ -139,13 +136,13 @@ def nnsight_code(backend: Backend, row: Row, sampling: Sampling, *, source: str 
     """
     backend.check(row.recipe)
     info = backend.info
-    source = source or _source(backend, "nnsight_code(…, source='an id or a folder')")
+    place = as_python.literal(source or _source(backend, "nnsight_code(…, source='an id or a folder')"))
     steps = row.recipe.interventions
     used = as_python.vectors(steps)
     known = as_python.names(
-        used, taken={*DEFINED, *(f"edit_{i}" for i in range(1, len(POINTS) * len(steps)))}
+        used, taken={*DEFINED, *(f"edit_{i}" for i in range(1, len(POINTS) * info.n_layers + 1))}
     )
-    edits, steer = _steering(backend, steps, known)
+    edits, steer = steering(backend, steps, known)
     ids = encode_row(backend.tokenizer, row, info.context)
     room = min(sampling.max_new_tokens, info.context - len(ids))
     sampled = sampling.temperature > 0
@@ -165,8 +162,8 @@ def nnsight_code(backend: Backend, row: Row, sampling: Sampling, *, source: str 
         "from nnsight import TransformersModel",
         f"from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig{processor}",
         "",
-        f"tokenizer = AutoTokenizer.from_pretrained({source!r})",
-        f"hf = AutoModelForCausalLM.from_pretrained({source!r}, dtype=torch.{info.dtype}{where}).eval()",
+        f"tokenizer = AutoTokenizer.from_pretrained({place})",
+        f"hf = AutoModelForCausalLM.from_pretrained({place}, dtype=torch.{info.dtype}{where}).eval()",
         "# the likeliest token each time: no penalties that a model's own settings may ask for",
         "stop = hf.generation_config.eos_token_id",
         "hf.generation_config = GenerationConfig(",
@@ -228,11 +225,11 @@ def _lab_of(backend: Backend) -> tuple[list[str], list[str]]:
         return [], ["lab = sl.Lab()"]
     source = _source(backend, "save it with save_pretrained, or give here='lab' for a cell of this notebook")
     if backend.info.device != "cpu" or backend.info.dtype == "float32":
-        return [], [f"lab = sl.Lab({source!r})"]
+        return [], [f"lab = sl.Lab({as_python.literal(source)})"]
     # on a CPU a lab would load it in float32
     return ["import torch", "from transformers import AutoModelForCausalLM, AutoTokenizer"], [
-        f"model = AutoModelForCausalLM.from_pretrained({source!r}, dtype=torch.{backend.info.dtype})",
-        f"lab = sl.Lab((model, AutoTokenizer.from_pretrained({source!r})))",
+        f"model = AutoModelForCausalLM.from_pretrained({as_python.literal(source)}, dtype=torch.{backend.info.dtype})",
+        f"lab = sl.Lab((model, AutoTokenizer.from_pretrained({as_python.literal(source)})))",
     ]
 
 
@@ -248,7 +245,7 @@ def _about(info: ModelInfo, row: Row) -> str:
 
 
 def _prompt(prompt: Prompt) -> str:
-    return repr(prompt if isinstance(prompt, str) else [dict(turn) for turn in prompt])
+    return as_python.literal(prompt if isinstance(prompt, str) else [dict(turn) for turn in prompt])
 
 
 def _arguments(row: Row, sampling: Sampling) -> str:
@@ -265,7 +262,7 @@ def _reading(row: Row, template: bool) -> list[str]:
     turns = [{"role": "user", "content": row.prompt}] if isinstance(row.prompt, str) else row.prompt
     begun = turns[-1].get("role") == "assistant"
     if isinstance(row.prompt, str):
-        lines = [f"prompt = {row.prompt!r}", 'messages = [{"role": "user", "content": prompt}]']
+        lines = [f"prompt = {_prompt(row.prompt)}", 'messages = [{"role": "user", "content": prompt}]']
     else:
         lines = [f"messages = {_prompt(row.prompt)}"]
     ending = "continue_final_message" if begun else "add_generation_prompt"
@@ -282,137 +279,6 @@ def _inputs(text: str, options: str) -> list[str]:
         'inputs = {name: encoded[name].to(hf.device) for name in ("input_ids", "attention_mask")}',
         "",
     ]
-
-
-# ------------------------------------------------------------------------------------------------------------ the edits
-
-
-class Edit(NamedTuple):
-    """What is done at a site: steps in their order, and the name of the function that does it."""
-
-    name: str
-    steps: tuple[Intervention, ...]
-
-
-def _steering(
-    backend: Backend, steps: Sequence[Intervention], known: as_python.Names
-) -> tuple[list[str], list[str]]:
-    """The functions that edit a tensor, one for each sequence of steps that meets at a site, and the function `steer`
-    that visits the sites of one forward pass in order."""
-    n_layers = backend.info.n_layers
-    sites = sorted({site for one in steps for site in one.resolve(n_layers)})
-    edits: dict[tuple[int, ...], Edit] = {}
-    done: dict[int, list[tuple[Site, Edit]]] = {}
-    for site in sites:
-        here = tuple(one for one in steps if site in one.resolve(n_layers))
-        key = tuple(map(id, here))
-        edits.setdefault(key, Edit(f"edit_{len(edits) + 1}", here))
-        done.setdefault(site.layer, []).append((site, edits[key]))
-    if not sites:
-        return [], []
-    where = in_process(backend, "code for nnsight")
-    blocks: dict[int, str] = {}
-    visits: dict[int, tuple[str, ...]] = {}
-    for layer, visited in done.items():
-        blocks[layer] = where.hook(Site(layer, "resid_post")).path.rsplit(".", 1)[0]
-        visits[layer] = tuple(
-            line for site, edit in visited for line in _visit(where.hook(site), blocks[layer], edit, site)
-        )
-    written = [line for edit in edits.values() for line in _function(edit, known)]
-    steer = [
-        "def steer(step):",
-        '    """One forward pass of generation: step 0 reads the prompt, each later one a new token."""',
-    ]
-    for lines, group in _runs(visits):
-        path = f"model.{_attributes(blocks[group[0]])}"
-        if len(group) == 1:
-            steer += [f"    block = {path}[{group[0]}]", *(f"    {line}" for line in lines)]
-        else:
-            steer += [
-                f"    for layer in {as_python.layers(group)}:",
-                f"        block = {path}[layer]",
-                *(f"        {line}" for line in lines),
-            ]
-    return ["", *written], [*steer, ""]
-
-
-def _runs(visits: Mapping[int, tuple[str, ...]]) -> list[tuple[tuple[str, ...], list[int]]]:
-    """Neighbouring layers at which the same lines are to be written, together."""
-    return [
-        (lines, list(group)) for lines, group in itertools.groupby(sorted(visits), key=lambda i: visits[i])
-    ]
-
-
-def _visit(hook: Hook, blocks: str, edit: Edit, site: Site) -> list[str]:
-    """The lines that edit the tensor at a site of `block`."""
-    inner = hook.path.removeprefix(f"{blocks}.").partition(".")[2]
-    at = f"block.{_attributes(inner)}" if inner else "block"
-    here = f"  # {site.point}"
-    if hook.in_place:  # the residual branch shares this tensor, so it is overwritten
-        return [f"x = {at}.{hook.side}{here}", f"x.copy_({edit.name}(x, step))"]
-    if hook.wrapped:
-        return [
-            f"x = {at}.{hook.side}{here}",
-            f"{at}.{hook.side} = ({edit.name}(x[0], step), *x[1:])",
-        ]
-    return [f"{at}.{hook.side} = {edit.name}({at}.{hook.side}, step){here}"]
-
-
-def _attributes(path: str) -> str:
-    """A module's path as Python writes it: numbers are indices."""
-    return re.sub(r"\.(\d+)", r"[\1]", path)
-
-
-def _function(edit: Edit, known: as_python.Names) -> list[str]:
-    lines = [
-        f"def {edit.name}(x, step):",
-        '    """x: [1 tokens d_model]. In float32 at least, where bfloat16 would leave a part of what is ablated."""',
-        "    y = x if x.dtype in (torch.float32, torch.float64) else x.float()",
-    ]
-    for one in edit.steps:
-        lines += [f"    # {describe(one)}"]
-        lines += [f"    {line}" for line in _scoped(one, _arithmetic(one, known), known)]
-    return [*lines, "    return y.to(x.dtype)", "", ""]
-
-
-def _arithmetic(one: Intervention, known: as_python.Names) -> tuple[list[str], str]:
-    """Lines that prepare, and the expression of the edited y."""
-    several = [known[id(d)] for d in one.directions]
-    v = several[0]
-    unit = [f"u = ({v} / {v}.norm()).to(y)"]
-    match one:
-        case Add():
-            moved = f"y + {one.coefficient!r} * {v}.to(y)"
-            return [], f"keep_norm({moved}, y)" if one.keep_norm else moved
-        case Ablate():
-            part = ".relu()" if one.one_sided else ""
-            if len(several) > 1:
-                return (
-                    [f"u = basis({', '.join(several)}).to(y)"],
-                    f"y - {one.strength!r} * (y @ u.mT){part} @ u",
-                )
-            return unit, f"y - {one.strength!r} * (y * u).sum(-1, keepdim=True){part} * u"
-        case Clamp():
-            return unit, f"y - ((y * u).sum(-1, keepdim=True) - {one.value!r}) * u"
-    raise NotImplementedError(f"code for {type(one).__name__}")
-
-
-def _scoped(one: Intervention, made: tuple[list[str], str], known: as_python.Names) -> list[str]:
-    """The lines of a step, at the tokens and behind the gate that it has."""
-    lines, new = made
-    masks = []
-    if isinstance(one.tokens, tuple):  # counted from the prompt's end
-        lines = [*lines, f"at = torch.isin(torch.arange(-y.shape[1], 0), torch.tensor({list(one.tokens)}))"]
-        masks.append("at[:, None].to(y.device)")
-    if one.gate:
-        g = known[id(one.gate.direction)]
-        lines = [*lines, f"gate = ({g} / {g}.norm()).to(y)"]
-        masks.append(f"((y * gate).sum(-1, keepdim=True) > {one.gate.threshold!r})")
-    lines = [*lines, f"y = torch.where({' & '.join(masks)}, {new}, y)" if masks else f"y = {new}"]
-    if one.tokens == "all":
-        return lines
-    guard = "if step > 0:" if one.tokens == "generated" else "if step == 0:"
-    return [guard, *(f"    {line}" for line in lines)]
 
 
 def _text(*lines: str) -> str:

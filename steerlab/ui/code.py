@@ -7,9 +7,7 @@ from functools import partial
 from typing import Literal
 
 from steerlab.errors import SteerlabError
-from steerlab.export import nnsight_code, steerlab_code
 from steerlab.lab import Lab
-from steerlab.rows import Row
 from steerlab.ui.asks import Handler, Tell
 from steerlab.ui.protocol import Trouble, Wire
 from steerlab.ui.troubles import trouble
@@ -42,21 +40,18 @@ class CodeAnswer(Wire):
     forms: list[CodeForm]
 
 
-def answer(lab: Lab, question: CodeQuestion, _tell: Tell) -> CodeAnswer:
+def answer(lab: Lab, _question: CodeQuestion, _tell: Tell) -> CodeAnswer:
     """Write the lab's recipe and prompt in every form."""
-    recipe, sampling = lab.recipe, lab.sampling
-    row = Row(lab.prompt, recipe, question.seed)
-    here = partial(steerlab_code, lab.backend, row, sampling, directions=lab.directions, here="lab")
-    bare = partial(nnsight_code, lab.backend, row, sampling)
+    here = partial(lab.to_code, form="steerlab", here="lab")
     return CodeAnswer(
         forms=[
             _form("steerlab", "For this notebook, where lab is the lab of this panel", "python", here),
-            _form("nnsight", "Runs without steerlab: torch, transformers and nnsight", "python", bare),
+            _form("nnsight", "Runs without steerlab: torch, transformers and nnsight", "python", lab.to_code),
             _form(
                 "JSON",
                 "The recipe with its vectors, as a .steer.json file has it",
                 "json",
-                partial(recipe.to_json, indent=2),
+                lab.recipe.to_json,
             ),
         ]
     )

@@ -188,7 +188,9 @@ class Panel(anywidget.AnyWidget):
     def _on_seed(self, change: Any) -> None:
         with self._lock:
             if change["new"] != self._state.seed:
-                self._renew(self._state.model_copy(update={"seed": change["new"], "origin": ""}))
+                state = self._state.model_copy(update={"seed": change["new"], "origin": ""})
+                self._history.put(Moment(state, self._known["recipe"]))
+                self._renew(state)
 
     def _on_directions(self, _change: object) -> None:
         with self._lock:

@@ -22,9 +22,9 @@ def test_the_recipe_goes_from_the_panel_into_a_cell_that_runs(server: rig.Server
     expect(tab).to_be_focused()
     expect(tab).to_have_attribute("aria-selected", "true")
     code = panel.root.locator(".sl-code")
-    expect(code).to_contain_text("sl.Add(refusal")
+    expect(code).to_contain_text("sl.Add(refusal, coefficient=1.0)")
     rig.set_slider(panel.slider, 1.5)  # the preview and the code follow, whatever tab is open
-    expect(code).to_contain_text("sl.Add(refusal, 1.5)")
+    expect(code).to_contain_text("sl.Add(refusal, coefficient=1.5)")
     rig.until_prints(page, "print(lab.recipe.interventions[0].coefficient)", "1.5")
     panel.root.get_by_role("button", name="Insert a cell below").click()
     cells = page.locator(".jp-Notebook .jp-CodeCell")

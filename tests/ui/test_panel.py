@@ -85,6 +85,10 @@ def test_the_seed_is_one_in_the_panel_and_in_the_lab(wire: Wire) -> None:
     wire.lab.prompt = HARMFUL
     wire.finished()
     assert (wire.panel.state["seed"], wire.lab.seed) == (9, 9)
+    for wanted in (9, 7):
+        wire.say(kind="undo")
+        wire.finished()
+        assert (wire.panel.state["seed"], wire.lab.seed) == (wanted, wanted)
 
 
 def test_the_newest_run_wins(slow: Wire) -> None:

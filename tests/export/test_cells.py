@@ -138,7 +138,7 @@ def test_a_cell_of_steerlab_makes_its_own_lab(demo_lab: Lab, capsys: pytest.Capt
     refusal = demo_lab.directions["refusal"]
     recipe = Recipe([Add(refusal, 0.5), Add(estimators.random_like(refusal), 0.3)])
     code = demo_lab.to_code(recipe, form="steerlab", sampling=Sampling(30, 1.1), seed=4)
-    assert "lab.directions['refusal']" in code
+    assert 'lab.directions["refusal"]' in code
     assert code.count("vector(") == 2, "only the direction that a new lab does not have stands in the cell"
     made = ran(code)
     wanted = demo_lab.generate(demo_lab.prompt, recipe, max_new_tokens=30, temperature=1.1, seed=4)
@@ -151,7 +151,7 @@ def test_a_cell_of_this_notebook_uses_the_lab_that_is_here(demo_lab: Lab) -> Non
     lab.directions = {"my own": direction(0, "my own")}
     recipe = Recipe([Add(lab.directions["my own"], 2.0), Ablate(direction(5), layers=[1, 2])])
     code = lab.to_code(recipe, form="steerlab", here="mine", sampling=Sampling(8), chat=False)
-    assert "mine.directions['my own']" in code
+    assert 'mine.directions["my own"]' in code
     made = ran(code, mine=lab)
     assert made["recipe"] == recipe
     assert (
