@@ -48,6 +48,10 @@ class PanelInPage:
     def text(self, name: str) -> str:
         """A pane's text once it has ended."""
         expect(self.root.locator(".sl-status")).to_have_text("ready", timeout=30_000)
+        # texts are painted once a frame, a moment after the state is
+        self.page.evaluate(
+            "() => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(() => done(null))))"
+        )
         expect(self.pane(name).locator(".sl-old")).to_have_count(0)
         return self.pane(name).locator(".sl-text").inner_text()
 
