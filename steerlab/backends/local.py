@@ -135,11 +135,10 @@ class LocalBackend:
             encode_row(self.tokenizer, row, self.info.context) + list(tail)
             for row, tail in zip(rows, tails, strict=True)
         ]
-        weights = readers(self.tokenizer, rows, encoded, positions, continuations)
         order = sorted(set(sites))
         sums: dict[Site, Tensor] = {}
         norms: dict[Site, Tensor] = {}
-        kept = torch.empty(len(rows), len(order), len(weights[0]), self.info.d_model) if values else None
+        kept: Tensor | None = None
         # short and long prompts apart: less padding
         for batch in _chunks(
             sorted(range(len(rows)), key=lambda i: len(encoded[i])), min(self.batch_rows, 32)
@@ -147,7 +146,16 @@ class LocalBackend:
             plan = self._plan([rows[i].recipe for i in batch])
             ids, mask = left_padded(self.tokenizer, [encoded[i] for i in batch])
             width = ids.shape[1]
-            weight = torch.stack([pad(weights[i], (width - weights[i].shape[1], 0)) for i in batch])
+            each = readers(
+                self.tokenizer,
+                [rows[i] for i in batch],
+                [encoded[i] for i in batch],
+                positions,
+                continuations and [tails[i] for i in batch],
+            )
+            weight = torch.stack([pad(w, (width - w.shape[1], 0)) for w in each])
+            if values and kept is None:
+                kept = torch.empty(len(rows), len(order), weight.shape[1], self.info.d_model)
             operands = plan.operands(token_index(mask, [len(tails[i]) for i in batch]), self.device)
             read = self._read(self._inputs(ids, mask), operands, order, weight)
             for j, site in enumerate(order):

@@ -39,7 +39,7 @@ def principal_component(
         )
     sites = [Site(layer, point) for layer in range(backend.info.n_layers)]
     rows: Tensor | None = None
-    sums, norms = [], []
+    total, norm = torch.zeros(1, dtype=torch.float64), torch.zeros(1, dtype=torch.float64)
     for start in range(0, len(pairs), CHUNK):
         chunk = pairs[start : start + CHUNK]
         sides = [[Row(pair[i], chat=chat) for pair in chunk] for i in (0, 1)]
@@ -50,16 +50,16 @@ def principal_component(
             (shows.values - lacks.values).permute(1, 2, 0, 3).double()
         )  # [layers positions pairs d_model]
         rows = difference if rows is None else torch.cat([rows, difference], 2)
-        sums.append(difference.sum(2))
-        norms.append((shows.norm + lacks.norm) / 2 * len(chunk))
+        total = total + difference.sum(2)
+        norm = norm + (shows.norm + lacks.norm) / 2 * len(chunk)
         if rows.shape[2] > 2 * KEPT:
             _, scale, ways = torch.linalg.svd(rows, full_matrices=False)
             rows = scale[..., :KEPT, None] * ways[..., :KEPT, :]
     assert rows is not None
-    vectors = _leading(rows, torch.stack(sums).sum(0) / len(pairs), len(pairs))
+    vectors = _leading(rows, total / len(pairs), len(pairs))
     return DirectionMap(
         vectors.transpose(0, 1),
-        (torch.stack(norms).sum(0) / len(pairs)).T,
+        (norm / len(pairs)).T,
         as_tuple(positions),
         point,
         name,

@@ -7,6 +7,7 @@ takes an object, such as Paris, to the direction along which subjects have it, a
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -20,6 +21,8 @@ from steerlab.errors import DirectionError, PromptError
 from steerlab.prompts import Prompt, find_tokens
 from steerlab.rows import Row
 from steerlab.sites import Site
+
+CHUNK = 32  # examples whose states are held at once
 
 
 class Example(NamedTuple):
@@ -118,20 +121,20 @@ def linear_relation(
     at = [max(find_tokens(backend.tokenizer, e.prompt, e.subject, chat=chat)) for e in given]
     rows = [Row(e.prompt, chat=chat) for e in given]
     n = min(linearise, len(given))
-    found = []
+    weight, bias, norm = torch.zeros(1), torch.zeros(1), 0.0
     for done in range(n):
         i = done * len(given) // n
-        found.append(weights.linearise(rows[i], source, at[i], target))
+        one = weights.linearise(rows[i], source, at[i], target)
+        weight, bias = weight + one.jacobian / n, bias + (one.value - one.jacobian @ one.at) / n
+        norm += float(one.at.norm()) / n
         if progress:
             progress(done + 1, n)
-    weight = torch.stack([one.jacobian for one in found]).mean(0)
-    bias = torch.stack([one.value - one.jacobian @ one.at for one in found]).mean(0)
-    states = backend.capture(rows, [target], [-1], values=True).values
-    assert states is not None
-    names = [e.object for e in given]
-    objects = {
-        obj: states[[i for i, other in enumerate(names) if other == obj], 0, 0].double().mean(0)
-        for obj in dict.fromkeys(names)
-    }
-    norm = float(torch.stack([one.at.norm() for one in found]).mean())
+    sums: dict[str, Tensor] = {}
+    for start in range(0, len(given), CHUNK):
+        states = backend.capture(rows[start : start + CHUNK], [target], [-1], values=True).values
+        assert states is not None
+        for e, state in zip(given[start : start + CHUNK], states[:, 0, 0].double(), strict=True):
+            sums[e.object] = sums.get(e.object, 0) + state
+    counts = Counter(e.object for e in given)
+    objects = {obj: total / counts[obj] for obj, total in sums.items()}
     return LinearRelation(weight, bias, source, target, objects, norm, n, name, backend.info.name)

@@ -1,8 +1,15 @@
-"""Linear probes: what can be read off the stream of each layer by a linear classifier, tested on rows held out."""
+"""Linear probes: what can be read off the stream of each layer by a linear classifier, tested on rows held out.
+
+A logistic regression has no sufficient statistics: every step of its fit needs all rows. So that memory stays flat
+however many there are, the stream of prompts is read once, kept in a file, and gone through in chunks at every step.
+The fit is still that to all rows, since the loss and its gradient are sums over them.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+import tempfile
+from collections.abc import Callable, Hashable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -11,14 +18,20 @@ import torch
 from torch import Tensor
 
 from steerlab import metrics
-from steerlab.backends.base import Backend
+from steerlab.backends.base import Backend, Positions
 from steerlab.directions import Direction
 from steerlab.errors import PromptError
 from steerlab.prompts import Prompt
 from steerlab.rows import Row
 from steerlab.sites import Point, Site
 
-Labels = Sequence[Hashable] | Tensor | np.ndarray[Any, Any]
+Array = np.ndarray[Any, Any]
+Labels = Sequence[Hashable] | Tensor | Array
+# The rows to fit on, chunk by chunk, as often as they are asked for: [rows d_model] with [rows labels], one-hot.
+Chunks = Callable[[], Iterator[tuple[Tensor, Tensor]]]
+
+CAPTURED = 32  # prompts whose stream is read at once
+CHUNK = 1024  # rows of one layer that are in memory at once
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,13 +78,12 @@ def linear_probe(
 ) -> list[Probe]:
     """Fit a logistic regression to every layer, and test it on rows that were held out (Alain and Bengio 2016).
 
-    x: [rows layers d_model], or [rows d_model] for one layer. y: a label per row, two or more different ones. held_out:
-    the share of each label's rows, drawn by `seed`, that is kept for the test. l2: the weight of |W|^2 / 2 beside the
-    sum of the rows' losses, for x centred and scaled to a mean variance of 1. Raises PromptError where there are too
-    few rows.
+    x: [rows layers d_model], or [rows d_model] for one layer; of a `np.memmap`, a part at a time is in memory. y: a
+    label per row, two or more different ones. held_out: the share of each label's rows, drawn by `seed`, that is kept
+    for the test. l2: the weight of |W|^2 / 2 beside the sum of the rows' losses, for x centred and scaled to a mean
+    variance of 1. Raises PromptError where there are too few rows.
     """
-    stream = torch.as_tensor(x).double()
-    stream = stream[:, None] if stream.ndim == 2 else stream
+    stream = x[:, None] if x.ndim == 2 else x
     given: list[Hashable] = y.tolist() if isinstance(y, Tensor | np.ndarray) else list(y)
     if stream.ndim != 3 or len(stream) != len(given):
         raise PromptError(
@@ -84,10 +96,14 @@ def linear_probe(
     commonest = target[train].mode().values
     probes = []
     for layer in range(stream.shape[1]):
-        weights, bias = _logistic(stream[train, layer], target[train], len(labels), l2)
-        hits = (stream[test, layer] @ weights.T + bias).argmax(-1) == target[test]
+        weights, bias = _logistic(stream, layer, train, target, len(labels), l2)
+        hits = [
+            hit
+            for rows in test.split(CHUNK)
+            for hit in (_rows(stream, layer, rows) @ weights.T + bias).argmax(-1) == target[rows]
+        ]
         chance = float((target[test] == commonest).double().mean())
-        probes.append(Probe(layer, metrics.rate(hits.tolist()), chance, labels, weights, bias))
+        probes.append(Probe(layer, metrics.rate([bool(hit) for hit in hits]), chance, labels, weights, bias))
     return probes
 
 
@@ -103,12 +119,34 @@ def probe(
     l2: float = 1.0,
     seed: int = 0,
 ) -> list[Probe]:
-    """`linear_probe` on the stream of prompts at a position, for every layer of a model."""
+    """`linear_probe` on the stream of prompts at a position, for every layer of a model. The stream is kept in a
+    temporary file meanwhile.
+    """
     sites = [Site(layer, point) for layer in range(backend.info.n_layers)]
-    x = backend.capture([Row(p, chat=chat) for p in prompts], sites, (position,), values=True).values
-    assert x is not None
-    probes = linear_probe(x[:, :, 0], y, held_out=held_out, l2=l2, seed=seed)
+    with captured(backend, prompts, sites, (position,), chat=chat) as x:
+        probes = linear_probe(x[:, :, 0], y, held_out=held_out, l2=l2, seed=seed)
     return [replace(one, site=site) for one, site in zip(probes, sites, strict=True)]
+
+
+@contextmanager
+def captured(
+    backend: Backend, prompts: Sequence[Prompt], sites: Sequence[Site], positions: Positions, *, chat: bool
+) -> Iterator[Array]:
+    """The stream of prompts in a temporary file, `[prompts sites positions d_model]`, float32; the operating system
+    keeps of it in memory what there is room for. It is gone when the context ends. Raises PromptError for no prompts.
+    """
+    if not prompts:
+        raise PromptError("there are no prompts to read", "Give at least one.")
+    width = 1 if positions == "response" else len(positions)
+    shape = (len(prompts), len(sites), width, backend.info.d_model)
+    with tempfile.TemporaryFile() as file:
+        stream = np.memmap(file, dtype=np.float32, mode="w+", shape=shape)
+        for start in range(0, len(prompts), CAPTURED):
+            rows = [Row(p, chat=chat) for p in prompts[start : start + CAPTURED]]
+            values = backend.capture(rows, sites, positions, values=True).values
+            assert values is not None
+            stream[start : start + len(rows)] = values.numpy()
+        yield stream
 
 
 def _split(target: Tensor, labels: Sequence[Hashable], held_out: float, seed: int) -> tuple[Tensor, Tensor]:
@@ -136,29 +174,64 @@ def _split(target: Tensor, labels: Sequence[Hashable], held_out: float, seed: in
     return torch.cat(train), torch.cat(test)
 
 
-def _logistic(x: Tensor, target: Tensor, n_labels: int, l2: float) -> tuple[Tensor, Tensor]:
-    """Multinomial logistic regression with an L2 penalty, by L-BFGS in float64: weights [labels d], bias [labels].
+def _rows(stream: Tensor | Array, layer: int, rows: Tensor) -> Tensor:
+    """Some rows of one layer, `[rows d_model]`, float64: a copy, and nothing else of the stream in memory."""
+    some = stream[rows.numpy(), layer] if isinstance(stream, np.ndarray) else stream[rows, layer]
+    return torch.as_tensor(some).double().cpu()
 
-    In the space of the rows, where a stream wider than there are rows costs no more than they do.
+
+def _logistic(
+    stream: Tensor | Array, layer: int, train: Tensor, target: Tensor, n_labels: int, l2: float
+) -> tuple[Tensor, Tensor]:
+    """Multinomial logistic regression with an L2 penalty on the rows `train`: weights [labels d], bias [labels]."""
+    parts = train.split(CHUNK)
+    total, squares = torch.zeros(stream.shape[-1], dtype=torch.float64), 0.0
+    for rows in parts:
+        total += _rows(stream, layer, rows).sum(0)
+    mean = total / len(train)
+    for rows in parts:
+        squares += float((_rows(stream, layer, rows) - mean).square().sum())
+    scale = max((squares / (len(train) * len(mean))) ** 0.5, 1e-12)
+
+    def chunks() -> Iterator[tuple[Tensor, Tensor]]:
+        for rows in parts:
+            wanted = torch.nn.functional.one_hot(target[rows], n_labels).double()
+            yield (_rows(stream, layer, rows) - mean) / scale, wanted
+
+    if len(parts) > 1:
+        w, bias = _fitted(chunks, len(mean), n_labels, l2)
+    else:
+        # in the space of the rows, where a stream wider than there are rows costs no more than they do
+        ((x, wanted),) = chunks()
+        u, s, back = torch.linalg.svd(x, full_matrices=False)
+        few = [(u * s, wanted)]
+        w, bias = _fitted(lambda: iter(few), len(s), n_labels, l2)
+        w = back.T @ w
+    weights = w.T / scale
+    return weights, bias - weights @ mean
+
+
+def _fitted(chunks: Chunks, width: int, n_labels: int, l2: float) -> tuple[Tensor, Tensor]:
+    """The minimum of `l2 |w|^2 / 2 - sum of log-probabilities`, by L-BFGS in float64: [width labels], and the bias
+    [labels], which is not penalised.
     """
-    mean = x.mean(0)
-    scale = (x - mean).square().mean().sqrt().clamp_min(1e-12)
-    u, s, v = torch.linalg.svd((x - mean) / scale, full_matrices=False)
-    z = torch.cat([u * s, torch.ones(len(x), 1, dtype=x.dtype)], 1)
-    wanted = torch.nn.functional.one_hot(target, n_labels).to(x.dtype)
-    w = torch.zeros(z.shape[1], n_labels, dtype=x.dtype)
-    penalty = torch.full((z.shape[1], 1), l2, dtype=x.dtype)
-    penalty[-1] = 0  # not the bias
+    w = torch.zeros(width + 1, n_labels, dtype=torch.float64)
+    w.grad = torch.zeros_like(w)
     solver = torch.optim.LBFGS(
         [w], max_iter=500, tolerance_grad=1e-7, tolerance_change=1e-12, line_search_fn="strong_wolfe"
     )
 
     def loss() -> Tensor:
-        logp = (z @ w).log_softmax(-1)
-        w.grad = z.T @ (logp.exp() - wanted) + penalty * w
-        return (penalty * w.square()).sum() / 2 - (wanted * logp).sum()
+        assert w.grad is not None
+        value = l2 * w[:-1].square().sum() / 2
+        w.grad[:-1], w.grad[-1] = l2 * w[:-1], 0.0
+        for x, wanted in chunks():
+            logp = (x @ w[:-1] + w[-1]).log_softmax(-1)
+            w.grad[:-1] += x.T @ (logp.exp() - wanted)
+            w.grad[-1] += (logp.exp() - wanted).sum(0)
+            value = value - (wanted * logp).sum()
+        return value
 
     with torch.no_grad():
         solver.step(loss)
-    weights = (v.T @ w[:-1]).T / scale
-    return weights, w[-1] - weights @ mean
+    return w[:-1], w[-1]
