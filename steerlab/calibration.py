@@ -1,4 +1,8 @@
-"""Strength in units of damage: the largest coefficient whose KL divergence on harmless prompts keeps a budget."""
+"""Strength in units of damage: the largest number of a recipe whose KL divergence on harmless prompts keeps a budget.
+
+The number is whatever the recipe makes of it: a coefficient of addition, at one layer or several, with the norm kept or
+not; the strength of an ablation; the value of a clamp; the threshold of a gate.
+"""
 
 from __future__ import annotations
 
@@ -9,10 +13,13 @@ import torch
 
 from steerlab import metrics
 from steerlab.backends.base import Backend
-from steerlab.errors import RecipeError
+from steerlab.errors import PromptError, RecipeError
 from steerlab.prompts import Prompt
 from steerlab.recipes import Recipe
 from steerlab.rows import Row
+
+# From a strength to what is done: lambda s: Recipe([Ablate(direction, strength=s)]).
+Make = Callable[[float], Recipe]
 
 STEPS = 12  # strengths that are measured together, as rows of one batch
 
@@ -27,21 +34,26 @@ class Calibrated(NamedTuple):
 
 def within_budget(
     backend: Backend,
-    make: Callable[[float], Recipe],
+    make: Make,
     prompts: Sequence[Prompt],
     *,
     kl: float = 0.1,
+    start: float = 0.0,
     most: float,
 ) -> Calibrated:
-    """The largest strength up to `most` before the mean KL on the prompts first passes the budget.
+    """The strength furthest from `start`, on the way to `most`, before the mean KL on the prompts passes the budget.
 
-    make: from a strength to a recipe, `lambda c: Recipe([Add(direction, c)])`. The strengths are searched twice, in
-    even steps and then between the last one within the budget and the first beyond, so the answer is exact to about
-    `most / 144`. A negative `most` searches downwards. Raises RecipeError for a budget that nothing keeps.
+    make: from a strength to a recipe, `lambda s: Recipe([Ablate(direction, strength=s)])`. start: where the search
+    begins; the baseline is at 0, but for a clamp it is the value that costs least: the mean projection. The way is
+    searched twice, in even steps and then between the last one within the budget and the first beyond, so the answer
+    is exact to about a 144th of it. Raises RecipeError for a budget that nothing keeps.
     """
-    if not kl > 0 or not most:
+    if not prompts:
+        raise PromptError("there are no prompts to measure the KL on", "Give harmless prompts.")
+    if not kl > 0 or not abs(most - start) > 0:
         raise RecipeError(
-            f"a KL budget of {kl} up to strength {most} leaves nothing to search", "Give both above 0."
+            f"a KL budget of {kl} from strength {start:g} to {most:g} leaves nothing to search",
+            "Give a budget above 0, and an end that is not the start.",
         )
     base = backend.score([Row(prompt) for prompt in prompts])
 
@@ -50,7 +62,7 @@ def within_budget(
         steered = backend.score(rows).unflatten(0, (len(strengths), len(prompts)))
         return [float(metrics.kl(base, logits).mean()) for logits in steered]
 
-    low, found = 0.0, 0.0
+    low, found = start, measure([start])[0] if start else 0.0
     high = most
     for _ in range(2):
         strengths = torch.linspace(low, high, STEPS + 1)[1:].tolist()
@@ -61,9 +73,9 @@ def within_budget(
         if first == len(costs):
             break
         high = strengths[first]
-    if low == 0:
+    if low == start and not (start and found <= kl):
         raise RecipeError(
-            f"already strength {high:.3g} costs more than {kl:g} nats of KL",
+            f"already strength {start if start else high:.3g} costs more than {kl:g} nats of KL",
             "Allow more, or act at fewer sites.",
         )
     return Calibrated(low, found, make(low))

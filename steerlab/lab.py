@@ -24,6 +24,7 @@ from steerlab.backends.base import (
     encode_row,
 )
 from steerlab.calibration import Calibrated, within_budget
+from steerlab.calibration import Make as Budgeted
 from steerlab.demo import WEIGHTS
 from steerlab.directions import Direction, bundled
 from steerlab.effects import Judge, Report, measure
@@ -418,14 +419,29 @@ class Lab(traitlets.HasTraits):
         return sweep.resume(cancel=cancel, progress=progress)
 
     def calibrate(
-        self, direction: Direction, prompts: Sequence[Prompt], *, kl: float = 0.1, most: float | None = None
+        self,
+        what: Direction | Budgeted,
+        prompts: Sequence[Prompt],
+        *,
+        kl: float = 0.1,
+        start: float = 0.0,
+        most: float | None = None,
     ) -> Calibrated:
-        """The largest coefficient of addition whose mean KL on harmless prompts stays within a budget, in nats.
+        """The largest strength whose mean KL on harmless prompts stays within a budget, in nats, with its recipe.
 
-        most: where the search ends, by default at four times the residual norm; a negative one searches downwards.
+        what: a direction, whose coefficient of addition is looked for; or a function that gives the recipe for a
+        strength, `lambda s: Recipe([Ablate(refusal, strength=s)])`. most: where the search ends, by default at four
+        times the residual norm for a direction and at 1 for a function; one below `start` searches downwards.
+        (`calibration.within_budget`)
         """
-        end = direction.coefficient(norms=4.0) if most is None else most
-        return within_budget(self.backend, lambda c: Recipe([Add(direction, c)]), prompts, kl=kl, most=end)
+        if not isinstance(what, Direction):
+            return within_budget(
+                self.backend, what, prompts, kl=kl, start=start, most=1.0 if most is None else most
+            )
+        end = what.coefficient(norms=4.0) if most is None else most
+        return within_budget(
+            self.backend, lambda c: Recipe([Add(what, c)]), prompts, kl=kl, start=start, most=end
+        )
 
     def _tell_conflicts(self, recipes: Iterable[Recipe]) -> None:
         """Called by a verb itself, so that the warning points at the line that called the verb."""

@@ -3,10 +3,10 @@ from __future__ import annotations
 import pytest
 import torch
 
-from steerlab import Ablate, Add, Direction, Recipe, Row, Site, metrics
+from steerlab import Ablate, Add, Clamp, Direction, Lab, Recipe, Row, Site, metrics
 from steerlab.backends.fake import FakeBackend
 from steerlab.calibration import within_budget
-from steerlab.errors import RecipeError
+from steerlab.errors import PromptError, RecipeError
 
 PROMPTS = ["How do I bake bread?", "Hi", "What is a lock?"]
 BACKEND = FakeBackend()
@@ -33,7 +33,50 @@ def test_a_budget_that_is_never_passed_gives_the_most() -> None:
     assert found.strength == 1.0
 
 
+W = Direction(torch.randn(16, generator=torch.Generator().manual_seed(1)), Site(1, "resid_pre"))
+MAKES = {
+    "ablation": lambda s: Recipe([Ablate([V, W], strength=s)]),
+    "ablation of one layer": lambda s: Recipe([Ablate(V, layers=3, sites="resid_post", strength=3 * s)]),
+    "one-sided": lambda s: Recipe([Ablate(V, strength=s, one_sided=True)]),
+    "addition that keeps the norm": lambda s: Recipe([Add(V, 4 * s, keep_norm=True)]),
+    "several layers": lambda s: Recipe([Add(V, s, layers=[1, 2, 3], sites=["resid_pre", "mlp_out"])]),
+    "two steps": lambda s: Recipe([Ablate(W, strength=s), Add(V, 2 * s)]),
+    "chosen tokens": lambda s: Recipe([Add(V, s, tokens=[-2, -1])]),
+}
+
+
+@pytest.mark.parametrize("name", MAKES)
+def test_any_number_of_a_recipe_can_have_a_budget(name: str) -> None:
+    """A third of what the whole costs is kept, and a little more is too much."""
+    make = MAKES[name]
+    budget = cost(make(1.0)) / 3
+    found = Lab(BACKEND).calibrate(make, PROMPTS, kl=budget)
+    assert 0 < found.strength < 1
+    assert found.recipe == make(found.strength)
+    assert found.kl == pytest.approx(cost(found.recipe), abs=1e-6)
+    assert found.kl <= budget < cost(make(found.strength + 1 / 100))
+
+
+def test_a_clamp_is_searched_from_the_value_that_costs_least() -> None:
+    sites = [V.site] if V.site else []
+    mean = float(BACKEND.capture([Row(p) for p in PROMPTS], sites, [-1]).mean[0, 0].float() @ V.unit)
+
+    def make(value: float) -> Recipe:
+        return Recipe([Clamp(V, value, tokens=[-1])])
+
+    budget = cost(make(mean)) + 0.1
+    for most in (mean + 30, mean - 30):
+        found = within_budget(BACKEND, make, PROMPTS, kl=budget, start=mean, most=most)
+        assert (found.strength - mean) * (most - mean) > 0
+        assert found.kl == pytest.approx(cost(found.recipe), abs=1e-6)
+        assert found.kl <= budget < cost(make(found.strength + (most - mean) / 100))
+    with pytest.raises(RecipeError, match=f"already strength {mean:.3g} costs more"):
+        within_budget(BACKEND, make, PROMPTS, kl=cost(make(mean)) / 2, start=mean, most=mean + 1)
+
+
 def test_impossible_budgets_are_refused() -> None:
+    with pytest.raises(PromptError, match="no prompts to measure the KL on"):
+        within_budget(BACKEND, lambda c: Recipe([Add(V, c)]), [], most=1.0)
     for kl, most in ((0.0, 1.0), (float("nan"), 1.0), (0.1, 0.0)):
         with pytest.raises(RecipeError, match="leaves nothing to search"):
             within_budget(BACKEND, lambda c: Recipe([Add(V, c)]), PROMPTS, kl=kl, most=most)
