@@ -62,6 +62,10 @@ Key = tuple[str, bool, str, Sampling, int]
 class Lab(traitlets.HasTraits):
     """A model to steer: `Lab()` the embedded one, or a Hugging Face id, a local folder, or a `(model, tokenizer)` pair.
 
+    sites: where points of the residual stream are in a model whose modules steerlab does not make out, by paths with
+    `{layer}` for the number of a block: `{"attn_out": "model.layers.{layer}.self_attn.output"}`. What is not named is
+    found by arithmetic.
+
     Shown in a notebook it is the panel. `prompt`, `recipe`, `sampling` and `seed` are what the panel shows and may
     be set, observed and linked like those of any widget; a recipe that does not fit the model is refused and the old
     one stays.
@@ -82,9 +86,10 @@ class Lab(traitlets.HasTraits):
         model: str | Path | tuple[PreTrainedModel, PreTrainedTokenizerBase] | Backend | None = None,
         *,
         remote: bool = False,
+        sites: Mapping[str, str] | None = None,
     ) -> None:
         super().__init__()
-        self.backend = _connect(model, remote)
+        self.backend = _connect(model, remote, sites)
         self.worker = Worker()
         self.candidates: Selection | None = None
         self.scores: Scores | None = None
@@ -542,7 +547,9 @@ def answer_key(row: Row, sampling: Sampling) -> Key:
 
 
 def _connect(
-    model: str | Path | tuple[PreTrainedModel, PreTrainedTokenizerBase] | Backend | None, remote: bool
+    model: str | Path | tuple[PreTrainedModel, PreTrainedTokenizerBase] | Backend | None,
+    remote: bool,
+    sites: Mapping[str, str] | None,
 ) -> Backend:
     if remote:
         raise ModelError("remote=True is not built yet", "Leave it out to run the model in this kernel.")
@@ -552,10 +559,10 @@ def _connect(
     from steerlab.backends.local import LocalBackend
 
     if model is None:
-        return LocalBackend(*load(WEIGHTS, progress=False), name="tiny-chat")
+        return LocalBackend(*load(WEIGHTS, progress=False), name="tiny-chat", sites=sites)
     if isinstance(model, tuple):
         if len(model) != 2:
             raise ModelError(f"a model is given with its tokenizer, as a pair, not as {len(model)} things")
-        return LocalBackend(*model)
+        return LocalBackend(*model, sites=sites)
     name = Path(model).resolve().name if Path(model).is_dir() else str(model)
-    return LocalBackend(*load(model), name=name)
+    return LocalBackend(*load(model), name=name, sites=sites)

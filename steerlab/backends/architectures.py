@@ -3,13 +3,13 @@
 One short forward pass with plain hooks shows, for every block, its input P, its output Q and what its inner modules
 read and write. Attention's output is what equals M - P, the MLP's what equals Q - M, for some inner tensor M:
 `resid_mid`. A block in which no such M exists but P + a + b = Q does is a parallel one. So post-norms, biases and odd
-names take care of themselves.
+names take care of themselves. What arithmetic does not find, a person can name: GivenSites.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
@@ -17,13 +17,17 @@ import torch
 from torch import Tensor, nn
 
 from steerlab.errors import ModelError, SiteError
-from steerlab.sites import POINTS, Point, Site
+from steerlab.sites import POINTS, Point, Site, check_point
 
 PROBE = (3, 5, 7, 11, 13)
 TOLERANCE = 0.25  # relative; a wrong module is off by 1 or more, a right one in bfloat16 by a few hundredths
 ATTENTION = re.compile(r"attn|attention|mixer")
 
 Side = Literal["input", "output"]
+
+# Where points are, said by a person: {"resid_pre": "model.layers.{layer}.input"}, modules' paths from the model's root.
+GivenSites = Mapping[str, str]
+EXAMPLE = 'sites={"resid_pre": "model.layers.{layer}.input", "resid_post": "model.layers.{layer}.output"}'
 
 
 @dataclass(frozen=True)
@@ -47,6 +51,13 @@ class Seen(NamedTuple):
     side: Side
     value: Tensor
     wrapped: bool
+
+
+class Place(NamedTuple):
+    """A point that a person named, in a block: the inner module's name, "" for the block itself, and its side."""
+
+    name: str
+    side: Side
 
 
 class SiteMap:
@@ -80,16 +91,27 @@ class SiteMap:
             )
         raise SiteError(
             f"{site} was not found in the block {self.path}.{site.layer}, which is\n{self._trees[site.layer]}",
-            f"It has {', '.join(p for p in POINTS if p in block)}.",
+            f"It has {', '.join(p for p in POINTS if p in block)}. Or say which module's input or output it is: "
+            f'Lab(model, sites={{"{site.point}": "{self.path}.{{layer}}.….output"}}).',
         )
 
 
 @torch.no_grad()
-def find_sites(model: nn.Module) -> SiteMap:
-    """Find every site of a Hugging Face decoder with one forward pass over five tokens."""
-    path, blocks = find_blocks(model)
+def find_sites(model: nn.Module, given: GivenSites | None = None) -> SiteMap:
+    """Find every site of a Hugging Face decoder with one forward pass over five tokens.
+
+    given: where points are that arithmetic does not find, or finds elsewhere; the others are still looked for. Raises
+    ModelError where the stack of blocks is not found, and SiteError for places that the model does not have.
+    """
+    if given:
+        path, places = _places(given)
+        blocks = _stack(model, path)
+    else:
+        path, blocks = find_blocks(model)
+        places = {}
     seen: list[list[Seen]] = [[] for _ in blocks]
-    handles = [handle for block, log in zip(blocks, seen, strict=True) for handle in _watch(block, log)]
+    names = {place.name for place in places.values()}
+    handles = [h for block, log in zip(blocks, seen, strict=True) for h in _watch(block, log, names)]
     device = next(model.parameters()).device
     vocab = int(getattr(model.config.get_text_config(), "vocab_size", 2**16))  # type: ignore[union-attr,operator]
     try:
@@ -99,26 +121,62 @@ def find_sites(model: nn.Module) -> SiteMap:
             handle.remove()
     return SiteMap(
         path,
-        [_read_block(f"{path}.{i}", log) for i, log in enumerate(seen)],
+        [_read_block(f"{path}.{i}", blocks[i], log, places) for i, log in enumerate(seen)],
         [repr(block) for block in blocks],
     )
 
 
-def find_blocks(model: nn.Module) -> tuple[str, nn.ModuleList]:
+def find_blocks(model: nn.Module) -> tuple[str, Sequence[nn.Module]]:
     """The decoder's stack of blocks: the shallowest ModuleList with as many entries as the config has layers."""
-    n_layers = model.config.get_text_config().num_hidden_layers  # type: ignore[union-attr,operator]
+    n_layers = getattr(model.config.get_text_config(), "num_hidden_layers", None)  # type: ignore[union-attr,operator]
     stacks = [(n, m) for n, m in model.named_modules() if isinstance(m, nn.ModuleList) and len(m) == n_layers]
     if not stacks:
         raise ModelError(
-            f"{type(model).__name__} has no list of {n_layers} blocks, so its residual stream was not found:\n{model}",
-            "steerlab steers decoder-only language models of Hugging Face transformers.",
+            f"{type(model).__name__} has no list of {n_layers or 'as many'} blocks"
+            f"{'' if n_layers else ' as its config says'}, so its residual stream was not found:\n{model}",
+            f"Say where it is by paths of this tree: Lab(model, {EXAMPLE}).",
         )
-    return min(stacks, key=lambda stack: stack[0].count("."))
+    path, stack = min(stacks, key=lambda stack: stack[0].count("."))
+    return path, list(stack)
 
 
-def _watch(block: nn.Module, log: list[Seen]) -> Iterator[torch.utils.hooks.RemovableHandle]:
+def _places(given: GivenSites) -> tuple[str, dict[Point, Place]]:
+    """The path of the stack of blocks that a person's places share, and the places within a block."""
+    places: dict[Point, Place] = {}
+    stacks = set()
+    for point, where in given.items():
+        stack, _, inner = where.partition(".{layer}")
+        name, _, side = inner.rpartition(".")
+        if not stack or "{" in stack + inner or (name and name[0] != ".") or side not in ("input", "output"):
+            raise SiteError(
+                f"{where!r} does not say where {point} is",
+                f"Give a module's path with {{layer}} for the number of the block, and its side: {EXAMPLE}.",
+            )
+        stacks.add(stack)
+        places[check_point(point)] = Place(name.removeprefix("."), "input" if side == "input" else "output")
+    if len(stacks) > 1:
+        raise SiteError(
+            f"the sites lie in several stacks of blocks: {', '.join(sorted(stacks))}",
+            "All blocks of a model are in one list.",
+        )
+    return stacks.pop(), places
+
+
+def _stack(model: nn.Module, path: str) -> Sequence[nn.Module]:
+    """The blocks "path.0", "path.1" and so on."""
+    modules = dict(model.named_modules(remove_duplicate=False))
+    blocks: list[nn.Module] = []
+    while block := modules.get(f"{path}.{len(blocks)}"):
+        blocks.append(block)
+    if not blocks:
+        raise SiteError(f"{type(model).__name__} has no blocks {path}.0, {path}.1, …:\n{model}")
+    return blocks
+
+
+def _watch(block: nn.Module, log: list[Seen], names: set[str]) -> Iterator[torch.utils.hooks.RemovableHandle]:
+    """Hooks on a block, on its inner modules down to the second level, and on those with `names`."""
     for name, module in block.named_modules():
-        if name.count(".") > 1:
+        if name.count(".") > 1 and name not in names:
             continue
 
         def before(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], name: str = name) -> None:
@@ -136,15 +194,40 @@ def _watch(block: nn.Module, log: list[Seen]) -> Iterator[torch.utils.hooks.Remo
         yield module.register_forward_hook(after)
 
 
-def _read_block(path: str, log: list[Seen]) -> dict[Point, Hook]:
-    start = next(s for s in log if s.name == "" and s.side == "input")
-    end = next(s for s in log if s.name == "" and s.side == "output")
+def _read_block(
+    path: str, block: nn.Module, log: list[Seen], places: Mapping[Point, Place]
+) -> dict[Point, Hook]:
+    def at(point: Point, name: str, side: Side) -> Seen:
+        for s in log:
+            if (s.name, s.side) == (name, side):
+                return s
+        raise SiteError(
+            f"no stream [rows tokens d_model] was seen at the {side} of {f'{path}.{name}'.rstrip('.')}, which should "
+            f"be {point}, in the block\n{block}",
+            f"Say where it is by paths of this tree: Lab(model, {EXAMPLE}).",
+        )
+
+    start = at("resid_pre", *places.get("resid_pre", Place("", "input")))
+    end = at("resid_post", *places.get("resid_post", Place("", "output")))
     inner = [s for s in log if s.name and s.value.shape == start.value.shape]
     written = [s for s in inner if s.side == "output"]
     found: dict[Point, Seen] = {"resid_pre": start, "resid_post": end}
     found |= _sequential(start.value, end.value, inner, written) or _parallel(start.value, end.value, written)
+    found |= {point: at(point, *place) for point, place in places.items()}
+    for point, s in found.items():
+        if s.value.shape != start.value.shape:
+            raise SiteError(
+                f"the {s.side} of {path}.{s.name} is {list(s.value.shape)}, and the stream "
+                f"is {list(start.value.shape)}",
+                f"Name another module for {point}.",
+            )
     return {
-        point: Hook(f"{path}.{s.name}".rstrip("."), s.side, s.wrapped, in_place=point == "resid_mid")
+        point: Hook(
+            f"{path}.{s.name}".rstrip("."),
+            s.side,
+            s.wrapped,
+            in_place=point == "resid_mid" and s.side == "input",
+        )
         for point, s in found.items()
     }
 

@@ -26,7 +26,7 @@ from transformers import (
 )
 
 from steerlab import edits
-from steerlab.backends.architectures import Hook, SiteMap, find_sites
+from steerlab.backends.architectures import GivenSites, Hook, SiteMap, find_sites
 from steerlab.backends.base import (
     Activations,
     Linearised,
@@ -75,7 +75,9 @@ class SharedModel(nnsight.TransformersModel):  # type: ignore[misc]
 
 
 class LocalBackend:
-    """A model in this process. batch_rows: the most rows that share a forward pass."""
+    """A model in this process. batch_rows: the most rows that share a forward pass. sites: where points are that are
+    not found by arithmetic (`architectures.GivenSites`).
+    """
 
     def __init__(
         self,
@@ -84,11 +86,13 @@ class LocalBackend:
         *,
         name: str | None = None,
         batch_rows: int = 64,
+        sites: GivenSites | None = None,
     ) -> None:
         self.tokenizer = tokenizer
         self.batch_rows = batch_rows
         model.eval()
-        self._sites: SiteMap = find_sites(model)
+        self.given_sites = sites
+        self._sites: SiteMap = find_sites(model, sites)
         # a copy of the tokenizer, because nnsight turns its padding round
         self.model = SharedModel(model, tokenizer=copy.deepcopy(tokenizer), task="text-generation")
         self._hf = model

@@ -41,7 +41,7 @@ def weights(model: Any, recipe: Recipe, folder: str | Path) -> Path:
             f"{folder} is there already and not an empty folder", "Give the name of a new folder."
         )
     twin = _twin(hf)
-    sites = find_sites(twin)
+    sites = find_sites(twin, getattr(getattr(model, "backend", None), "given_sites", None))
     wanted = projections(recipe, sites, twin.config.get_text_config().hidden_size, name)
     changed = orthogonalise(twin, sites, wanted)
     if (

@@ -1,0 +1,130 @@
+"""Module trees that steerlab does not know: the error shows them, and a person can say where the sites are."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import models
+import pytest
+import reference
+import torch
+from torch import nn
+from transformers import AutoModelForCausalLM, GraniteConfig, PreTrainedModel
+
+from steerlab import Ablate, Add, Direction, Lab, Recipe, Row, Sampling, Site, export
+from steerlab.backends.fake import byte_tokenizer
+from steerlab.errors import ModelError, SiteError
+from steerlab.lens import logit_lens
+from steerlab.prompts import encode
+
+PROMPT = "How do I bake bread?"
+V = Direction(
+    3 * torch.randn(models.D_MODEL, generator=torch.Generator().manual_seed(100)), Site(2, "resid_pre")
+)
+BLOCK = "model.layers.{layer}"
+STREAM = {"resid_pre": f"{BLOCK}.input", "resid_post": f"{BLOCK}.output"}
+
+
+def stacked_otherwise() -> PreTrainedModel:
+    """A Llama whose blocks are not in a ModuleList."""
+    model = models.build("llama")
+    model.model.layers = nn.Sequential(*model.model.layers)
+    return model
+
+
+def scaled() -> PreTrainedModel:
+    """A family that scales what its sublayers wrote before it is added: no module writes what reaches the stream."""
+    torch.manual_seed(0)
+    shared = models.CONFIGS["llama"].to_dict()
+    names = ("vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads", "num_key_value_heads")
+    config = GraniteConfig(
+        **{name: shared[name] for name in names},
+        intermediate_size=80,
+        max_position_embeddings=256,
+        initializer_range=0.2,
+        residual_multiplier=0.3,
+        pad_token_id=None,
+        bos_token_id=None,
+        eos_token_id=byte_tokenizer().eos_token_id,
+    )
+    return AutoModelForCausalLM.from_config(config, dtype=torch.float32).eval()
+
+
+def test_an_unknown_tree_is_shown_with_what_to_pass() -> None:
+    with pytest.raises(ModelError) as caught:
+        Lab((stacked_otherwise(), byte_tokenizer()))
+    assert "(self_attn): LlamaAttention" in caught.value.what
+    assert f'sites={{"resid_pre": "{BLOCK}.input", "resid_post": "{BLOCK}.output"}}' in caught.value.fix
+
+
+@pytest.mark.parametrize("sites", [STREAM, {"resid_post": f"{BLOCK}.output"}], ids=["both", "one"])
+def test_what_the_error_says_can_be_passed(sites: dict[str, str]) -> None:
+    lab = Lab((stacked_otherwise(), byte_tokenizer()), sites=sites)
+    known = Lab((models.build("llama"), byte_tokenizer()))
+    assert lab.info == known.info
+    for recipe in (Recipe([Add(V, 2.0)]), Recipe([Ablate(V)]), Recipe([Add(V, 2.0, sites="resid_mid")])):
+        rows = [Row(PROMPT, recipe), Row("Hi", recipe)]
+        assert torch.allclose(lab.backend.score(rows), known.backend.score(rows), atol=1e-5)
+        assert (
+            lab.generate(PROMPT, recipe, max_new_tokens=6).text
+            == known.generate(PROMPT, recipe, max_new_tokens=6).text
+        )
+    ours, theirs = (logit_lens(one.backend, PROMPT).logits(1) for one in (lab, known))
+    assert torch.allclose(ours, theirs, atol=1e-5)
+
+
+def test_a_site_that_arithmetic_does_not_find_can_be_named() -> None:
+    model = scaled()
+    lab = Lab((model, byte_tokenizer()))
+    assert lab.info.points == ("resid_pre", "resid_post")
+    with pytest.raises(SiteError) as caught:
+        lab.generate(PROMPT, Recipe([Ablate(V, sites="attn_out")]))
+    assert "(self_attn): GraniteAttention" in caught.value.what
+    assert f'sites={{"attn_out": "{BLOCK}' in caught.value.fix
+
+    named = {
+        "attn_out": f"{BLOCK}.self_attn.output",
+        "resid_mid": f"{BLOCK}.post_attention_layernorm.input",
+        "mlp_out": f"{BLOCK}.mlp.output",
+    }
+    lab = Lab((model, byte_tokenizer()), sites=named)
+    assert lab.info.points == ("resid_pre", "attn_out", "resid_mid", "mlp_out", "resid_post")
+    ids = encode(byte_tokenizer(), PROMPT)
+    baseline = lab.backend.score([Row(PROMPT)])[0]
+    for point in lab.info.points:
+        for recipe in (Recipe([Add(V, 2.0, sites=point)]), Recipe([Ablate(V, sites=point)])):
+            steered = lab.backend.score([Row(PROMPT, recipe)])[0]
+            wanted = reference.logits(model, "llama", ids, recipe)[-1]
+            assert torch.allclose(steered, wanted, atol=1e-4), recipe
+            assert (steered - baseline).abs().max() > 1e-3, f"{recipe} changed nothing"
+    answer = lab.backend.generate([Row(PROMPT, Recipe([Ablate(V)]))], Sampling(6))[0]
+    stop = byte_tokenizer().eos_token_id
+    assert list(answer.token_ids) == reference.greedy(model, "llama", ids, Recipe([Ablate(V)]), 6, stop)
+
+
+def test_an_export_finds_the_sites_of_its_lab(tmp_path: Path) -> None:
+    lab = Lab((stacked_otherwise(), byte_tokenizer()), sites=STREAM)
+    export.weights(lab, Recipe([Ablate(V)]), tmp_path / "out")
+    assert (tmp_path / "out" / "config.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("sites", "says"),
+    [
+        ({"resid_pre": "model.layers.0.input"}, "does not say where resid_pre is"),
+        ({"resid_pre": f"{BLOCK}"}, "does not say where resid_pre is"),
+        ({"resid_pre": "model.layers{layer}.input"}, "does not say where resid_pre is"),
+        ({"resid_pre": f"{BLOCK}.weight"}, "does not say where resid_pre is"),
+        ({"resid": f"{BLOCK}.input"}, "resid"),
+        ({"resid_pre": "model.blocks.{layer}.input"}, r"no blocks model.blocks.0"),
+        (
+            {"mlp_out": f"{BLOCK}.ffn.output"},
+            r"no stream .* output of model.layers.0.ffn, which should be mlp_out",
+        ),
+        ({"mlp_out": f"{BLOCK}.mlp.up_proj.output"}, r"is \[1, 5, 80\], and the stream is \[1, 5, 48\]"),
+        ({"resid_pre": f"{BLOCK}.input", "mlp_out": "other.{layer}.mlp.output"}, "several stacks"),
+    ],
+)
+def test_places_that_are_none_are_refused(sites: dict[str, str], says: str) -> None:
+    with pytest.raises(SiteError, match=says):
+        Lab((models.build("llama"), byte_tokenizer()), sites=sites)
