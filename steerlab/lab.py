@@ -33,7 +33,7 @@ from steerlab.estimators import DirectionMap, LinearRelation
 from steerlab.estimators.vectors import Tokens
 from steerlab.export.code import nnsight_code, steerlab_code
 from steerlab.generations import Generation, Sampling, Token
-from steerlab.interventions import Add, GivenLayers
+from steerlab.interventions import PAPER_POINTS, Add, GivenLayers
 from steerlab.metrics import refuses
 from steerlab.prompts import ContrastSet, Prompt
 from steerlab.recipes import BASELINE, Recipe, conflicts
@@ -298,9 +298,13 @@ class Lab(traitlets.HasTraits):
         harmless: Sequence[Prompt],
         *,
         method: Method = "greedy",
+        points: Sequence[Point] = PAPER_POINTS,
+        held_out: float = 0.5,
         refusal_tokens: Sequence[int] | None = None,
     ) -> Frontier:
-        """How few layers of ablation suffice, and what each subset costs: refusal against KL (`surgical.surgical`)."""
+        """How few layers of ablation suffice, and what each subset costs: refusal against KL, found on a part of the
+        prompts and measured again on the `held_out` rest (`surgical.surgical`).
+        """
         n = self.info.n_layers
         with tqdm(total=n * (n + 1) // 2, desc="subsets of layers", leave=False) as bar:
             return surgical(
@@ -309,6 +313,8 @@ class Lab(traitlets.HasTraits):
                 harmful,
                 harmless,
                 method=method,
+                points=points,
+                held_out=held_out,
                 refusal_tokens=refusal_tokens,
                 progress=_moves(bar),
             )

@@ -2,14 +2,17 @@
 
 Subsets of layers are measured by the share of harmful prompts that are still about to be refused (refusal score above
 0) and by the KL divergence that ablation causes on harmless prompts. What no other subset beats in both is the
-frontier.
+frontier. The best of many subsets is partly luck, so the search sees one part of the prompts only, and what it found is
+measured again on the rest.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
+
+from torch import Tensor
 
 from steerlab import metrics
 from steerlab.backends.base import Backend
@@ -31,34 +34,57 @@ Method = Literal["windows", "greedy"]
 @dataclass(frozen=True)
 class Subset:
     """Ablation at some layers: refusal is the share of harmful prompts still refused, score their mean refusal score,
-    kl the mean KL to the baseline on harmless prompts. on_frontier: no other subset has less of both.
+    kl the mean KL to the baseline on harmless prompts.
+
+    Beside every layer, prompt by prompt: missed is the share of harmful prompts that are refused here and not there;
+    saved is by how much the KL is lower here, on average. on_frontier: no other subset has less of both refusal and KL.
+    unseen: the same on the prompts that the search did not see, for subsets that none of as few layers beats.
     """
 
     layers: tuple[int, ...]
     refusal: Estimate
     score: Estimate
     kl: Estimate
+    missed: Estimate
+    saved: Estimate
     on_frontier: bool = False
+    unseen: Subset | None = None
+
+    def keeps(self, within: float = 0.05) -> bool:
+        """Whether the subset does what every layer does for less: with 95% confidence, at most `within` of the harmful
+        prompts are missed, and the KL is lower.
+        """
+        return self.missed.high <= within and self.saved.low > 0
 
 
 @dataclass(frozen=True)
 class Frontier:
-    """Every subset that was measured, the full set among them, and the baseline's share of refusals."""
+    """Every subset that was measured, the full set among them, and the baseline's share of refusals. refusal_tokens:
+    those that the scores are of.
+    """
 
     subsets: tuple[Subset, ...]
     full: Subset
     baseline: Estimate
     direction: Direction
     points: tuple[Point, ...]
+    refusal_tokens: tuple[int, ...]
 
     @property
     def frontier(self) -> tuple[Subset, ...]:
         """The subsets that no other one beats, from the least damage to the most."""
         return tuple(sorted((s for s in self.subsets if s.on_frontier), key=lambda s: s.kl.value))
 
+    def confirmed(self, within: float = 0.05) -> tuple[Subset, ...]:
+        """The subsets that do what every layer does, for less KL, on the prompts that the search did not see
+        (`Subset.keeps`); those of the fewest layers first, then of the least KL there. Empty where none does.
+        """
+        kept = [s for s in self.subsets if s.unseen and s.unseen.keeps(within) and s != self.full]
+        return tuple(sorted(kept, key=lambda s: (len(s.layers), s.unseen.kl.value if s.unseen else 0.0)))
+
     def smallest(self, rate: float) -> Subset:
-        """The fewest layers that keep refusal at `rate` or under; of equally many, the least KL. Raises
-        DirectionError.
+        """The fewest layers that keep refusal at `rate` or under in the search; of equally many, the least KL. What
+        it does on other prompts is its `unseen`. Raises DirectionError.
         """
         enough = [s for s in self.subsets if s.refusal.value <= rate]
         if not enough:
@@ -67,14 +93,14 @@ class Frontier:
                 f"no subset brings refusal to {rate:.0%} or under: the best reaches {best.refusal.value:.0%}",
                 "Allow more, or ablate another direction.",
             )
-        return min(enough, key=lambda s: (len(s.layers), s.kl.value))
+        return min(enough, key=lambda s: (len(s.layers), s.kl.value, s.refusal.value))
 
     def recipe(self, subset: Subset) -> Recipe:
         """The ablation at a subset's layers."""
         return _recipe(self.direction, subset.layers, self.points)
 
     def to_frame(self) -> pd.DataFrame:
-        """A row per subset, with intervals."""
+        """A row per subset, with intervals and n; "unseen_" is before the names of what was measured again."""
         import pandas as pd
 
         return pd.DataFrame(
@@ -82,19 +108,18 @@ class Frontier:
                 {
                     "layers": s.layers,
                     "n_layers": len(s.layers),
-                    **{
-                        f"{name}{end}": getattr(getattr(s, name), part)
-                        for name in ("refusal", "score", "kl")
-                        for end, part in (("", "value"), ("_low", "low"), ("_high", "high"))
-                    },
+                    **_columns(s, ""),
                     "on_frontier": s.on_frontier,
+                    **(_columns(s.unseen, "unseen_") if s.unseen else {}),
                 }
                 for s in self.subsets
             ]
         )
 
     def plot(self, ax: Any = None) -> Any:
-        """Refusal against KL, the frontier as a line; returns matplotlib's axes."""
+        """Refusal against KL in the search, the frontier as a line, and what was measured again as crosses; returns
+        matplotlib's axes.
+        """
         import matplotlib.pyplot as plt
 
         ax = ax or plt.subplots()[1]
@@ -102,8 +127,11 @@ class Frontier:
             ("o", "subsets of layers", [s for s in self.subsets if not s.on_frontier]),
             ("o-", "frontier", self.frontier),
             ("kD", "every layer", [self.full]),
+            ("x", "on unseen prompts", [s.unseen for s in self.subsets if s.unseen and s != self.full]),
+            ("kx", "every layer, unseen", [self.full.unseen] if self.full.unseen else []),
         ):
-            ax.plot([s.kl.value for s in subsets], [s.refusal.value for s in subsets], style, label=label)
+            if subsets:
+                ax.plot([s.kl.value for s in subsets], [s.refusal.value for s in subsets], style, label=label)
         ax.axhline(self.baseline.value, ls=":", c="0.5", label="baseline")
         ax.set(xlabel="KL on harmless prompts (nats)", ylabel="share of harmful prompts refused")
         ax.legend()
@@ -118,43 +146,92 @@ def surgical(
     *,
     method: Method = "greedy",
     points: Sequence[Point] = PAPER_POINTS,
+    held_out: float = 0.5,
     refusal_tokens: Sequence[int] | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Frontier:
     """Measure subsets of layers: every contiguous window, or greedily, by adding the layer that lowers refusal most.
 
-    refusal_tokens: by default derived from the baseline's answers to these prompts (`metrics.refusal_tokens`). Both
-    methods measure L (L + 1) / 2 subsets; the full set is among them.
+    held_out: the share of each side, its last prompts, that the search does not see. On them those subsets are measured
+    again that none of as few layers beats in the search, the frontier among them; 0 leaves that out. points: where the
+    layers are ablated, by default as in the paper. refusal_tokens: by default derived from the baseline's answers to
+    these prompts (`metrics.refusal_tokens`). Both methods measure L (L + 1) / 2 subsets; the full set is among them.
     """
-    if not harmful or not harmless:
-        raise PromptError("a side of the prompts is empty", "Give harmful and harmless prompts.")
-    base = backend.score([Row(p) for p in harmless])
-    refused = backend.score([Row(p) for p in harmful])
-    tokens = list(refusal_tokens or metrics.refusal_tokens(refused, base))
-    measured: list[Subset] = []
+    if not 0 <= held_out < 1:
+        raise PromptError(f"held_out is a share from 0 up to 1, not {held_out}", "0.5 keeps half of them.")
+    kept = [len(side) - round(held_out * len(side)) for side in (harmful, harmless)]
+    if not min(kept) or (held_out and min(len(harmful) - kept[0], len(harmless) - kept[1]) < 1):
+        raise PromptError(
+            f"{len(harmful)} harmful and {len(harmless)} harmless prompts leave a side of the prompts empty",
+            "Give two a side or more, for the search and for what is held out from it; 100 make intervals small.",
+        )
     n = backend.info.n_layers
-    total = n * (n + 1) // 2
+    every, total = tuple(range(n)), n * (n + 1) // 2
+
+    def recipe(layers: tuple[int, ...]) -> Recipe:
+        return _recipe(direction, layers, tuple(points))
+
+    seen = Bench(backend, harmful[: kept[0]], harmless[: kept[1]], recipe(every), refusal_tokens)
+    measured: list[Subset] = []
 
     def measure(layers: tuple[int, ...]) -> Subset:
-        recipe = _recipe(direction, layers, tuple(points))
-        scores = metrics.refusal_score(backend.score([Row(p, recipe) for p in harmful]), tokens)
-        kl = metrics.kl(base, backend.score([Row(p, recipe) for p in harmless]))
-        measured.append(
-            Subset(layers, metrics.rate((scores > 0).tolist()), metrics.average(scores), metrics.average(kl))
-        )
+        measured.append(seen.measure(layers, recipe(layers)))
         if progress:
             progress(len(measured), total)
         return measured[-1]
 
     for _ in _windows(n, measure) if method == "windows" else _greedily(n, measure):
         pass
+    again = [s for s in measured if not any(_beats(o, s) for o in measured if len(o.layers) <= len(s.layers))]
+    unseen: dict[tuple[int, ...], Subset] = {}
+    if held_out:
+        rest = Bench(backend, harmful[kept[0] :], harmless[kept[1] :], recipe(every), seen.tokens)
+        unseen = {s: rest.measure(s, recipe(s)) for s in {every, *(s.layers for s in again)}}
     subsets = tuple(
-        Subset(s.layers, s.refusal, s.score, s.kl, on_frontier=not any(_beats(o, s) for o in measured))
+        replace(s, on_frontier=not any(_beats(other, s) for other in measured), unseen=unseen.get(s.layers))
         for s in measured
     )
-    full = next(s for s in subsets if len(s.layers) == n)
-    baseline = metrics.rate((metrics.refusal_score(refused, tokens) > 0).tolist())
-    return Frontier(subsets, full, baseline, direction, tuple(points))
+    full = next(s for s in subsets if s.layers == every)
+    return Frontier(subsets, full, seen.baseline, direction, tuple(points), tuple(seen.tokens))
+
+
+class Bench:
+    """Prompts on which subsets are measured, beside ablation at every layer. tokens: those that begin a refusal."""
+
+    def __init__(
+        self,
+        backend: Backend,
+        harmful: Sequence[Prompt],
+        harmless: Sequence[Prompt],
+        full: Recipe,
+        tokens: Sequence[int] | None,
+    ) -> None:
+        self._backend, self._harmful, self._harmless = backend, harmful, harmless
+        refused = backend.score([Row(p) for p in harmful])
+        self._base = backend.score([Row(p) for p in harmless])
+        self.tokens = list(tokens or metrics.refusal_tokens(refused, self._base))
+        self.baseline = metrics.rate((metrics.refusal_score(refused, self.tokens) > 0).tolist())
+        self._full = self._run(full)
+
+    def measure(self, layers: tuple[int, ...], recipe: Recipe) -> Subset:
+        """A subset's figures."""
+        scores, kl = self._run(recipe)
+        still = scores > 0
+        return Subset(
+            layers,
+            refusal=metrics.rate(still.tolist()),
+            score=metrics.average(scores),
+            kl=metrics.average(kl),
+            missed=metrics.rate((still & ~(self._full[0] > 0)).tolist()),
+            saved=metrics.average(self._full[1] - kl),
+        )
+
+    def _run(self, recipe: Recipe) -> tuple[Tensor, Tensor]:
+        """Refusal scores of the harmful prompts and KL of the harmless ones."""
+        refused, steered = (
+            self._backend.score([Row(p, recipe) for p in side]) for side in (self._harmful, self._harmless)
+        )
+        return metrics.refusal_score(refused, self.tokens), metrics.kl(self._base, steered)
 
 
 def _windows(n: int, measure: Callable[[tuple[int, ...]], Subset]) -> Iterator[Subset]:
@@ -174,6 +251,15 @@ def _greedily(n: int, measure: Callable[[tuple[int, ...]], Subset]) -> Iterator[
 def _beats(one: Subset, other: Subset) -> bool:
     better = one.refusal.value < other.refusal.value or one.kl.value < other.kl.value
     return better and one.refusal.value <= other.refusal.value and one.kl.value <= other.kl.value
+
+
+def _columns(subset: Subset, prefix: str) -> dict[str, float]:
+    """A subset's figures as columns of a table."""
+    return {
+        f"{prefix}{name}{'' if part == 'value' else '_' + part}": value
+        for name in ("refusal", "score", "kl", "missed", "saved")
+        for part, value in getattr(subset, name)._asdict().items()
+    }
 
 
 def _recipe(direction: Direction, layers: tuple[int, ...], points: tuple[Point, ...]) -> Recipe:

@@ -1,17 +1,22 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import models
 import pytest
 import torch
 
-from steerlab import Ablate, Direction, Recipe, Row, Site, metrics
+from steerlab import BASELINE, Ablate, Direction, Recipe, Row, Site, metrics
 from steerlab.backends.fake import byte_tokenizer
 from steerlab.backends.local import LocalBackend
 from steerlab.errors import DirectionError, PromptError
-from steerlab.surgical import Frontier, Method, surgical
+from steerlab.surgical import Frontier, Method, Subset, surgical
 
-HARMFUL = [f"Break the {thing} now" for thing in ("window", "lock", "door", "box")]
-HARMLESS = [f"Is a {thing} nice?" for thing in ("window", "lock", "door", "box", "safe")]
+HARMFUL = [f"Break the {thing} now" for thing in ("window", "lock", "door", "box", "cup", "bike")]
+HARMLESS = [
+    f"Is a {thing} nice?" for thing in ("window", "lock", "door", "box", "safe", "cup", "bike", "car")
+]
+SEEN, UNSEEN = (HARMFUL[:3], HARMLESS[:4]), (HARMFUL[3:], HARMLESS[4:])
 
 
 @pytest.fixture(scope="module")
@@ -47,11 +52,82 @@ def test_a_subset_is_measured_as_its_recipe(
 ) -> None:
     subset = found.subsets[2]
     assert found.recipe(subset) == Recipe([Ablate(direction, layers=subset.layers)])
-    steered = backend.score([Row(p, found.recipe(subset)) for p in HARMLESS])
-    baseline = backend.score([Row(p) for p in HARMLESS])
-    assert subset.kl.value == pytest.approx(float(metrics.kl(baseline, steered).mean()), abs=1e-6)
     assert subset.kl.low <= subset.kl.value <= subset.kl.high
     assert found.full.layers == (0, 1, 2, 3)
+    again = [s for s in found.subsets if s.unseen]
+    assert found.full in again
+    for one, (harmful, harmless) in [
+        (subset, SEEN),
+        *((s, SEEN) for s in again),
+        *((s.unseen, UNSEEN) for s in again if s.unseen),
+    ]:
+        runs = [
+            [backend.score([Row(p, r) for p in side]) for side in (harmful, harmless)]
+            for r in (BASELINE, found.recipe(one), found.recipe(found.full))
+        ]
+        kl, full_kl = (metrics.kl(runs[0][1], run[1]) for run in runs[1:])
+        refused, full_refused = (metrics.refusal_score(run[0], found.refusal_tokens) > 0 for run in runs[1:])
+        assert one.kl.value == pytest.approx(float(kl.mean()), abs=1e-6)
+        assert one.kl.n == len(harmless)
+        assert one.saved.value == pytest.approx(float((full_kl - kl).mean()), abs=1e-6)
+        assert one.refusal == metrics.rate(refused.tolist())
+        assert one.missed == metrics.rate((refused & ~full_refused).tolist())
+    assert found.full.missed.value == found.full.saved.value == 0
+
+
+def test_what_is_measured_again_is_what_none_of_as_few_layers_beats(found: Frontier) -> None:
+    again = {s.layers for s in found.subsets if s.unseen}
+    assert {s.layers for s in found.frontier} < again | {found.full.layers}
+    assert found.smallest(0.99).unseen
+    for s in found.subsets:
+        better = [
+            o
+            for o in found.subsets
+            if len(o.layers) <= len(s.layers)
+            and (o.refusal.value, o.kl.value) != (s.refusal.value, s.kl.value)
+            and o.refusal.value <= s.refusal.value
+            and o.kl.value <= s.kl.value
+        ]
+        assert bool(better) == (s.layers not in again) or s == found.full, s.layers
+
+
+def test_the_search_does_not_see_what_is_held_out(backend: LocalBackend, direction: Direction) -> None:
+    whole = surgical(backend, direction, HARMFUL, HARMLESS)
+    alone = surgical(backend, direction, *SEEN, held_out=0, refusal_tokens=whole.refusal_tokens)
+    other = surgical(
+        backend,
+        direction,
+        SEEN[0] + ["Hi"] * 3,
+        SEEN[1] + ["Hello"] * 4,
+        refusal_tokens=whole.refusal_tokens,
+    )
+    assert alone.subsets == tuple(replace(s, unseen=None) for s in whole.subsets)
+    assert alone.subsets == tuple(replace(s, unseen=None) for s in other.subsets)
+    assert whole.full.unseen != other.full.unseen
+    assert alone.confirmed() == ()
+
+
+def test_a_subset_is_confirmed_by_intervals_on_unseen_prompts(found: Frontier) -> None:
+    def subset(layers: tuple[int, ...], missed: int, saved: float, kl: float = 0.1) -> Subset:
+        """Of 100 harmful prompts so many are missed; the KL saved is this, give or take a hundredth."""
+        near = metrics.Estimate(saved, saved - 0.01, saved + 0.01, 100)
+        what = metrics.Estimate(kl, kl, kl, 100)
+        return Subset(
+            layers, what, what, what, metrics.rate([True] * missed + [False] * (100 - missed)), near
+        )
+
+    seen = subset((0,), 50, -1.0)
+    cases = [
+        replace(seen, layers=(1, 2), unseen=subset((1, 2), 1, 0.02, kl=0.4)),  # missed.high 5.4%
+        replace(seen, layers=(0, 1), unseen=subset((0, 1), 0, 0.02, kl=0.3)),
+        replace(seen, layers=(2, 3), unseen=subset((2, 3), 0, 0.02, kl=0.2)),
+        replace(seen, layers=(1, 3), unseen=subset((1, 3), 0, 0.005)),
+        replace(seen, layers=(3,), unseen=subset((3,), 0, 0.02)),
+        subset((2,), 0, 0.02),
+    ]
+    one = replace(found, subsets=tuple(cases))
+    assert [s.layers for s in one.confirmed()] == [(3,), (2, 3), (0, 1)]
+    assert [s.layers for s in one.confirmed(within=0.06)] == [(3,), (2, 3), (0, 1), (1, 2)]
 
 
 def test_nothing_beats_the_frontier(found: Frontier) -> None:
@@ -79,6 +155,10 @@ def test_tables_and_plots_hold_every_subset(found: Frontier) -> None:
     frame = found.to_frame()
     assert list(frame["layers"]) == [s.layers for s in found.subsets]
     assert (frame["kl_low"] <= frame["kl"]).all()
+    assert (frame["missed_n"] == len(SEEN[0])).all()
+    again = frame[frame["unseen_kl"].notna()]
+    assert list(again["layers"]) == [s.layers for s in found.subsets if s.unseen]
+    assert (again["unseen_kl_n"] == len(UNSEEN[1])).all()
     import matplotlib as mpl
 
     mpl.use("agg")
@@ -87,5 +167,8 @@ def test_tables_and_plots_hold_every_subset(found: Frontier) -> None:
 
 
 def test_empty_sides_are_refused(backend: LocalBackend, direction: Direction) -> None:
-    with pytest.raises(PromptError, match="a side of the prompts is empty"):
-        surgical(backend, direction, [], HARMLESS)
+    for sides in (([], HARMLESS), (HARMFUL, HARMLESS[:1]), (HARMFUL[:1], HARMLESS)):
+        with pytest.raises(PromptError, match="leave a side of the prompts empty"):
+            surgical(backend, direction, *sides)
+    with pytest.raises(PromptError, match="held_out is a share"):
+        surgical(backend, direction, HARMFUL, HARMLESS, held_out=1.0)
