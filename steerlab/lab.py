@@ -36,7 +36,7 @@ from steerlab.generations import Generation, Sampling, Token
 from steerlab.interventions import PAPER_POINTS, Add, GivenLayers
 from steerlab.metrics import refuses
 from steerlab.prompts import ContrastSet, Prompt
-from steerlab.recipes import BASELINE, Recipe, conflicts
+from steerlab.recipes import BASELINE, Recipe, checked_recipe, conflicts
 from steerlab.rows import Row
 from steerlab.selection import MAX_KL, MIN_INDUCE, Selection, baseline, choose
 from steerlab.sites import Point, Site
@@ -189,6 +189,8 @@ class Lab(traitlets.HasTraits):
         self, prompts: Sequence[Prompt], recipes: Sequence[Recipe], *, max_new_tokens: int = 64
     ) -> list[list[Generation]]:
         """The answers to every prompt under every recipe: a list per prompt, in the order of the recipes."""
+        if not recipes:
+            raise RecipeError("no recipe is given to compare", "Give one or more; BASELINE is one.")
         self._tell_conflicts(recipes)
         rows = [Row(prompt, recipe) for prompt in prompts for recipe in recipes]
         answers = self.run(rows, Sampling(max_new_tokens))
@@ -446,6 +448,11 @@ class Lab(traitlets.HasTraits):
         (`calibration.within_budget`)
         """
         if not isinstance(what, Direction):
+            if not callable(what):
+                raise RecipeError(
+                    f"calibrate looks for a strength, and {type(what).__name__} has none to look for",
+                    "Give a direction, or a function: lambda s: Recipe([Ablate(direction, strength=s)]).",
+                )
             return within_budget(
                 self.backend, what, prompts, kl=kl, start=start, most=1.0 if most is None else most
             )
@@ -458,7 +465,8 @@ class Lab(traitlets.HasTraits):
         """Called by a verb itself, so that the warning points at the line that called the verb."""
         if self.worker.here:
             return  # what the panel runs, the panel tells
-        for recipe in {id(recipe): recipe for recipe in recipes if len(recipe)}.values():
+        given = {id(recipe): checked_recipe(recipe) for recipe in recipes}
+        for recipe in filter(len, given.values()):
             if recipe.fingerprint in self._told:
                 continue
             self.backend.check(recipe)

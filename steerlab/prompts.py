@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -22,8 +22,11 @@ def encode(tokenizer: PreTrainedTokenizerBase, prompt: Prompt, *, chat: bool = T
 
     With `chat` the prompt is one user turn (or the conversation given) in the tokenizer's chat template, ending where
     the assistant begins; a tokenizer without a template gets the plain text (a Lab says so, once). Without `chat` the
-    text is encoded as it stands. Raises PromptError for an empty prompt.
+    text is encoded as it stands. Raises PromptError for an empty prompt, for what is neither a text nor a conversation,
+    and where the template refuses the conversation.
     """
+    if not isinstance(prompt, str):
+        _check_turns(prompt)
     if not prompt or (isinstance(prompt, str) and not prompt.strip()):
         raise PromptError("the prompt is empty", "Type a question or a sentence for the model to go on with.")
     if chat and tokenizer.chat_template is not None:
@@ -33,9 +36,15 @@ def encode(tokenizer: PreTrainedTokenizerBase, prompt: Prompt, *, chat: bool = T
             else [dict(turn) for turn in prompt]
         )
         begun = turns[-1].get("role") == "assistant"
-        text = tokenizer.apply_chat_template(
-            turns, add_generation_prompt=not begun, continue_final_message=begun, tokenize=False
-        )
+        try:
+            text = tokenizer.apply_chat_template(
+                turns, add_generation_prompt=not begun, continue_final_message=begun, tokenize=False
+            )
+        except Exception as error:  # a template is a program of the model's makers, and raises what they like
+            raise PromptError(
+                f"the chat template refuses this conversation: {error}",
+                "Templates differ in the roles that they take, and in their order: some have no system role.",
+            ) from error
         ids = tokenizer(text, add_special_tokens=False)["input_ids"]
     elif isinstance(prompt, str):
         ids = tokenizer(prompt)["input_ids"]
@@ -48,6 +57,19 @@ def encode(tokenizer: PreTrainedTokenizerBase, prompt: Prompt, *, chat: bool = T
             f"the prompt {prompt!r} has no tokens", "The tokenizer drops all of it: type something else."
         )
     return list(ids)
+
+
+def _check_turns(prompt: object) -> None:
+    """Raise PromptError for what is no conversation."""
+    turns = prompt if isinstance(prompt, Sequence) else [prompt]
+    for turn in turns:
+        if not isinstance(turn, Mapping) or not all(
+            isinstance(turn.get(k), str) for k in ("role", "content")
+        ):
+            raise PromptError(
+                f"a prompt is a text or a conversation, and {turn!r} is no turn of one",
+                'A conversation is a list of turns {"role": "user", "content": "Hello"}.',
+            )
 
 
 def find_tokens(

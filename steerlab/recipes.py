@@ -175,6 +175,16 @@ class Recipe:
 BASELINE = Recipe()
 
 
+def checked_recipe(recipe: object) -> Recipe:
+    """Return what is a Recipe, else raise RecipeError."""
+    if not isinstance(recipe, Recipe):
+        raise RecipeError(
+            f"a recipe is needed here, not {type(recipe).__name__}",
+            "Wrap what is done: Recipe([Add(direction)]); BASELINE does nothing.",
+        )
+    return recipe
+
+
 def conflicts(recipe: Recipe, n_layers: int) -> list[str]:
     """What a recipe does that its writer may not have meant, in words; nothing is resolved for them.
 

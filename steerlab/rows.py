@@ -18,7 +18,7 @@ from steerlab.edits import Operand
 from steerlab.errors import DirectionError, RecipeError, SteerlabError
 from steerlab.interventions import Intervention, Lowered, Tokens
 from steerlab.prompts import Prompt
-from steerlab.recipes import BASELINE, Recipe
+from steerlab.recipes import BASELINE, Recipe, checked_recipe
 from steerlab.sites import Site
 
 
@@ -30,6 +30,9 @@ class Row:
     recipe: Recipe = BASELINE
     seed: int = 0
     chat: bool = True
+
+    def __post_init__(self) -> None:
+        checked_recipe(self.recipe)
 
 
 class Slot(NamedTuple):

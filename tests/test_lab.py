@@ -306,3 +306,23 @@ def test_the_embedded_model_loads_without_a_word(capfd: pytest.CaptureFixture[st
     from transformers.utils import logging
 
     assert logging.is_progress_bar_enabled(), "and later downloads show theirs"
+
+
+@pytest.mark.parametrize("given", [None, direction(), [Add(direction())]], ids=["none", "direction", "steps"])
+def test_what_is_no_recipe_is_refused_in_words(given: object) -> None:
+    lab = Lab(FakeBackend())
+    for call in (
+        lambda: lab.generate("Hi", given),  # type: ignore[arg-type]
+        lambda: lab.compare(["Hi"], [given]),  # type: ignore[list-item]
+        lambda: Row("Hi", given),  # type: ignore[arg-type]
+    ):
+        with pytest.raises(errors.RecipeError, match="a recipe is needed here, not"):
+            call()
+    with pytest.raises(errors.RecipeError, match="no recipe is given to compare"):
+        lab.compare(["Hi"], [])
+
+
+@pytest.mark.parametrize("what", [PUSH, 3.0])
+def test_what_has_no_strength_to_look_for_is_refused(what: object) -> None:
+    with pytest.raises(errors.RecipeError, match="calibrate looks for a strength"):
+        Lab(FakeBackend()).calibrate(what, ["Hi"])  # type: ignore[arg-type]

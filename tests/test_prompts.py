@@ -46,6 +46,26 @@ def test_empty_prompts_are_refused(prompt: str | list[dict[str, str]]) -> None:
         encode(byte_tokenizer(), prompt)
 
 
+@pytest.mark.parametrize(
+    "prompt",
+    [None, 3, ("a", "b"), [{"content": "Hi"}], [{"role": "user", "content": None}], {"role": "user"}],
+)
+def test_what_is_neither_a_text_nor_a_conversation_is_refused(prompt: object) -> None:
+    with pytest.raises(PromptError, match="a prompt is a text or a conversation"):
+        encode(byte_tokenizer(), prompt)  # type: ignore[arg-type]
+
+
+def test_a_conversation_that_the_template_refuses_is_refused_in_its_words() -> None:
+    """As Gemma 2 does with a system turn."""
+    strict = copy.deepcopy(byte_tokenizer())
+    strict.chat_template = (
+        "{{ raise_exception('System role not supported') if messages[0].role == 'system' }}Hi"
+    )
+    assert encode(strict, "Hi")
+    with pytest.raises(PromptError, match="refuses this conversation: System role not supported"):
+        encode(strict, [{"role": "system", "content": "Be kind."}, {"role": "user", "content": "Hi"}])
+
+
 def test_a_contrast_set_has_two_sides() -> None:
     both = ContrastSet(["a"], ("b", "c"), name="mood")
     assert (both.positive, both.negative, both.name) == (("a",), ("b", "c"), "mood")

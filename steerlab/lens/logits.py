@@ -53,8 +53,8 @@ class Lens(Reading):
         return self.backend.decode(self.resid[self.layers.index(layer)])
 
     def top(self, k: int = 5) -> Top:
-        """The k likeliest tokens of every cell and their probabilities."""
-        values, ids = self._each(lambda logits: logits.softmax(-1).topk(k))
+        """The k likeliest tokens of every cell, at most all there are, and their probabilities."""
+        values, ids = self._each(lambda logits: logits.softmax(-1).topk(min(k, logits.shape[-1])))
         return Top(ids, values, texts_of(self.backend.tokenizer, ids))
 
     def probability(self, token: int | str) -> Tensor:
@@ -72,7 +72,7 @@ class Lens(Reading):
         top = self.top(k)
         frames = [
             self.frame(rank=rank, next=_column(top, rank), probability=top.values[..., rank])
-            for rank in range(k)
+            for rank in range(top.ids.shape[-1])
         ]
         import pandas as pd
 
@@ -153,7 +153,7 @@ class LensDifference:
 
     def _shifted(self, k: int, *, largest: bool) -> Top:
         def shifted(new: Tensor, old: Tensor) -> Sequence[Tensor]:
-            return (new.softmax(-1) - old.softmax(-1)).topk(k, largest=largest)
+            return (new.softmax(-1) - old.softmax(-1)).topk(min(k, new.shape[-1]), largest=largest)
 
         values, ids = self._each(shifted)
         return Top(ids, values, texts_of(self.steered.backend.tokenizer, ids))
