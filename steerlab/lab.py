@@ -13,14 +13,10 @@ from typing import TYPE_CHECKING, Any, Literal
 import traitlets
 from tqdm.auto import tqdm
 
-from steerlab import estimators
 from steerlab.backends.base import (
     Backend,
     ModelInfo,
     OnTokens,
-    Position,
-    Positions,
-    Table,
     encode_row,
 )
 from steerlab.calibration import Calibrated, within_budget
@@ -29,17 +25,16 @@ from steerlab.demo import WEIGHTS
 from steerlab.directions import Direction, bundled
 from steerlab.effects import Judge, Report, measure
 from steerlab.errors import ModelError, PromptError, RecipeError
-from steerlab.estimators import DirectionMap, LinearRelation
-from steerlab.estimators.vectors import Tokens
 from steerlab.export.code import nnsight_code, steerlab_code
+from steerlab.finding import Finding, moves
 from steerlab.generations import Generation, Sampling, Token
 from steerlab.interventions import PAPER_POINTS, Add, GivenLayers
 from steerlab.metrics import refuses
-from steerlab.prompts import ContrastSet, Prompt
+from steerlab.prompts import Prompt
 from steerlab.recipes import BASELINE, Recipe, checked_recipe, conflicts
 from steerlab.rows import Row
 from steerlab.selection import MAX_KL, MIN_INDUCE, Selection, baseline, choose
-from steerlab.sites import Point, Site
+from steerlab.sites import Point
 from steerlab.snapshots import Snapshot
 from steerlab.surgical import Frontier, Method, surgical
 from steerlab.sweeps import Scores, Sweep, grid, named, with_controls
@@ -59,7 +54,7 @@ KEPT = 512  # finished generations that are remembered
 Key = tuple[str, bool, str, Sampling, int]
 
 
-class Lab(traitlets.HasTraits):
+class Lab(Finding, traitlets.HasTraits):
     """A model to steer: `Lab()` the embedded one, or a Hugging Face id, a local folder, or a `(model, tokenizer)` pair.
 
     sites: where points of the residual stream are in a model whose modules steerlab does not make out, by paths with
@@ -196,65 +191,6 @@ class Lab(traitlets.HasTraits):
         answers = self.run(rows, Sampling(max_new_tokens))
         return [answers[i : i + len(recipes)] for i in range(0, len(rows), len(recipes))]
 
-    def difference_in_means(
-        self,
-        positive: Sequence[Prompt],
-        negative: Sequence[Prompt],
-        *,
-        name: str = "direction",
-        point: Point = "resid_pre",
-        positions: Positions | None = None,
-    ) -> DirectionMap:
-        """The difference-in-means direction at every post-instruction position and layer."""
-        contrast = ContrastSet(positive, negative, name)
-        return estimators.difference_in_means(self.backend, contrast, point=point, positions=positions)
-
-    def caa(
-        self,
-        questions: Sequence[tuple[Prompt, str, str]],
-        *,
-        name: str = "direction",
-        point: Point = "resid_post",
-        position: Position = -2,
-    ) -> DirectionMap:
-        """Contrastive activation addition: (prompt, answer that shows, answer that lacks), read in the answer."""
-        return estimators.caa(self.backend, questions, point=point, position=position, name=name)
-
-    def token_row(
-        self,
-        tokens: Tokens,
-        *,
-        minus: Tokens = (),
-        table: Table = "unembedding",
-        site: Site,
-        name: str | None = None,
-    ) -> Direction:
-        """The row of a token, or the mean row of several, as a direction (`estimators.token_row`)."""
-        return estimators.token_row(self.backend, tokens, minus=minus, table=table, site=site, name=name)
-
-    def linear_relation(
-        self,
-        examples: Sequence[tuple[Prompt, str, str]],
-        *,
-        source: Site | None = None,
-        target: Site | None = None,
-        linearise: int = 8,
-        name: str = "relation",
-    ) -> LinearRelation:
-        """A relation, as (prompt, subject, object), to first order; `.direction("Paris")` is a direction of it
-        (`estimators.linear_relation`).
-        """
-        with tqdm(total=min(linearise, len(examples)), desc="Jacobians", leave=False) as bar:
-            return estimators.linear_relation(
-                self.backend,
-                examples,
-                source=source,
-                target=target,
-                linearise=linearise,
-                name=name,
-                progress=_moves(bar),
-            )
-
     def find_direction(
         self,
         harmful: Sequence[Prompt],
@@ -288,7 +224,7 @@ class Lab(traitlets.HasTraits):
         found = replace(found, provenance={**found.provenance, "mean prompts": means.kept})
         with tqdm(total=len(found.positions) * found.n_layers, desc="candidates", leave=False) as bar:
             self.candidates = choose(
-                self.backend, found, held, max_kl=max_kl, min_induce=min_induce, progress=_moves(bar)
+                self.backend, found, held, max_kl=max_kl, min_induce=min_induce, progress=moves(bar)
             )
         self.directions = {**self.directions, name: self.candidates.direction}
         return self.candidates.direction
@@ -318,7 +254,7 @@ class Lab(traitlets.HasTraits):
                 points=points,
                 held_out=held_out,
                 refusal_tokens=refusal_tokens,
-                progress=_moves(bar),
+                progress=moves(bar),
             )
 
     def measure(
@@ -537,15 +473,6 @@ class Lab(traitlets.HasTraits):
         recipe: Recipe = proposal["value"]
         self.backend.check(recipe)
         return recipe
-
-
-def _moves(bar: Any) -> Callable[[int, int], None]:
-    """A progress callback that moves a bar of tqdm."""
-
-    def move(done: int, _total: int) -> None:
-        bar.update(done - bar.n)
-
-    return move
 
 
 def answer_key(row: Row, sampling: Sampling) -> Key:

@@ -10,7 +10,22 @@ import models
 import pytest
 import torch
 
-from steerlab import BASELINE, Ablate, Add, Clamp, Direction, Lab, Recipe, Row, Sampling, Site, errors
+from steerlab import (
+    BASELINE,
+    Ablate,
+    Add,
+    Clamp,
+    ContrastSet,
+    Direction,
+    Lab,
+    Recipe,
+    Row,
+    Sampling,
+    Site,
+    errors,
+    estimators,
+    lens,
+)
 from steerlab.backends.base import OnTokens
 from steerlab.backends.fake import FakeBackend, byte_tokenizer
 from steerlab.backends.local import LocalBackend
@@ -326,3 +341,31 @@ def test_what_is_no_recipe_is_refused_in_words(given: object) -> None:
 def test_what_has_no_strength_to_look_for_is_refused(what: object) -> None:
     with pytest.raises(errors.RecipeError, match="calibrate looks for a strength"):
         Lab(FakeBackend()).calibrate(what, ["Hi"])  # type: ignore[arg-type]
+
+
+def test_the_verbs_that_find_and_look_are_those_of_the_library() -> None:
+    lab = Lab(FakeBackend())
+    yes, no, made = (
+        ["Do it!", "Go on."],
+        ["Is it?", "What is it?"],
+        lab.generate("Hi", PUSH, max_new_tokens=3),
+    )
+    contrast, site, v = ContrastSet(yes, no), Site(2, "resid_pre"), direction()
+    for ours, theirs in [
+        (lab.difference_in_means(yes, no), estimators.difference_in_means(lab.backend, contrast)),
+        (lab.logistic_probe(yes, no), estimators.logistic_probe(lab.backend, contrast)),
+        (
+            lab.principal_component(list(zip(yes, no, strict=True))),
+            estimators.principal_component(lab.backend, list(zip(yes, no, strict=True))),
+        ),
+    ]:
+        assert torch.equal(ours.vectors, theirs.vectors)
+        assert ours.provenance == theirs.provenance
+    pair = lab.prompt_pair("Love", "Hate", site=site)
+    assert torch.equal(pair.vector, estimators.prompt_pair(lab.backend, "Love", "Hate", site=site).vector)
+    assert torch.equal(lab.logit_lens(made).resid, lens.logit_lens(lab.backend, made).resid)
+    assert torch.equal(
+        lab.projections(made, v, BASELINE).values, lens.projections(lab.backend, made, v, BASELINE).values
+    )
+    ours, theirs = lab.probe(yes + no, [1, 1, 0, 0]), lens.probe(lab.backend, yes + no, [1, 1, 0, 0])
+    assert [one.accuracy for one in ours] == [one.accuracy for one in theirs]

@@ -1,0 +1,169 @@
+"""The verbs of a Lab that find directions and look into the stream: the estimators and the lens, for its own model."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+from tqdm.auto import tqdm
+
+from steerlab import estimators, lens
+from steerlab.backends.base import Backend, Position, Positions, Table
+from steerlab.directions import Direction
+from steerlab.estimators import DirectionMap, LinearRelation
+from steerlab.estimators.vectors import Tokens
+from steerlab.generations import Generation
+from steerlab.lens import Lens, Probe, Projections
+from steerlab.lens.probes import Labels
+from steerlab.prompts import ContrastSet, Prompt
+from steerlab.recipes import Recipe
+from steerlab.sites import Point, Site
+
+
+class Finding:
+    """What a Lab has of `estimators` and `lens`; it needs a backend alone."""
+
+    backend: Backend
+
+    def difference_in_means(
+        self,
+        positive: Sequence[Prompt],
+        negative: Sequence[Prompt],
+        *,
+        name: str = "direction",
+        point: Point = "resid_pre",
+        positions: Positions | None = None,
+    ) -> DirectionMap:
+        """The difference-in-means direction at every post-instruction position and layer."""
+        contrast = ContrastSet(positive, negative, name)
+        return estimators.difference_in_means(self.backend, contrast, point=point, positions=positions)
+
+    def principal_component(
+        self,
+        pairs: Sequence[tuple[Prompt, Prompt]],
+        *,
+        name: str = "direction",
+        point: Point = "resid_post",
+        positions: Positions = (-1,),
+    ) -> DirectionMap:
+        """The first principal component of the differences of pairs (shows the concept, does not), at every layer."""
+        return estimators.principal_component(
+            self.backend, pairs, point=point, positions=positions, name=name
+        )
+
+    def logistic_probe(
+        self,
+        positive: Sequence[Prompt],
+        negative: Sequence[Prompt],
+        *,
+        name: str = "direction",
+        point: Point = "resid_pre",
+        positions: Positions | None = None,
+        seed: int = 0,
+    ) -> DirectionMap:
+        """The weights of a logistic regression that tells the sides apart, with its held-out accuracy
+        (`estimators.logistic_probe`).
+        """
+        contrast = ContrastSet(positive, negative, name)
+        return estimators.logistic_probe(self.backend, contrast, point=point, positions=positions, seed=seed)
+
+    def caa(
+        self,
+        questions: Sequence[tuple[Prompt, str, str]],
+        *,
+        name: str = "direction",
+        point: Point = "resid_post",
+        position: Position = -2,
+    ) -> DirectionMap:
+        """Contrastive activation addition: (prompt, answer that shows, answer that lacks), read in the answer."""
+        return estimators.caa(self.backend, questions, point=point, position=position, name=name)
+
+    def prompt_pair(
+        self, shows: Prompt, lacks: Prompt, *, site: Site, position: int = -1, name: str = "direction"
+    ) -> Direction:
+        """The difference of two plain texts at a site: "Love" minus "Hate" (ActAdd)."""
+        return estimators.prompt_pair(self.backend, shows, lacks, site=site, position=position, name=name)
+
+    def token_row(
+        self,
+        tokens: Tokens,
+        *,
+        minus: Tokens = (),
+        table: Table = "unembedding",
+        site: Site,
+        name: str | None = None,
+    ) -> Direction:
+        """The row of a token, or the mean row of several, as a direction (`estimators.token_row`)."""
+        return estimators.token_row(self.backend, tokens, minus=minus, table=table, site=site, name=name)
+
+    def linear_relation(
+        self,
+        examples: Sequence[tuple[Prompt, str, str]],
+        *,
+        source: Site | None = None,
+        target: Site | None = None,
+        linearise: int = 8,
+        name: str = "relation",
+    ) -> LinearRelation:
+        """A relation, as (prompt, subject, object), to first order; `.direction("Paris")` is a direction of it
+        (`estimators.linear_relation`).
+        """
+        with tqdm(total=min(linearise, len(examples)), desc="Jacobians", leave=False) as bar:
+            return estimators.linear_relation(
+                self.backend,
+                examples,
+                source=source,
+                target=target,
+                linearise=linearise,
+                name=name,
+                progress=moves(bar),
+            )
+
+    def logit_lens(
+        self,
+        text: Prompt | Generation,
+        recipe: Recipe | None = None,
+        *,
+        point: Point = "resid_post",
+        layers: Iterable[int] | None = None,
+        chat: bool = True,
+    ) -> Lens:
+        """What every layer would say next, at every token of a prompt or a generation (`lens.logit_lens`)."""
+        return lens.logit_lens(self.backend, text, recipe, point=point, layers=layers, chat=chat)
+
+    def projections(
+        self,
+        text: Prompt | Generation,
+        directions: Direction | Sequence[Direction],
+        recipe: Recipe | None = None,
+        *,
+        point: Point = "resid_pre",
+        layers: Iterable[int] | None = None,
+        chat: bool = True,
+    ) -> Projections:
+        """How far every token lies along directions, at every layer (`lens.projections`)."""
+        return lens.projections(self.backend, text, directions, recipe, point=point, layers=layers, chat=chat)
+
+    def probe(
+        self,
+        prompts: Sequence[Prompt],
+        labels: Labels,
+        *,
+        point: Point = "resid_pre",
+        position: int = -1,
+        held_out: float = 0.25,
+        seed: int = 0,
+    ) -> list[Probe]:
+        """A linear probe of every layer, with its held-out accuracy (`lens.probe`)."""
+        return lens.probe(
+            self.backend, prompts, labels, point=point, position=position, held_out=held_out, seed=seed
+        )
+
+
+def moves(bar: Any) -> Callable[[int, int], None]:
+    """A progress callback that moves a bar of tqdm."""
+
+    def move(done: int, _total: int) -> None:
+        bar.update(done - bar.n)
+
+    return move
