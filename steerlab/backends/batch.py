@@ -12,7 +12,7 @@ from transformers import DynamicCache, PreTrainedTokenizerBase
 from steerlab.backends.decoding import left_padded, token_index
 from steerlab.backends.kv import Memory
 from steerlab.backends.lanes import Lane, Lanes, Ran
-from steerlab.backends.prefixes import fill
+from steerlab.backends.prefixes import Prefix, fill
 from steerlab.backends.tracing import Edit, editing
 from steerlab.edits import Operand
 from steerlab.sites import Site
@@ -41,18 +41,19 @@ class Batch:
 
     def prompt(self) -> tuple[Tensor, list[bool]]:
         """The pass over the prompts: the baseline's first, then every lane from where it differs."""
-        self._lanes.prepare(self._batch, memory=True)
+        known = self._lanes.prepare(self._batch, memory=True)
         parts: list[Ran] = []
         at = 0
         while at < len(self._batch):
             mine = self._of_a_kind(at)
-            if self._lanes.known(mine[0]):
-                parts.append(Ran(self._baselines(mine, at), [True] * len(mine)))
+            if self._lanes.is_known(mine[0]):
+                parts.append(Ran(self._baselines([known[lane.ids] for lane in mine], at), [True] * len(mine)))
             else:
                 run = functools.partial(
                     self._lanes.run,
                     mine,
                     self._lanes.plan([lane.reach for lane in mine]),
+                    known=known,
                     memory=self._memory,
                     at=at,
                     end=self._width,
@@ -70,12 +71,11 @@ class Batch:
         same = [lane for lane in self._batch[at:] if lane.kind == self._batch[at].kind]
         return same[: self._lanes.fitting(same)]
 
-    def _baselines(self, mine: list[Lane], at: int) -> Tensor:
+    def _baselines(self, prefixes: list[Prefix], at: int) -> Tensor:
         """Lanes whose prompt is not steered: all is known."""
-        prefixes = [self._lanes.prefixes.of(lane.ids) for lane in mine]
         for layer in range(self._lanes.n_layers):
-            lengths = [len(lane.ids) for lane in mine]
-            fill(self._memory, prefixes, slice(at, at + len(mine)), self._width, layer, lengths)
+            lengths = [len(prefix.ids) for prefix in prefixes]
+            fill(self._memory, prefixes, slice(at, at + len(prefixes)), self._width, layer, lengths)
         return torch.stack([prefix.logits for prefix in prefixes if prefix.logits is not None])[:, None]
 
     def next(self, ids: Sequence[int], lanes: Sequence[int]) -> tuple[Tensor, list[bool]]:

@@ -58,6 +58,10 @@ class Lane:
         return self.kind, len(self.ids), self.ids
 
 
+# The prompts of some lanes.
+Known = dict[tuple[int, ...], Prefix]
+
+
 class Need(NamedTuple):
     """What has to be known of a prompt's baseline: the blocks whose keys and values, and the streams."""
 
@@ -121,12 +125,12 @@ class Lanes:
         """
         order = sorted(range(len(lanes)), key=lambda i: lanes[i].place)
         for chunk in self._portions(order, lanes):
-            self.prepare([lanes[i] for i in chunk], memory=False, keep=keep)
+            known = self.prepare([lanes[i] for i in chunk], memory=False, keep=keep)
             for _, same in itertools.groupby(chunk, key=lambda i: lanes[i].kind):
                 group = list(same)
-                if self.known(lanes[group[0]], keep):
+                if self.is_known(lanes[group[0]], keep):
                     for i in group:
-                        logits = self.prefixes.of(lanes[i].ids).logits
+                        logits = known[lanes[i].ids].logits
                         assert logits is not None
                         yield i, logits[None].clone()
                     continue
@@ -135,13 +139,13 @@ class Lanes:
                     some, group = group[:size], group[size:]
                     mine = [lanes[i] for i in some]
                     run = functools.partial(
-                        self.run, mine, self.plan([lane.reach for lane in mine]), keep=keep
+                        self.run, mine, self.plan([lane.reach for lane in mine]), known=known, keep=keep
                     )
                     found = self.budget.halving(len(mine), run)
                     yield from zip(some, torch.cat([part.logits for part in found]).cpu(), strict=True)
         self.prefixes.settle()
 
-    def known(self, lane: Lane, keep: int = 1) -> bool:
+    def is_known(self, lane: Lane, keep: int = 1) -> bool:
         """Whether a lane's logits are those of its prompt's baseline, which are kept with it."""
         return lane.plain and lane.layer == self.n_layers and keep == 1
 
@@ -185,26 +189,28 @@ class Lanes:
 
     # ------------------------------------------------------------------------------------------------- the baseline
 
-    def prepare(self, lanes: Sequence[Lane], *, memory: bool, keep: int = 1) -> None:
+    def prepare(self, lanes: Sequence[Lane], *, memory: bool, keep: int = 1) -> Known:
         """Run the prompts of lanes without steering, as far as the lanes need it. memory: whether the keys and values
-        of all blocks are needed, for tokens that are to come.
+        of all blocks are needed, for tokens that are to come. Returns the prompts: another thread may forget them.
         """
         needs: dict[tuple[int, ...], Need] = {}
+        known: Known = {}
         for lane in lanes:
             if lane.whole:
                 continue
+            prefix = known.setdefault(lane.ids, self.prefixes.of(lane.ids))
             depth, streams = needs.get(lane.ids, Need(0, frozenset()))
             if memory:
                 depth = max(depth, lane.layer)
             if lane.new < len(lane.ids) and lane.layer < self.n_layers:
                 depth = self.n_layers
-            if lane.layer and not (self.known(lane, keep) and self.prefixes.of(lane.ids).logits is not None):
+            if lane.layer and not (self.is_known(lane, keep) and prefix.logits is not None):
                 streams |= {lane.layer}
             needs[lane.ids] = Need(depth, streams)
         generous = sum(self.bytes_of(len(ids)) for ids in needs) <= self.prefixes.budget // 4
         todo: dict[int, list[tuple[Prefix, Need]]] = {}
         for ids, need in needs.items():
-            prefix = self.prefixes.of(ids)
+            prefix = known[ids]
             start = prefix.missing_from(*need)
             if start is not None:
                 todo.setdefault(start, []).append((prefix, need))
@@ -218,6 +224,7 @@ class Lanes:
                 self.budget.halving(
                     len(some), functools.partial(self._baseline, some, start, memory, generous)
                 )
+        return known
 
     def _baseline(
         self, group: Sequence[tuple[Prefix, Need]], start: int, memory: bool, generous: bool, rows: slice
@@ -258,6 +265,7 @@ class Lanes:
         plan: Plan,
         rows: slice,
         *,
+        known: Known,
         keep: int = 1,
         memory: Memory | None = None,
         at: int = 0,
@@ -272,7 +280,7 @@ class Lanes:
         layer, new = some[0].layer, max(lane.new for lane in some)
         width = max(len(lane.ids) for lane in some)
         past = width - new
-        prefixes = [Prefix(lane.ids) if lane.whole else self.prefixes.of(lane.ids) for lane in some]
+        prefixes = [Prefix(lane.ids) if lane.whole else known[lane.ids] for lane in some]
         generating = memory is not None
         there = slice(at + rows.start, at + rows.stop)
         if memory is None and past and layer < self.n_layers:

@@ -56,9 +56,10 @@ class Prefix:
     def learn(self, memory: Memory, row: int, first: int, layers: range) -> None:
         """Take keys and values of some blocks from a row of a memory, whose columns from `first` on are this prompt."""
         alone = memory.rows == 1
+        # keys last: they say how far the prompt is known
         for name, theirs in (("values", memory.values), ("keys", memory.keys)):
             mine = getattr(self, name)
-            if layers.start <= len(mine) < layers.stop:  # another thread may have come further meanwhile; keys say how far
+            if layers.start <= len(mine) < layers.stop:  # another thread may have come further meanwhile
                 parts = [_part(theirs[layer], row, first, first + len(self.ids)) for layer in layers]
                 setattr(
                     self, name, mine[: layers.start] + (parts if alone else [part.clone() for part in parts])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import threading
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -199,6 +200,25 @@ def test_prompts_are_kept_within_their_budget(llama: PreTrainedModel) -> None:
     assert none._lanes.prefixes.nbytes == 0
     texts = [[a.token_ids for a in b.generate(ROWS, Sampling(4))] for b in (free, tight, none)]
     assert texts[0] == texts[1] == texts[2]
+
+
+def test_threads_share_prompts_that_are_forgotten_meanwhile(llama: PreTrainedModel) -> None:
+    backend = LocalBackend(llama, byte_tokenizer(), prefix_bytes=100_000)
+    rows = ROWS[::2]
+    wanted = [a.token_ids for a in LocalBackend(llama, byte_tokenizer()).generate(rows, Sampling(3))]
+    found: list[list[tuple[int, ...]]] = []
+
+    def answer() -> None:
+        both = rows, list(reversed(rows))
+        found.extend([a.token_ids for a in backend.generate(some, Sampling(3))] for some in both)
+
+    threads = [threading.Thread(target=answer) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(found) == 6
+    assert all(one in (wanted, wanted[::-1]) for one in found)
 
 
 # ------------------------------------------------------------------------------------------------- out of memory
