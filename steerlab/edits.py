@@ -19,7 +19,8 @@ class Operand(NamedTuple):
     kind: "add", "add_keep_norm", "project" or "project_positive". vectors: [rows k d_model], unit and orthogonal for
     the projections. strength: [rows 1 1]. target: [rows 1 k], what the projections are moved to, None for zero.
     where: [rows pos 1], the tokens of this pass at which it acts, None for all. gate: [rows 1 d_model] unit vectors
-    and threshold: [rows 1 1], above which a token's projection must lie, None for no gate.
+    and threshold: [rows 1 1], above which a token's projection must lie, None for no gate. scaled: strength times
+    vectors, where it is known already.
     """
 
     kind: str
@@ -29,11 +30,17 @@ class Operand(NamedTuple):
     where: Tensor | None = None
     gate: Tensor | None = None
     threshold: Tensor | None = None
+    scaled: Tensor | None = None
 
     def to(self, device: torch.device | str) -> Operand:
         """The same on another device."""
         moved: Any = {k: v.to(device) for k, v in self._asdict().items() if isinstance(v, Tensor)}
         return self._replace(**moved)
+
+    def of(self, rows: slice | Tensor) -> Operand:
+        """The same for some of the rows."""
+        some: Any = {k: v[rows] for k, v in self._asdict().items() if isinstance(v, Tensor)}
+        return self._replace(**some)
 
 
 def add(
@@ -75,7 +82,7 @@ def clamp(resid: Tensor, vector: Tensor, value: Tensor | float) -> Tensor:
 def apply(resid: Tensor, operands: list[Operand]) -> Tensor:
     """Apply a point's operands to a batch, in order. resid: [rows pos d_model]. Returns a new tensor of its type."""
     x = _float(resid)
-    for kind, vectors, strength, target, where, gate, threshold in operands:
+    for kind, vectors, strength, target, where, gate, threshold, _ in operands:
         if kind == "add" or kind == "add_keep_norm":
             y = x + strength * vectors
             if kind == "add_keep_norm":
@@ -87,6 +94,26 @@ def apply(resid: Tensor, operands: list[Operand]) -> Tensor:
             where = passes if where is None else where & passes
         x = y if where is None else torch.where(where, y, x)
     return x.to(resid.dtype)
+
+
+def apply_(resid: Tensor, operands: list[Operand]) -> Tensor:
+    """`apply` in place: resid itself is changed and returned."""
+    if resid.dtype not in (torch.float32, torch.float64):
+        return resid.copy_(apply(resid, operands))
+    for operand in operands:
+        scaled = operand.scaled if operand.where is None and operand.gate is None else None
+        if scaled is not None and operand.kind == "add":
+            resid.add_(scaled)
+        elif (
+            scaled is not None
+            and operand.kind == "project"
+            and operand.target is None
+            and scaled.shape[1] == 1
+        ):
+            resid.addcmul_(torch.bmm(resid, operand.vectors.mT), scaled, value=-1)
+        else:
+            resid.copy_(apply(resid, [operand]))
+    return resid
 
 
 def _project(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 import warnings
-from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import traitlets
 from tqdm.auto import tqdm
 
+from steerlab.answers import Answers, Key, answer_key
 from steerlab.backends.base import (
     Backend,
     ModelInfo,
@@ -47,11 +47,6 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
     from steerlab.ui.panel import Panel
-
-KEPT = 512  # finished generations that are remembered
-
-# What an answer depends on: the prompt, the chat template, the recipe, the sampling and the seed.
-Key = tuple[str, bool, str, Sampling, int]
 
 
 class Lab(Finding, traitlets.HasTraits):
@@ -89,8 +84,7 @@ class Lab(Finding, traitlets.HasTraits):
         self.candidates: Selection | None = None
         self.scores: Scores | None = None
         self._told: set[str] = set()
-        self._finished: OrderedDict[Key, Generation] = OrderedDict()
-        self._memory = threading.Lock()  # the worker's threads and a cell's may run rows at the same time
+        self._answers = Answers()
         self._panel: Panel | None = None
         if model is None:
             self.directions = bundled()
@@ -156,10 +150,7 @@ class Lab(Finding, traitlets.HasTraits):
         self._tell_conflicts(row.recipe for row in rows)
         sampling = sampling or self.sampling
         keys = [answer_key(row, sampling) for row in rows]
-        with self._memory:
-            answers = {key: self._finished[key] for key in keys if key in self._finished}
-            for key in answers:
-                self._finished.move_to_end(key)
+        answers: dict[Key, Generation] = {key: known for key in keys if (known := self._answers.get(key))}
         fresh = [i for i, key in enumerate(keys) if key not in answers and keys.index(key) == i]
 
         def relay(tokens: Sequence[Token]) -> None:
@@ -174,10 +165,8 @@ class Lab(Finding, traitlets.HasTraits):
         if fresh:
             made = self.backend.generate([rows[i] for i in fresh], sampling, on_tokens=relay, cancel=cancel)
             answers |= {keys[i]: answer for i, answer in zip(fresh, made, strict=True)}
-        with self._memory:
-            self._finished |= {key: answer for key, answer in answers.items() if answer.finish != "cancelled"}
-            while len(self._finished) > KEPT:
-                self._finished.popitem(last=False)
+        for key, answer in answers.items():
+            self._answers.keep(key, answer)
         return [answers[key] for key in keys]
 
     def compare(
@@ -294,7 +283,7 @@ class Lab(Finding, traitlets.HasTraits):
         seed: int = 0,
         refusal_tokens: Sequence[int] | None = None,
         path: str | Path | None = None,
-        batch_rows: int = 64,
+        batch_rows: int | None = None,
         cancel: threading.Event | None = None,
         progress: Callable[[int, int], None] | None = None,
     ) -> Scores:
@@ -306,8 +295,9 @@ class Lab(Finding, traitlets.HasTraits):
         suffice. control: the same with random directions of the same norms, too. seed: of those, and of sampled
         answers. refusal_tokens: by default derived from the baseline's answers to the bundled prompts.
 
-        Rows are run in batches of `batch_rows` and kept after each: with `path` also in a file of JSON lines, from
-        which the same call goes on, so that a killed kernel loses at most the batch in hand. After Ctrl-C or an error
+        Rows are run in batches of `batch_rows` (by default as `sweeps.Scores` has it) and kept after each: with `path`
+        also in a file of JSON lines, from which the same call goes on, so that a killed kernel loses at most the batch
+        in hand. After Ctrl-C or an error
         `lab.scores` has what was measured, and `lab.scores.resume()` goes on. Memory: see `sweeps.Scores`. Raises
         PromptError for no prompts or a metric that is not known, and FileError for a file of another sweep.
         """
@@ -340,7 +330,7 @@ class Lab(Finding, traitlets.HasTraits):
         seed: int = 0,
         refusal_tokens: Sequence[int] | None = None,
         path: str | Path | None = None,
-        batch_rows: int = 64,
+        batch_rows: int | None = None,
         cancel: threading.Event | None = None,
         progress: Callable[[int, int], None] | None = None,
     ) -> Sweep:
@@ -473,18 +463,6 @@ class Lab(Finding, traitlets.HasTraits):
         recipe: Recipe = proposal["value"]
         self.backend.check(recipe)
         return recipe
-
-
-def answer_key(row: Row, sampling: Sampling) -> Key:
-    """Equal for rows that have the same answer."""
-    # a greedy answer does not depend on the seed
-    return (
-        repr(row.prompt),
-        row.chat,
-        row.recipe.fingerprint,
-        sampling,
-        row.seed if sampling.temperature else 0,
-    )
 
 
 def _connect(

@@ -18,6 +18,7 @@ from steerlab.edits import Operand
 from steerlab.errors import DirectionError, RecipeError, SteerlabError
 from steerlab.interventions import Intervention, Lowered, Tokens
 from steerlab.prompts import Prompt
+from steerlab.reach import Reach, acts, reach
 from steerlab.recipes import BASELINE, Recipe, checked_recipe
 from steerlab.sites import Site
 
@@ -46,10 +47,18 @@ class Plan:
     """The recipes of a batch of rows, lowered.
 
     sites: the sites that any row touches, in forward order. `operands` gives what to do at each in one forward pass.
+    reaches: what the recipes come down to (`reach.reach`), where that is known already; steps that are not there are
+    left out. Raises for a recipe that does not fit the model.
     """
 
     def __init__(
-        self, recipes: Sequence[Recipe], *, n_layers: int, d_model: int, model: str | None = None
+        self,
+        recipes: Sequence[Recipe],
+        *,
+        n_layers: int,
+        d_model: int,
+        model: str | None = None,
+        reaches: Sequence[Reach] | None = None,
     ) -> None:
         self._d_model = d_model
         self._lowered: dict[int, Lowered] = {}
@@ -57,23 +66,26 @@ class Plan:
         for row, recipe in enumerate(recipes):
             cursor: dict[Site, int] = {}
             for step in recipe.interventions:
-                for direction in step.involved:
-                    check_fits(direction, d_model, model)
-                self._lowered[id(step)] = lowered = step.lower()
-                for site in step.resolve(n_layers):
-                    self._slot(site, lowered.kind, cursor, len(recipes)).steps[row] = step
+                if id(step) not in self._lowered:
+                    for direction in step.involved:
+                        check_fits(direction, d_model, model)
+                    self._lowered[id(step)] = step.lower()
+            for site, steps in (
+                reaches[row] if reaches else reach(recipe, n_layers, whole=True)
+            ).steps.items():
+                for step in steps:
+                    self._slot(site, self._lowered[id(step)].kind, cursor, len(recipes)).steps[row] = step
         self.sites: tuple[Site, ...] = tuple(sorted(self._slots))
-        self._touched = [
-            [
-                {s for step in recipe.interventions if acts(step) for s in step.resolve(n_layers)}
-                for recipe in recipes
-            ]
-            for acts in (_on_prompt, _on_generated)
-        ]
+        self._recipes, self._n_layers = recipes, n_layers
 
     def touched(self, row: int, generated: bool) -> set[Site]:
-        """Where a row's recipe acts on the prompt, or on a generated token: what "applied on n of n" is counted by."""
-        return self._touched[generated][row]
+        """Where a row's recipe acts on the prompt, or on a generated token."""
+        return {
+            site
+            for step in self._recipes[row].interventions
+            if acts(step, generated)
+            for site in step.resolve(self._n_layers)
+        }
 
     def _slot(self, site: Site, kind: str, cursor: dict[Site, int], n_rows: int) -> Slot:
         """The first slot of this kind after the row's last one at the site: keeps each recipe's own order."""
@@ -89,18 +101,24 @@ class Plan:
 
         A token's index counts from the end of its row's prompt: -1 is the last prompt token, 0 the first generated one.
         """
-        ready: dict[tuple[int | None, ...], Operand] = {}
+        ready: dict[tuple[int | None, ...], Operand | None] = {}
         found: dict[Site, list[Operand]] = {}
         for site, slots in self._slots.items():
             for slot in slots:
                 # the same interventions at many sites are one operand
                 key = tuple(None if step is None else id(step) for step in slot.steps)
                 if key not in ready:
-                    ready[key] = self._operand(slot, index).to(device)
-                found.setdefault(site, []).append(ready[key])
+                    operand = self._operand(slot, index)
+                    ready[key] = operand and operand.to(device)
+                if (here := ready[key]) is not None:
+                    found.setdefault(site, []).append(here)
         return found
 
-    def _operand(self, slot: Slot, index: Tensor) -> Operand:
+    def _operand(self, slot: Slot, index: Tensor) -> Operand | None:
+        """A slot's operand in a pass; None where it acts on none of the tokens."""
+        where = _where([step.tokens if step else None for step in slot.steps], index)
+        if where is not None and not where.any():
+            return None
         n, d = len(slot.steps), self._d_model
         steps = [(row, step, self._lowered[id(step)]) for row, step in enumerate(slot.steps) if step]
         k = max(len(lowered.vectors) for _, _, lowered in steps)
@@ -113,24 +131,22 @@ class Plan:
                 target[row, 0, : len(lowered.target)] = lowered.target
             if step.gate:
                 gate[row, 0], threshold[row] = step.gate.direction.unit, step.gate.threshold
+        if where is not None and bool((where == where[:, :1]).all()):
+            strength, where = (
+                strength * where[:, :1],
+                None,
+            )  # a row's tokens are alike: no need to choose among them
         gated = any(step.gate for _, step, _ in steps)
         return Operand(
             slot.kind,
             vectors,
             strength,
             target if target.any() else None,
-            _where([step.tokens if step else None for step in slot.steps], index),
+            where,
             gate if gated else None,
             threshold if gated else None,
+            strength * vectors,
         )
-
-
-def _on_prompt(step: Intervention) -> bool:
-    return step.tokens != "generated"
-
-
-def _on_generated(step: Intervention) -> bool:
-    return step.tokens in ("all", "generated")
 
 
 def _where(tokens: Sequence[Tokens | None], index: Tensor) -> Tensor | None:

@@ -26,6 +26,7 @@ from steerlab import (
     estimators,
     lens,
 )
+from steerlab.answers import Answers
 from steerlab.backends.base import OnTokens
 from steerlab.backends.fake import FakeBackend, byte_tokenizer
 from steerlab.backends.local import LocalBackend
@@ -233,7 +234,7 @@ def test_a_persons_traces_run_while_rows_are_generated() -> None:
     lab = Lab((models.build("llama"), byte_tokenizer()))
     row = Row(PROMPT, Recipe([Ablate(direction(models.D_MODEL))]))
     alone = lab.run([row], Sampling(25))[0].token_ids
-    lab._finished.clear()
+    lab._answers = Answers()
 
     def trace() -> torch.Tensor:
         with torch.no_grad(), lab.model.trace(PROMPT):

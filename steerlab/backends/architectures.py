@@ -74,6 +74,11 @@ class SiteMap:
         """The points that every block has."""
         return tuple(p for p in POINTS if all(p in block for block in self._blocks))
 
+    @property
+    def hooks(self) -> list[Hook]:
+        """Every hook of every block."""
+        return [hook for block in self._blocks for hook in block.values()]
+
     def hook(self, site: Site) -> Hook:
         """Where to touch a site. Raises SiteError where the block does not have it."""
         if site.layer >= self.n_layers:

@@ -1,29 +1,38 @@
 """Decoding: the loop that turns forward passes into generations, for backends that run one pass per token.
 
-A backend brings `forward`; streaming, cancelling, stop tokens, per-row noise and the count of applied steps are here.
+A backend brings `Passes`; streaming, cancelling, stop tokens, per-row noise and the count of applied steps are here.
 """
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Protocol
 
 import torch
 from torch import Tensor
 
 from steerlab.backends.base import ModelInfo, OnTokens
-from steerlab.edits import Operand
 from steerlab.generations import Applied, Finish, Generation, Sampling, TextStream, Token
-from steerlab.rows import Plan, Row
-from steerlab.sites import Site
+from steerlab.reach import touches
+from steerlab.rows import Row
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-# One forward pass: new token ids [rows new], a mask [rows pos] over all tokens so far (0 for padding on the left), and
-# what to do at which site; returns the logits of the last positions [rows _ vocab] and the sites where edits were made.
-Forward = Callable[[Tensor, Tensor, dict[Site, list[Operand]]], tuple[Tensor, set[Site]]]
+
+class Passes(Protocol):
+    """The forward passes of a batch of lanes. Each gives the logits of the lanes' last tokens [lanes vocab], and for
+    each lane whether everything was done that its recipe asks for in this pass.
+    """
+
+    def prompt(self) -> tuple[Tensor, Sequence[bool]]:
+        """The pass over the prompts, of all lanes."""
+        ...
+
+    def next(self, ids: Sequence[int], lanes: Sequence[int]) -> tuple[Tensor, Sequence[bool]]:
+        """The pass over one new token of each of some lanes; the others have ended."""
+        ...
 
 
 class Decoder(Protocol):
@@ -32,11 +41,6 @@ class Decoder(Protocol):
     info: ModelInfo
     tokenizer: PreTrainedTokenizerBase
     stop_tokens: set[int]
-
-    @property
-    def device(self) -> torch.device:
-        """Where operands go."""
-        ...
 
 
 def left_padded(tokenizer: PreTrainedTokenizerBase, encoded: Sequence[list[int]]) -> tuple[Tensor, Tensor]:
@@ -56,91 +60,91 @@ def token_index(mask: Tensor, continued: Sequence[int] = (0,)) -> Tensor:
 
 
 class Decoding:
-    """Rows that are generated together: their texts so far, their noise, and how often they were steered.
+    """Lanes that are generated together: their texts so far, their noise, and how often their rows were steered.
 
-    first_row: the number of the first of them in the whole request, by which their tokens are named.
+    A lane is computed once and answers one row or several. rows: for each lane its rows, each with its number in the
+    request, by which tokens are named. prompts: the lanes' token ids.
     """
 
     def __init__(
         self,
         backend: Decoder,
-        rows: list[Row],
-        encoded: list[list[int]],
-        plan: Plan,
+        rows: Sequence[Sequence[tuple[int, Row]]],
+        prompts: Sequence[Sequence[int]],
         sampling: Sampling,
-        *,
-        first_row: int = 0,
     ) -> None:
-        self._backend, self._rows, self._prompts, self._plan = backend, rows, encoded, plan
-        self._sampling, self._first_row = sampling, first_row
+        self._backend, self._rows, self._prompts, self._sampling = backend, rows, prompts, sampling
         self._streams = [TextStream(backend.tokenizer) for _ in rows]
         self._ids: list[list[int]] = [[] for _ in rows]
         self._pieces: list[list[str]] = [[] for _ in rows]
         self._finish: list[Finish | None] = [None] * len(rows)
-        self._applied = [Applied(0, 0)] * len(rows)
-        self._noise = [torch.Generator().manual_seed(row.seed) for row in rows]
+        self._applied = {number: Applied(0, 0) for lane in rows for number, _ in lane}
+        self._noise = [torch.Generator().manual_seed(lane[0][1].seed) for lane in rows]
+        self._wanted = {
+            number: [touches(row.recipe, generated=generated) for generated in (False, True)]
+            for lane in rows
+            for number, row in lane
+        }
 
     def run(
-        self, forward: Forward, on_tokens: OnTokens | None, cancel: threading.Event | None
-    ) -> list[Generation]:
-        """Generate until every row has ended, or until `cancel` is set."""
-        device = self._backend.device
-        ids, mask = left_padded(self._backend.tokenizer, self._prompts)
-        operands = self._plan.operands(token_index(mask), device)
-        later = self._plan.operands(torch.zeros(1, 1, dtype=torch.long), device)
-        generated = False
-        while not (cancel and cancel.is_set()):
-            logits, edited = forward(ids, mask, operands)
-            self._count(edited, generated)
-            chosen = self._choose(logits[:, -1])
-            tokens = self._take(chosen)
+        self, passes: Passes, on_tokens: OnTokens | None, cancel: threading.Event | None
+    ) -> dict[int, Generation]:
+        """Generate until every lane has ended, or until `cancel` is set; the rows' answers by their numbers."""
+        going = list(range(len(self._rows)))
+        chosen: list[int] = []
+        while going and not (cancel and cancel.is_set()):
+            logits, done = passes.next(chosen, going) if chosen else passes.prompt()
+            self._count(going, done, generated=bool(chosen))
+            chosen = self._choose(going, logits)
+            tokens = self._take(going, chosen)
             if on_tokens:
-                on_tokens(tokens)
-            if all(self._finish):
-                break
-            mask = torch.cat([mask, torch.ones_like(mask[:, :1])], 1)
-            ids, operands, generated = torch.tensor(chosen)[:, None], later, True
-        return [
-            Generation(
+                on_tokens(sorted(tokens))
+            chosen = [token for lane, token in zip(going, chosen, strict=True) if not self._finish[lane]]
+            going = [lane for lane in going if not self._finish[lane]]
+        return {
+            number: Generation(
                 prompt=row.prompt,
                 recipe=row.recipe,
-                token_ids=tuple(self._ids[i]),
-                pieces=tuple(self._pieces[i]),
-                finish=self._finish[i] or "cancelled",
-                applied=self._applied[i],
+                token_ids=tuple(self._ids[lane]),
+                pieces=tuple(self._pieces[lane]),
+                finish=self._finish[lane] or "cancelled",
+                applied=self._applied[number],
                 seed=row.seed,
             )
-            for i, row in enumerate(self._rows)
-        ]
+            for lane, mine in enumerate(self._rows)
+            for number, row in mine
+        }
 
-    def _count(self, edited: set[Site], generated: bool) -> None:
-        for i, finish in enumerate(self._finish):
-            wanted = self._plan.touched(i, generated)
-            if finish is None and wanted:
-                steps, of = self._applied[i]
-                self._applied[i] = Applied(steps + (wanted <= edited), of + 1)
+    def _count(self, going: Sequence[int], done: Sequence[bool], *, generated: bool) -> None:
+        for lane, whole in zip(going, done, strict=True):
+            for number, _ in self._rows[lane]:
+                if self._wanted[number][generated]:
+                    steps, of = self._applied[number]
+                    self._applied[number] = Applied(steps + whole, of + 1)
 
-    def _choose(self, logits: Tensor) -> list[int]:
-        """The next token of each row: the likeliest, or with Gumbel noise from the row's own seed a sample."""
+    def _choose(self, going: Sequence[int], logits: Tensor) -> list[int]:
+        """The next token of each lane: the likeliest, or with Gumbel noise from the row's own seed a sample."""
         if self._sampling.temperature:
             vocab = logits.shape[-1]
-            uniform = torch.stack([torch.rand(vocab, generator=g, dtype=torch.float64) for g in self._noise])
+            uniform = torch.stack(
+                [torch.rand(vocab, generator=self._noise[lane], dtype=torch.float64) for lane in going]
+            )
             gumbel = -(-uniform.clamp_min(1e-300).log()).log()
             logits = logits.double().cpu() / self._sampling.temperature + gumbel
-        return [int(i) for i in logits.argmax(-1)]
+        found: list[int] = logits.argmax(-1).tolist()
+        return found
 
-    def _take(self, chosen: list[int]) -> list[Token]:
+    def _take(self, going: Sequence[int], chosen: Sequence[int]) -> list[Token]:
         tokens = []
-        for i, token_id in enumerate(chosen):
-            if self._finish[i] is not None:
-                continue
-            self._ids[i].append(token_id)
-            room = self._backend.info.context - len(self._prompts[i])
+        for lane, token_id in zip(going, chosen, strict=True):
+            ids = self._ids[lane]
+            ids.append(token_id)
+            room = self._backend.info.context - len(self._prompts[lane])
             if token_id in self._backend.stop_tokens:
-                self._finish[i] = "stop"
-            elif len(self._ids[i]) >= min(self._sampling.max_new_tokens, room):
-                self._finish[i] = "length"
-            text = self._streams[i].push(token_id, last=self._finish[i] is not None)
-            self._pieces[i].append(text)
-            tokens.append(Token(self._first_row + i, token_id, text))
+                self._finish[lane] = "stop"
+            elif len(ids) >= min(self._sampling.max_new_tokens, room):
+                self._finish[lane] = "length"
+            text = self._streams[lane].push(token_id, last=self._finish[lane] is not None)
+            self._pieces[lane].append(text)
+            tokens += [Token(number, token_id, text) for number, _ in self._rows[lane]]
         return tokens

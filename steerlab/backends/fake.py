@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import functools
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from tokenizers import Tokenizer, decoders, pre_tokenizers
@@ -31,12 +31,16 @@ from steerlab.backends.base import (
     encode_row,
     readers,
 )
-from steerlab.backends.decoding import Decoding, Forward, left_padded, token_index
+from steerlab.backends.decoding import Decoding, left_padded, token_index
 from steerlab.edits import Operand
 from steerlab.generations import Generation, Sampling
 from steerlab.recipes import Recipe
 from steerlab.rows import Plan, Row
 from steerlab.sites import POINTS, Site
+
+# One forward pass: new token ids [rows new], a mask [rows pos] over all tokens so far (0 for padding on the left), and
+# what to do at which site; returns the logits of the last positions [rows _ vocab] and the sites where edits were made.
+Forward = Callable[[Tensor, Tensor, dict[Site, list[Operand]]], tuple[Tensor, set[Site]]]
 
 DECAY = 0.8
 TEMPLATE = (
@@ -134,8 +138,10 @@ class FakeBackend:
     ) -> list[Generation]:
         """Answer every row. `cancel`, once set, ends all of them within one token; what came so far is returned."""
         encoded = [encode_row(self.tokenizer, row, self.info.context) for row in rows]
-        plan = self._plan([row.recipe for row in rows])
-        return Decoding(self, list(rows), encoded, plan, sampling).run(self._forward(), on_tokens, cancel)
+        passes = _Passes(self._forward(), self._plan([row.recipe for row in rows]), encoded)
+        decoding = Decoding(self, [[numbered] for numbered in enumerate(rows)], encoded, sampling)
+        answers = decoding.run(passes, on_tokens, cancel)
+        return [answers[i] for i in range(len(rows))]
 
     # ----------------------------------------------------------------------------------------------------- the model
 
@@ -194,3 +200,28 @@ class FakeBackend:
             return x @ self._embeddings.T, edited
 
         return forward
+
+
+class _Passes:
+    """Every row goes through every pass; what comes after a row's end is not looked at."""
+
+    def __init__(self, forward: Forward, plan: Plan, encoded: list[list[int]]) -> None:
+        self._forward, self._plan = forward, plan
+        self._ids, self._mask = left_padded(byte_tokenizer(), encoded)
+
+    def prompt(self) -> tuple[Tensor, list[bool]]:
+        """The pass over the prompts."""
+        return self._pass(self._ids, token_index(self._mask), range(len(self._ids)), generated=False)
+
+    def next(self, ids: Sequence[int], lanes: Sequence[int]) -> tuple[Tensor, list[bool]]:
+        """The pass over one new token of some rows."""
+        tokens = torch.zeros(len(self._ids), 1, dtype=torch.long)
+        tokens[list(lanes), 0] = torch.tensor(list(ids))
+        self._mask = torch.cat([self._mask, torch.ones_like(tokens)], 1)
+        return self._pass(tokens, torch.zeros(1, 1, dtype=torch.long), lanes, generated=True)
+
+    def _pass(
+        self, ids: Tensor, index: Tensor, lanes: Sequence[int], *, generated: bool
+    ) -> tuple[Tensor, list[bool]]:
+        logits, edited = self._forward(ids, self._mask, self._plan.operands(index, "cpu"))
+        return logits[list(lanes), -1], [self._plan.touched(lane, generated) <= edited for lane in lanes]

@@ -1,32 +1,21 @@
 """The local backend: a Hugging Face model in this process, read and steered through nnsight.
 
-The decode loop is our own, one nnsight trace per forward pass with the key-value cache held here, so that streaming,
-cancelling and per-row sampling are ours. A trace visits only the sites that a batch touches, in forward order.
+The decode loop is our own, one nnsight trace per forward pass with the key-value memory held here, so that streaming,
+cancelling and per-row sampling are ours, and so that nothing is computed twice: see `lanes`.
 """
 
 from __future__ import annotations
 
-import copy
-import inspect
 import threading
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, TypeVar
 
-import nnsight
 import torch
-from nnsight.intervention.tracer import InterleavingTracer
 from torch import Tensor
 from torch.nn.functional import pad
-from transformers import (
-    DynamicCache,
-    PreTrainedModel,
-    PreTrainedTokenizerBase,
-)
+from transformers import DynamicCache, PreTrainedModel, PreTrainedTokenizerBase
 
-from steerlab import edits
-from steerlab.backends.architectures import GivenSites, Hook, SiteMap, find_sites
+from steerlab.backends.architectures import GivenSites, Hook
 from steerlab.backends.base import (
     Activations,
     Linearised,
@@ -34,49 +23,31 @@ from steerlab.backends.base import (
     OnTokens,
     Positions,
     Table,
-    before_pass,
     encode_row,
     readers,
 )
-from steerlab.backends.decoding import Decoding, Forward, left_padded, token_index
+from steerlab.backends.batch import Batch, WholeBatch
+from steerlab.backends.budget import Budget
+from steerlab.backends.decoding import Decoding, left_padded, token_index
+from steerlab.backends.kv import windowed
+from steerlab.backends.lanes import Lane, Lanes
+from steerlab.backends.prefixes import Prefixes
+from steerlab.backends.tracing import Edit, Inputs, TracedModel, editing
 from steerlab.errors import ModelError, SiteError
 from steerlab.generations import Generation, Sampling
+from steerlab.reach import Reach, reach
 from steerlab.recipes import Recipe
-from steerlab.rows import Plan, Row
+from steerlab.rows import Row, check_fits
 from steerlab.sites import Site
-
-T = TypeVar("T")
-Inputs = dict[str, Any]
-Edit = Callable[[Tensor], Tensor | None]
-
-
-_forward_lock = threading.RLock()
-
-SMALL = 10_000_000  # parameters, below which one thread is faster than several that wait for each other
-
-
-class LockedTracer(InterleavingTracer):  # type: ignore[misc]
-    """A trace that waits its turn."""
-
-    def execute(self, code: Any) -> None:
-        with _forward_lock:
-            super().execute(code)
-
-
-class SharedModel(nnsight.TransformersModel):  # type: ignore[misc]
-    """nnsight's model for several threads: a person's own traces and ours take turns, one forward pass each."""
-
-    def trace(self, *args: Any, tracer_cls: type[InterleavingTracer] = LockedTracer, **kwargs: Any) -> Any:
-        return super().trace(*args, tracer_cls=tracer_cls, **kwargs)
-
-    def interleave(self, fn: Any, *args: Any, **kwargs: Any) -> Any:
-        with _forward_lock:
-            return super().interleave(fn, *args, **kwargs)
 
 
 class LocalBackend:
-    """A model in this process. batch_rows: the most rows that share a forward pass. sites: where points are that are
-    not found by arithmetic (`architectures.GivenSites`).
+    """A model in this process.
+
+    batch_rows: the most rows that share a forward pass; by default as many as the free memory allows, and never more
+    than is of use. prefix_bytes: what may be kept of the prompts between calls (streams, keys and values of their
+    baselines), by default a tenth of the free memory and a gigabyte at most; 0 keeps nothing. sites: where points are
+    that are not found by arithmetic (`architectures.GivenSites`).
     """
 
     def __init__(
@@ -85,19 +56,16 @@ class LocalBackend:
         tokenizer: PreTrainedTokenizerBase,
         *,
         name: str | None = None,
-        batch_rows: int = 64,
+        batch_rows: int | None = None,
+        prefix_bytes: int | None = None,
         sites: GivenSites | None = None,
     ) -> None:
         self.tokenizer = tokenizer
-        self.batch_rows = batch_rows
-        model.eval()
         self.given_sites = sites
-        self._sites: SiteMap = find_sites(model, sites)
-        # a copy of the tokenizer, because nnsight turns its padding round
-        self.model = SharedModel(model, tokenizer=copy.deepcopy(tokenizer), task="text-generation")
+        self._traced = TracedModel(model, tokenizer, sites)
+        self._sites = self._traced.sites
+        self.model = self._traced.wrapped
         self._hf = model
-        self._one_thread = model.device.type == "cpu" and model.num_parameters() < SMALL
-        self._accepts = set(inspect.signature(model.forward).parameters)
         config = model.config.get_text_config()
         stop = model.generation_config.eos_token_id if model.generation_config else None
         stop = tokenizer.eos_token_id if stop is None else stop
@@ -112,12 +80,26 @@ class LocalBackend:
             points=self._sites.points,
             context=getattr(config, "max_position_embeddings", None) or 2**31,
         )
+        self._budget = Budget(model, batch_rows)
+        self._lanes = Lanes(
+            self._traced,
+            Prefixes(self._budget.prefixes() if prefix_bytes is None else prefix_bytes),
+            self._budget,
+            pad=tokenizer.pad_token_id or 0,
+            d_model=self.info.d_model,
+        )
+        self._lanes.resumable = windowed(DynamicCache(config=model.config)) and self._lanes.agree()
 
     # ------------------------------------------------------------------------------------------------ the three verbs
 
     def check(self, recipe: Recipe) -> None:
         """Raise the SteerlabError that running the recipe would raise: a site or a direction that does not fit."""
-        self._plan([recipe])
+        info = self.info
+        for step in recipe.interventions:
+            for direction in step.involved:
+                check_fits(direction, info.d_model, info.name)
+            for site in step.resolve(info.n_layers):
+                self._sites.hook(site)
 
     @torch.no_grad()
     def capture(
@@ -144,10 +126,10 @@ class LocalBackend:
         norms: dict[Site, Tensor] = {}
         kept: Tensor | None = None
         # short and long prompts apart: less padding
-        for batch in _chunks(
-            sorted(range(len(rows)), key=lambda i: len(encoded[i])), min(self.batch_rows, 32)
-        ):
-            plan = self._plan([rows[i].recipe for i in batch])
+        reaches = self._reaches(rows)
+        in_order = sorted(range(len(rows)), key=lambda i: len(encoded[i]))
+        for batch in (in_order[i : i + 32] for i in range(0, len(rows), 32)):
+            plan = self._lanes.plan([reaches[i] for i in batch])
             ids, mask = left_padded(self.tokenizer, [encoded[i] for i in batch])
             width = ids.shape[1]
             each = readers(
@@ -160,8 +142,8 @@ class LocalBackend:
             weight = torch.stack([pad(w, (width - w.shape[1], 0)) for w in each])
             if values and kept is None:
                 kept = torch.empty(len(rows), len(order), weight.shape[1], self.info.d_model)
-            operands = plan.operands(token_index(mask, [len(tails[i]) for i in batch]), self.device)
-            read = self._read(self._inputs(ids, mask), operands, order, weight)
+            todo = editing(plan.operands(token_index(mask, [len(tails[i]) for i in batch]), "cpu"))
+            read = self._read(self._whole(ids, mask), todo, order, weight)
             for j, site in enumerate(order):
                 x = read[site]
                 sums[site] = sums.get(site, 0) + x.double().sum(0).cpu()
@@ -175,40 +157,62 @@ class LocalBackend:
             kept[:, pick] if kept is not None else None,
         )
 
+    def _read(
+        self, inputs: Inputs, todo: dict[Site, Edit], sites: Sequence[Site], weight: Tensor
+    ) -> dict[Site, Tensor]:
+        """One steered forward pass up to the last of `sites`: the stream there through `weight` [rows positions
+        tokens], as [rows positions d_model].
+        """
+        read: dict[Site, Tensor] = {}
+        # the first column that is read: positions are mostly near the end
+        first = int((weight != 0).flatten(0, 1).any(0).nonzero()[0])
+        weight = weight[..., first:]
+        unread = (weight == 0).all(1)[..., None]
+        last = max(sites)
+        with self._traced.turn(), self._traced.view.trace(**inputs) as tracer:
+            for site in sorted({*todo, *sites}):
+                if site > last:
+                    break
+                x = self._traced.visit(site, todo.get(site))
+                if site in sites:
+                    # padding may hold NaN, and 0 times NaN is NaN
+                    read[site] = weight.to(x.device) @ x[:, first:].float().masked_fill(
+                        unread.to(x.device), 0
+                    )
+            tracer.stop()
+        return read
+
     @torch.no_grad()
     def score(self, rows: Sequence[Row]) -> Tensor:
         """The logits at the last position of each row's prompt, `[rows vocab]`, float32."""
         encoded = [encode_row(self.tokenizer, row, self.info.context) for row in rows]
-        out: list[Tensor] = [torch.empty(0)] * len(rows)
-        for batch in _chunks(sorted(range(len(rows)), key=lambda i: len(encoded[i])), self.batch_rows):
-            plan = self._plan([rows[i].recipe for i in batch])
-            ids, mask = left_padded(self.tokenizer, [encoded[i] for i in batch])
-            operands = plan.operands(token_index(mask), self.device)
-            logits, _ = self._forward(self._inputs(ids, mask), operands)
-            for i, row in zip(batch, logits[:, -1].cpu(), strict=True):
-                out[i] = row
-        return torch.stack(out)
+        lanes = [self._lanes.lane(ids, r) for ids, r in zip(encoded, self._reaches(rows), strict=True)]
+        return torch.stack([logits[-1] for logits in self._logits(lanes)])
 
     @torch.no_grad()
     def likelihood(self, rows: Sequence[Row], continuations: Sequence[Sequence[int]]) -> list[Tensor]:
         """The log-probability of every token of a continuation after its row's prompt: a tensor `[tokens]` a row."""
-        prompts = [encode_row(self.tokenizer, row, self.info.context) for row in rows]
-        encoded = [prompt + list(tail) for prompt, tail in zip(prompts, continuations, strict=True)]
-        out: list[Tensor] = [torch.empty(0)] * len(rows)
-        for batch in _chunks(
-            sorted(range(len(rows)), key=lambda i: len(encoded[i])), min(self.batch_rows, 16)
+        lanes = []
+        for row, r, tail in zip(rows, self._reaches(rows), continuations, strict=True):
+            ids = encode_row(self.tokenizer, row, self.info.context) + list(tail)
+            lanes.append(self._lanes.lane(ids, r, after=len(tail), keep=len(tail) + 1))
+        out = []
+        for lane, logits in zip(
+            lanes, self._logits(lanes, keep=1 + max(lane.after for lane in lanes)), strict=True
         ):
-            plan = self._plan([rows[i].recipe for i in batch])
-            ids, mask = left_padded(self.tokenizer, [encoded[i] for i in batch])
-            lengths = [len(continuations[i]) for i in batch]
-            index = token_index(mask, lengths)
-            keep = max(lengths) + 1
-            inputs = self._inputs(ids, mask, keep=keep)
-            logits, _ = self._forward(inputs, plan.operands(index, self.device), keep=keep)
-            logprobs = logits[:, :-1].log_softmax(-1).cpu().gather(-1, ids[:, 1 - keep :, None])[..., 0]
-            for i, row, length in zip(batch, logprobs, lengths, strict=True):
-                out[i] = row[keep - 1 - length :]
+            told = torch.tensor(lane.ids[len(lane.ids) - lane.after :], dtype=torch.long)
+            logprobs = logits[len(logits) - 1 - lane.after : -1].log_softmax(-1)
+            out.append(logprobs.gather(-1, told[:, None])[:, 0])
         return out
+
+    def _logits(self, lanes: Sequence[Lane], *, keep: int = 1) -> list[Tensor]:
+        """The last logits of lanes [keep vocab], equal lanes computed once."""
+        first: dict[tuple[object, ...], int] = {}
+        which = [first.setdefault((lane.ids, lane.after, lane.reach.key), len(first)) for lane in lanes]
+        once = dict(zip(which, lanes, strict=True))
+        found = dict(self._lanes.logits([once[i] for i in range(len(first))], keep=keep))
+        self._budget.tell()
+        return [found[number] for number in which]
 
     @torch.no_grad()
     def decode(self, resid: Tensor) -> Tensor:
@@ -216,13 +220,13 @@ class LocalBackend:
 
         A forward pass that skips every block, so that scaled and capped logits are those of the model itself.
         """
-        x = resid.reshape(-1, 1, self.info.d_model).to(self.device, self._hf.dtype)
+        x = resid.reshape(-1, 1, self.info.d_model).to(self._traced.device, self._hf.dtype)
         hooks = [self._sites.hook(Site(i, "resid_post")) for i in range(self.info.n_layers)]
         ones = torch.ones(len(x), 1, dtype=torch.long)
-        with self._turn(), self.model.trace(**self._inputs(0 * ones, ones)):
+        with self._traced.turn(), self._traced.view.trace(**self._traced.inputs(0 * ones)):
             for hook in hooks:
-                self._envoy(hook.path).skip((x,) if hook.wrapped else x)
-            logits = self.model.output.logits.float().save()
+                self._traced.envoy(hook.path).skip((x,) if hook.wrapped else x)
+            logits = self._traced.view.output.logits.float().save()
         return logits.cpu().reshape(*resid.shape[:-1], -1)  # type: ignore[no-any-return]
 
     @torch.no_grad()
@@ -234,18 +238,50 @@ class LocalBackend:
         on_tokens: OnTokens | None = None,
         cancel: threading.Event | None = None,
     ) -> list[Generation]:
-        """Answer every row. `cancel`, once set, ends all of them within one token; what came so far is returned."""
+        """Answer every row, equal ones once. `cancel`, once set, ends all of them within one token; what came so far is
+        returned.
+        """
         encoded = [encode_row(self.tokenizer, row, self.info.context) for row in rows]
-        self._plan(
-            [row.recipe for row in rows]
-        )  # what does not fit is told before the first token of any batch
-        out: list[Generation] = []
-        for batch in _chunks(list(range(len(rows))), self.batch_rows):
-            mine = [rows[i] for i in batch]
-            plan = self._plan([row.recipe for row in mine])
-            decoding = Decoding(self, mine, [encoded[i] for i in batch], plan, sampling, first_row=batch[0])
-            out += decoding.run(self._cached_forward(), on_tokens, cancel)
-        return out
+        # what does not fit is told here, before the first token of any batch
+        together: dict[tuple[object, ...], list[int]] = {}
+        lanes: list[Lane] = []
+        for i, (row, ids, r) in enumerate(zip(rows, encoded, self._reaches(rows), strict=True)):
+            lane = self._lanes.lane(ids, r)
+            key = lane.ids, r.key, row.seed if sampling.temperature else 0
+            if key not in together:
+                lanes.append(lane)
+            together.setdefault(key, []).append(i)
+        numbers = list(together.values())
+        answers: dict[int, Generation] = {}
+        order = sorted(range(len(lanes)), key=lambda i: lanes[i].place)
+        while order:
+            new = min(sampling.max_new_tokens, self.info.context - min(len(lanes[i].ids) for i in order))
+            size = self._fitting([lanes[i] for i in order], new)
+            some, order = order[:size], order[size:]
+            batch = [lanes[i] for i in some]
+            decoding = Decoding(
+                self,
+                [[(number, rows[number]) for number in numbers[i]] for i in some],
+                [lane.ids for lane in batch],
+                sampling,
+            )
+            passes = (
+                Batch(self._lanes, batch, new)
+                if self._lanes.resumable
+                else WholeBatch(self._lanes, batch, self.tokenizer)
+            )
+            answers |= decoding.run(passes, on_tokens, cancel)
+        self._budget.tell()
+        return [answers[i] for i in range(len(rows))]
+
+    def _fitting(self, lanes: Sequence[Lane], new: int) -> int:
+        """How many of the first lanes are generated together, with `new` tokens each."""
+        widest = 0
+        for size, lane in enumerate(lanes):
+            widest = max(widest, len(lane.ids))
+            if size and self._budget.rows(widest + new, 1) <= size:
+                return size
+        return len(lanes)
 
     # ------------------------------------------------------------------------------- what only weights at hand allow
 
@@ -278,7 +314,9 @@ class LocalBackend:
             raise SiteError(f"{target} does not come after {source}", "Read the earlier site first.")
         ids = torch.tensor([encode_row(self.tokenizer, row, self.info.context)])
         jacobian = []
-        for some in torch.eye(self.info.d_model, device=self.device).split(min(self.batch_rows, 32)):
+        for some in torch.eye(self.info.d_model, device=self._traced.device).split(
+            min(self._budget.most, 32)
+        ):
             batch = ids.expand(len(some), -1)
             start, end = self._differentiable(batch, source, position, target)
             jacobian += [torch.autograd.grad(end, start, some.to(end))[0].double().cpu()]
@@ -301,135 +339,28 @@ class LocalBackend:
         def finish(x: Tensor) -> None:
             seen.append(x[:, -1])
 
-        inputs = self._inputs(ids, torch.ones_like(ids))
-        with torch.enable_grad(), self._turn(), self.model.trace(**inputs) as tracer:
-            self._visit(source, begin)
-            self._visit(target, finish)
+        inputs = self._traced.inputs(ids)
+        with torch.enable_grad(), self._traced.turn(), self._traced.view.trace(**inputs) as tracer:
+            self._traced.visit(source, begin)
+            self._traced.visit(target, finish)
             tracer.stop()
         start, end = seen
         return start, end
 
-    # --------------------------------------------------------------------------------------------- one forward pass
+    # -------------------------------------------------------------------------------------------------- from rows to it
 
-    @property
-    def device(self) -> torch.device:
-        """Where inputs go: the device of the model's first weights."""
-        device: torch.device = self._hf.device
-        return device
+    def _reaches(self, rows: Sequence[Row]) -> list[Reach]:
+        """What the rows' recipes come down to. Raises the SteerlabError of one that does not fit the model."""
+        recipes = {id(row.recipe): row.recipe for row in rows}
+        fold = self._hf.dtype in (torch.float32, torch.float64)
+        found = {}
+        for i, recipe in recipes.items():
+            self.check(recipe)
+            found[i] = reach(recipe, self.info.n_layers, fold=fold)
+        return [found[id(row.recipe)] for row in rows]
 
-    def _plan(self, recipes: Sequence[Recipe]) -> Plan:
-        info = self.info
-        plan = Plan(recipes, n_layers=info.n_layers, d_model=info.d_model, model=info.name)
-        for site in plan.sites:
-            self._sites.hook(site)
-        return plan
-
-    def _inputs(
-        self, ids: Tensor, mask: Tensor, cache: DynamicCache | None = None, *, keep: int = 1
-    ) -> Inputs:
-        """What the model's forward takes for the new tokens `ids` [rows new]; `mask` [rows pos] covers all so far."""
-        inputs = {
-            "input_ids": ids,
-            "attention_mask": mask,
-            "position_ids": (mask.cumsum(-1) - 1).clamp_min(0)[:, -ids.shape[1] :],
-            "logits_to_keep": keep,
-            "use_cache": cache is not None,
-            "past_key_values": cache,
-        }
-        return {
-            name: value.to(self.device) if isinstance(value, Tensor) else value
-            for name, value in inputs.items()
-            if name in self._accepts and value is not None
-        }
-
-    def _cached_forward(self) -> Forward:
-        """Forward passes that share a new key-value cache."""
-        cache = DynamicCache(config=self._hf.config)
-        return lambda ids, mask, operands: self._forward(self._inputs(ids, mask, cache), operands)
-
-    def _forward(
-        self, inputs: Inputs, operands: dict[Site, list[edits.Operand]], *, keep: int = 1
-    ) -> tuple[Tensor, set[Site]]:
-        """One steered forward pass: the logits of the last `keep` positions `[rows keep vocab]`, float32, and the
-        sites where edits were made.
-        """
-        edited: set[Site] = set()
-        with self._turn(), self.model.trace(**inputs):
-            for site in sorted(operands):
-                self._visit(site, _edit(operands[site]))
-                edited.add(site)
-            logits = self.model.output.logits[:, -keep:].float().save()
-        return logits, edited
-
-    def _read(
-        self, inputs: Inputs, operands: dict[Site, list[edits.Operand]], sites: Sequence[Site], weight: Tensor
-    ) -> dict[Site, Tensor]:
-        """One steered forward pass up to the last of `sites`: the stream there through `weight` [rows positions
-        tokens], as [rows positions d_model].
-        """
-        read: dict[Site, Tensor] = {}
-        unread = (weight == 0).all(1)[..., None]
-        last = max(sites)
-        with self._turn(), self.model.trace(**inputs) as tracer:
-            for site in sorted({*operands, *sites}):
-                if site > last:
-                    break
-                x = self._visit(site, _edit(operands.get(site)))
-                if site in sites:
-                    # padding may hold NaN, and 0 times NaN is NaN
-                    read[site] = weight.to(x.device) @ x.float().masked_fill(unread.to(x.device), 0)
-            tracer.stop()
-        return read
-
-    @contextmanager
-    def _turn(self) -> Iterator[None]:
-        """One forward pass of ours: nobody else's runs, and a small model keeps to one thread meanwhile.
-
-        On a machine that is busy otherwise, two threads made a token of the embedded model ten times dearer than one.
-        """
-        before_pass.get()()
-        with _forward_lock:
-            threads = torch.get_num_threads()
-            if self._one_thread:
-                torch.set_num_threads(1)
-            try:
-                yield
-            finally:
-                torch.set_num_threads(threads)
-
-    def _visit(self, site: Site, edit: Edit) -> Tensor:
-        """Inside a trace: the tensor at a site, edited where `edit` makes another of it."""
-        hook = self._sites.hook(site)
-        envoy = self._envoy(hook.path)
-        value = envoy.input if hook.side == "input" else envoy.output
-        x: Tensor = value[0] if hook.wrapped else value
-        new = edit(x)
-        if new is None:
-            return x
-        if hook.in_place:
-            x.copy_(new)
-        elif hook.side == "input":
-            envoy.input = new
-        else:
-            envoy.output = (new, *value[1:]) if hook.wrapped else new
-        return new
-
-    def _envoy(self, path: str) -> Any:
-        envoy: Any = self.model
-        for part in path.split("."):
-            envoy = envoy[int(part)] if part.isdigit() else getattr(envoy, part)
-        return envoy
-
-
-def _edit(operands: list[edits.Operand] | None) -> Edit:
-    """The edit that operands stand for."""
-
-    def edit(x: Tensor) -> Tensor | None:
-        return edits.apply(x, [operand.to(x.device) for operand in operands]) if operands else None
-
-    return edit
-
-
-def _chunks(items: list[T], size: int) -> Iterator[list[T]]:
-    for start in range(0, len(items), size):
-        yield items[start : start + size]
+    def _whole(self, ids: Tensor, mask: Tensor) -> Inputs:
+        """The inputs of a pass over left-padded prompts from their beginning."""
+        if mask.all():
+            return self._traced.inputs(ids)
+        return self._traced.inputs(ids, mask, (mask.cumsum(-1) - 1).clamp_min(0))

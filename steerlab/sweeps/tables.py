@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 DEFAULT: tuple[Metric, ...] = ("refusal_score", "kl")
 PROBE = "Hello"
+# Of a batch: the more rows, the more of them start at the same layer; the fewer, the less a kill loses.
+MOST_ROWS, LOGIT_BYTES = 512, 2**28
 
 
 class Scores:
@@ -37,7 +39,8 @@ class Scores:
     a prompt's rows share can be shared; cells with the same recipe share theirs, so the baseline is run once a prompt.
 
     Memory: a finished row takes about 1 kB, its answer included. Logits live for a batch: at most two rows of
-    vocabulary size in float32 for each row of the batch (80 MB for 64 rows and 150,000 tokens).
+    vocabulary size in float32 for each row of the batch. A batch has `batch_rows` rows, by default 512, or as many as
+    keep the logits within 256 MB (223 for a vocabulary of 150,000).
     """
 
     def __init__(
@@ -51,13 +54,13 @@ class Scores:
         seed: int = 0,
         refusal_tokens: Sequence[int] | None = None,
         path: str | Path | None = None,
-        batch_rows: int = 64,
+        batch_rows: int | None = None,
     ) -> None:
         self.cells, self.prompts = tuple(cells), tuple(prompts)
         if isinstance(prompts, str) or not self.prompts:
             what = "prompts is one text" if self.prompts else "no prompt is given"
             raise PromptError(what, "Give a list of prompts.")
-        if batch_rows < 1:
+        if batch_rows is not None and batch_rows < 1:
             raise PromptError(f"a batch has at least 1 row, not {batch_rows}")
         recipes = {cell.recipe.fingerprint: cell.recipe for cell in self.cells}
         for recipe in recipes.values():
@@ -67,7 +70,8 @@ class Scores:
         self._meter = Meter(backend, metrics, sampling, refusal_tokens=refusal_tokens)
         self.metrics = self._meter.names
         self.refusal_tokens = self._meter.refusal_tokens
-        self._batch_rows = batch_rows
+        most = LOGIT_BYTES // (8 * len(backend.tokenizer))
+        self._batch_rows = batch_rows or max(16, min(MOST_ROWS, most))
         self._asked = [json_of(prompt) for prompt in self.prompts]
         # every row once, those of a prompt together, with the number of the prompt
         self._rows: dict[Key, tuple[Row, int]] = {}

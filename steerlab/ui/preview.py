@@ -14,9 +14,10 @@ from functools import partial
 from typing import Literal
 
 from steerlab import metrics
+from steerlab.answers import Key, answer_key
 from steerlab.estimators import randomised
 from steerlab.generations import Generation, Sampling, Token
-from steerlab.lab import Key, Lab, answer_key
+from steerlab.lab import Lab
 from steerlab.recipes import BASELINE, Recipe
 from steerlab.rows import Row
 from steerlab.ui import protocol

@@ -1,0 +1,88 @@
+"""How many rows fit into memory, and what is done where they do not."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from typing import TypeVar
+
+import psutil
+import torch
+from transformers import PreTrainedModel
+
+T = TypeVar("T")
+
+# More rows in a pass are no faster: on a CPU their keys and values leave its caches.
+MOST_ROWS, ELSEWHERE = 128, 512
+SHARE = 0.4  # of the memory that is free, which a batch may take: estimates are rough, and others need some
+MOST_BYTES = 4 * 2**30  # of a batch on a CPU, where free memory is not only ours
+
+
+class Budget:
+    """The size of batches for one model. rows: the most in a pass; None lets it follow the memory that is free."""
+
+    def __init__(self, model: PreTrainedModel, rows: int | None) -> None:
+        config = model.config.get_text_config()
+        width = config.hidden_size
+        heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
+        size = getattr(config, "head_dim", None) or width // config.num_attention_heads
+        bytes_each: int = model.dtype.itemsize
+        self._device = model.device
+        self.kept = 2 * config.num_hidden_layers * heads * size * bytes_each  # a token's keys and values
+        self._passing = 24 * width * max(bytes_each, 4)  # a token while it passes through a block
+        self._logits = 3 * 4 * config.vocab_size
+        self.most = rows or (MOST_ROWS if model.device.type == "cpu" else ELSEWHERE)
+        self._failed: int | None = None
+
+    def rows(self, columns: int, new: int) -> int:
+        """How many rows of so many tokens, `new` of them in one pass, fit together: one at least."""
+        each = columns * self.kept + new * self._passing + self._logits
+        fitting: int = int(SHARE * self._free()) // each
+        return max(1, min(self.most, fitting))
+
+    def prefixes(self) -> int:
+        """A default for the bytes that prompts may take between calls."""
+        return int(min(2**30, 0.1 * self._free()))
+
+    def _free(self) -> float:
+        match self._device.type:
+            case "cuda":
+                return float(torch.cuda.mem_get_info(self._device)[0])
+            case "mps":
+                return float(torch.mps.recommended_max_memory() - torch.mps.current_allocated_memory())
+            case "cpu":
+                return float(min(psutil.virtual_memory().available, MOST_BYTES / SHARE))
+        return float(MOST_BYTES)
+
+    def halving(self, rows: int, run: Callable[[slice], T], first: int = 0) -> list[T]:
+        """What `run` makes of `rows` rows, all together, or where memory does not suffice one half after the other.
+
+        `run` takes the rows to run; one that failed is run again with fewer.
+        """
+        try:
+            return [run(slice(first, first + rows))]
+        except RuntimeError as error:
+            if not out_of_memory(error) or rows == 1:
+                raise
+        # out of the except block, whose traceback holds the tensors that did not fit
+        if self._device.type == "cuda":
+            torch.cuda.empty_cache()
+        half = rows // 2
+        self._failed = self._failed or rows
+        self.most = min(self.most, max(1, half))
+        return [*self.halving(half, run, first), *self.halving(rows - half, run, first + half)]
+
+    def tell(self) -> None:
+        """Say, once, that a batch had to be halved."""
+        if self._failed:
+            warnings.warn(
+                f"{self._failed} rows together did not fit into memory: they were run in parts, and from now on at "
+                f"most {self.most} are run at a time. Texts and scores are the same",
+                stacklevel=4,
+            )
+            self._failed = None
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Whether an error of torch means that memory did not suffice."""
+    return isinstance(error, torch.OutOfMemoryError) or "not enough memory" in str(error)

@@ -1,0 +1,80 @@
+"""Keys and values of a batch of rows in one place, so that rows can be filled from elsewhere, split and dropped.
+
+Columns are tokens, padded on the left: the rows' last tokens stand in one column. A pass works on a window of the
+memory, some rows from some column on; what it writes counts once it is over, so that one that failed can be run again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import Cache
+from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
+
+
+class Memory:
+    """Keys and values of every block, each `[rows heads columns head_dim]`, made where they are first needed."""
+
+    def __init__(self, n_layers: int, rows: int, columns: int) -> None:
+        self.rows, self.columns = rows, columns
+        self.keys: list[Tensor | None] = [None] * n_layers
+        self.values: list[Tensor | None] = [None] * n_layers
+
+    def window(self, rows: slice, first: int, past: int) -> Cache:
+        """A cache for a pass over some rows, whose columns from `first` on hold `past` tokens."""
+        return Cache(layers=[_Block(self, layer, rows, first, past) for layer in range(len(self.keys))])
+
+    def at(self, layer: int, like: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+        """The whole memory of a block, of the type, the device and the heads of `like` [… heads _ head_dim]."""
+        found = []
+        for kept, one in zip((self.keys, self.values), like, strict=True):
+            if (there := kept[layer]) is None:
+                heads, _, size = one.shape[-3:]
+                # zeros, because padding is masked by a product, and 0 times NaN is NaN
+                there = kept[layer] = one.new_zeros(self.rows, heads, self.columns, size)
+            found.append(there)
+        return found[0], found[1]
+
+    def keep(self, rows: Sequence[int]) -> None:
+        """Drop all rows but these."""
+        index = torch.tensor(list(rows))
+        for kept in (self.keys, self.values):
+            for layer, there in enumerate(kept):
+                if there is not None:
+                    kept[layer] = there.index_select(0, index.to(there.device))
+        self.rows = len(index)
+
+
+class _Block(DynamicLayer):  # type: ignore[misc]
+    """One block's part of a window, as attention layers of transformers use it."""
+
+    is_initialized = True
+
+    def __init__(self, memory: Memory, layer: int, rows: slice, first: int, past: int) -> None:
+        self._memory, self._layer, self._rows, self._first, self._past = memory, layer, rows, first, past
+
+    def update(self, key_states: Tensor, value_states: Tensor, *_: Any, **__: Any) -> tuple[Tensor, Tensor]:
+        """Write the new tokens, and return those of the whole window."""
+        start = self._first + self._past
+        end = start + key_states.shape[-2]
+        windows = []
+        for there, new in zip(
+            self._memory.at(self._layer, (key_states, value_states)), (key_states, value_states), strict=True
+        ):
+            there[self._rows, :, start:end] = new
+            windows.append(there[self._rows, :, self._first : end])
+        return windows[0], windows[1]
+
+    def get_seq_length(self) -> int:
+        """How many tokens came before this pass."""
+        return self._past
+
+
+def windowed(cache: Cache) -> bool:
+    """Whether a model that has this cache can have a `Memory` instead: every block of it keeps keys and values of
+    tokens alone, all of them or the last so many; the model's own mask hides the others.
+    """
+    return all(type(layer) in (DynamicLayer, DynamicSlidingWindowLayer) for layer in cache.layers)
