@@ -242,7 +242,8 @@ export interface SteeringState {
   coefficient: number;
   /** The sites it acts at, as (layer, point). */
   cells: ([number, "resid_pre" | "attn_out" | "resid_mid" | "mlp_out" | "resid_post"])[];
-  tokens: "all" | "prompt" | "generated";
+  /** The tokens it acts on. A list chooses tokens of the prompt by their place from its end: -1 is the last. */
+  tokens: "all" | "prompt" | "generated" | number[];
   /** An unticked row keeps its settings and does nothing. */
   enabled: boolean;
 }

@@ -22,6 +22,8 @@ from steerlab.sites import Point
 PaneId = str
 Cell = tuple[Annotated[int, Field(ge=0)], Point]
 Mode = Literal["add", "ablate", "clamp"]
+# As in a recipe: a scope, or chosen tokens of the prompt, counted from its end; none of them is nothing to act on.
+Tokened = Scope | list[Annotated[int, Field(lt=0)]]
 Status = Literal["idle", "running", "done", "stopped", "error"]
 
 
@@ -86,7 +88,8 @@ class SteeringState(Wire):
     clamp: the projection on the unit vector that every token gets, 0 removes the component."""
     cells: list[Cell] = []
     """The sites it acts at, as (layer, point)."""
-    tokens: Scope = "all"
+    tokens: Tokened = "all"
+    """The tokens it acts on. A list chooses tokens of the prompt by their place from its end: -1 is the last."""
     enabled: bool = True
     """An unticked row keeps its settings and does nothing."""
 

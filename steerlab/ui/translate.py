@@ -9,7 +9,7 @@ from steerlab.errors import DirectionError
 from steerlab.interventions import PAPER_POINTS, Ablate, Add, Clamp, Intervention
 from steerlab.recipes import Recipe, describe
 from steerlab.sites import POINTS, Point, Site
-from steerlab.ui.protocol import Cell, DirectionInfo, Mode, SteeringState
+from steerlab.ui.protocol import Cell, DirectionInfo, Mode, SteeringState, Tokened
 
 Directions = Mapping[str, Direction]
 Step = Add | Ablate | Clamp
@@ -69,7 +69,8 @@ def steering_of(
 def recipe_of(
     steering: Sequence[SteeringState], directions: Directions, n_layers: int, before: Recipe | None = None
 ) -> Recipe:
-    """The recipe of the panel's rows. A row that does nothing (unticked, at zero, at no site) is left out.
+    """The recipe of the panel's rows. A row that does nothing (unticked, at zero, at no site or token) is
+    left out.
 
     An intervention of `before` that says the same as a row is taken as it is, in the words in which a person wrote it.
     """
@@ -84,7 +85,9 @@ def recipe_of(
         if not _acts(row):
             continue
         direction = directions[row.direction]
-        bare = row.model_copy(update={"direction": "", "cells": _sorted(row.cells)})
+        bare = row.model_copy(
+            update={"direction": "", "cells": _sorted(row.cells), "tokens": _ordered(row.tokens)}
+        )
         same = (step for old, step in known if old == bare and step.direction is direction)
         steps.append(next(same, None) or _step(row, direction, n_layers))
     for i, step in enumerate(before.interventions if before else ()):
@@ -106,12 +109,13 @@ def _shown(recipe: Recipe) -> list[Step]:
 def _is_shown(step: Step) -> bool:
     """Whether the panel has a row for it; what it has none for stays in the recipe as it is."""
     special = (isinstance(step, Add) and step.keep_norm) or (isinstance(step, Ablate) and step.one_sided)
-    return not special and step.gate is None and len(step.directions) == 1 and isinstance(step.tokens, str)
+    return not special and step.gate is None and len(step.directions) == 1
 
 
 def _acts(row: SteeringState) -> bool:
     # to clamp at 0 is to ablate; to add nothing, or to ablate at no strength, is to do nothing
-    return row.enabled and bool(row.cells) and (row.coefficient != 0 or row.mode == "clamp")
+    somewhere = bool(row.cells) and bool(row.tokens)
+    return row.enabled and somewhere and (row.coefficient != 0 or row.mode == "clamp")
 
 
 def _row(step: Step, name: str, n_layers: int) -> SteeringState:
@@ -128,7 +132,7 @@ def _row(step: Step, name: str, n_layers: int) -> SteeringState:
         mode=mode,
         coefficient=number,
         cells=[(site.layer, site.point) for site in step.resolve(n_layers)],
-        tokens=step.tokens if isinstance(step.tokens, str) else "all",
+        tokens=step.tokens if isinstance(step.tokens, str) else list(step.tokens),
     )
 
 
@@ -149,6 +153,10 @@ def _step(row: SteeringState, direction: Direction, n_layers: int) -> Step:
     if whole and tuple(points) == PAPER_POINTS:
         return Ablate(direction, strength=row.coefficient, tokens=row.tokens)
     return Ablate(direction, sites=points if whole else sites, strength=row.coefficient, tokens=row.tokens)
+
+
+def _ordered(tokens: Tokened) -> Tokened:
+    return tokens if isinstance(tokens, str) else sorted(set(tokens))
 
 
 def _sorted(cells: Sequence[Cell]) -> list[Cell]:

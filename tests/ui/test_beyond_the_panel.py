@@ -34,3 +34,19 @@ def test_a_clamp_has_a_row_and_acts_at_zero_too() -> None:
     every = [(layer, "attn_out") for layer in range(4)]
     whole = recipe_of([row.model_copy(update={"cells": every})], {"v": V}, 4, before)
     assert whole == Recipe([Clamp(V, 2.0, layers="all", sites="attn_out", tokens="generated")])
+
+
+def test_chosen_tokens_are_a_row_of_the_panel() -> None:
+    before = Recipe([Add(V, 1.0, tokens=[-3, -2])])
+    (row,) = rows = steering_of(before, {"v": V}, 4)
+    assert row.tokens == [-3, -2]
+    assert recipe_of(rows, {"v": V}, 4, before) == before
+    more = row.model_copy(update={"tokens": [-1, -3, -2]})  # in the order in which they were clicked
+    assert recipe_of([more], {"v": V}, 4, before) == Recipe([Add(V, 1.0, tokens=[-3, -2, -1])])
+
+
+def test_a_row_without_a_token_does_nothing_and_stays() -> None:
+    (row,) = steering_of(Recipe([Add(V, 1.0, tokens=[-1])]), {"v": V}, 4)
+    none = row.model_copy(update={"tokens": []})
+    assert recipe_of([none], {"v": V}, 4) == Recipe([])
+    assert steering_of(Recipe([]), {"v": V}, 4, [none]) == [none]

@@ -503,3 +503,15 @@ def test_the_worker_is_the_only_thread_that_generates(wire: Wire) -> None:
     wire.push(1.0)
     wire.finished()
     assert set(names) == {"steerlab-worker"}
+
+
+def test_picked_tokens_go_both_ways(wire: Wire) -> None:
+    wire.say(kind="hello")
+    refusal = wire.lab.directions["refusal"]
+    wire.push(1.0, tokens=[-2, -5])
+    assert wire.lab.recipe == Recipe([Add(refusal, 1.0, tokens=[-5, -2])])
+    wire.lab.recipe = Recipe([Add(refusal, 1.0, tokens=[-1])])
+    assert wire.panel.state["steering"][0]["tokens"] == [-1]
+    wire.push(1.0, tokens=[0])
+    assert wire.kinds("complaint")
+    assert wire.lab.recipe == Recipe([Add(refusal, 1.0, tokens=[-1])]), "there is no token 0 in a prompt"

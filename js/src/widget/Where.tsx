@@ -1,14 +1,17 @@
 /** Where the selected direction acts: presets, and the map of layers and points. */
-import { useState } from "preact/hooks";
+import { useRef, useState } from "preact/hooks";
 import { presets, same, summary } from "./cells";
 import { Segmented } from "./Segmented";
 import { SitePicker } from "./SitePicker";
 import type { Store } from "./store";
+import { TokenPicker } from "./TokenPicker";
+import { templateParts } from "./template";
 import { useUnique } from "./unique";
 
 export function Where({ store }: { store: Store }) {
   const [open, setOpen] = useState(true);
   const id = useUnique();
+  const picked = useRef(new Map<string, number[]>()); // what a direction had, if its tokens are picked again
   const rows = store.state.value.steering;
   const index = Math.min(store.selected.value, rows.length - 1);
   const row = rows[index];
@@ -35,8 +38,12 @@ export function Where({ store }: { store: Store }) {
           <Segmented
             label={`Tokens that ${row.direction} acts on`}
             options={SCOPES}
-            value={row.tokens}
-            onChange={(tokens) => store.editRow(index, { tokens })}
+            value={Array.isArray(row.tokens) ? "pick" : row.tokens}
+            onChange={(scope) => {
+              if (Array.isArray(row.tokens)) picked.current.set(row.direction, row.tokens);
+              const tokens = scope === "pick" ? (picked.current.get(row.direction) ?? [-1]) : scope;
+              store.editRow(index, { tokens });
+            }}
           />
         </div>
         <div class="sl-presets" role="group" aria-label="Presets">
@@ -54,6 +61,14 @@ export function Where({ store }: { store: Store }) {
           ))}
         </div>
       </div>
+      {Array.isArray(row.tokens) && (
+        <TokenPicker
+          label={`Tokens of the prompt that ${row.direction} acts on`}
+          parts={templateParts(store.stream.promptTokens.value, store.state.value.prompt)}
+          chosen={row.tokens}
+          onChange={(tokens) => store.editRow(index, { tokens })}
+        />
+      )}
       <div id={id}>
         {open && (
           <SitePicker
@@ -73,4 +88,5 @@ const SCOPES = [
   { value: "all", title: "Every token, of the prompt and of the answer" },
   { value: "prompt", title: "The tokens of the prompt, chat template included" },
   { value: "generated", label: "response", title: "The tokens that the model writes" },
+  { value: "pick", title: "Tokens of the prompt that you choose, counted from its end" },
 ] as const;
