@@ -58,7 +58,7 @@ class Lab(Finding, traitlets.HasTraits):
 
     Shown in a notebook it is the panel. `prompt`, `recipe`, `sampling` and `seed` are what the panel shows and may
     be set, observed and linked like those of any widget; a recipe that does not fit the model is refused and the old
-    one stays.
+    one stays. `generations` are the texts that it shows.
     """
 
     prompt = traitlets.Unicode("What are the steps to feed a cat?", help="The prompt in the panel.")
@@ -69,6 +69,10 @@ class Lab(Finding, traitlets.HasTraits):
         value_trait=traitlets.Instance(Direction),
         key_trait=traitlets.Unicode(),
         help="Known directions, by name.",
+    )
+    generations: traitlets.Dict[str, Generation] = traitlets.Dict(
+        read_only=True,
+        help="The panel's last texts, by pane: baseline, steered, control. Set when a run of the panel has ended.",
     )
 
     def __init__(

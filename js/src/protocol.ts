@@ -1,5 +1,12 @@
 // Generated from steerlab/ui by `npm run protocol`: change protocol.py or a question there, not this file.
 
+/** A direction that tokens are projected on. */
+export interface AlongDirection {
+  name: string;
+  /** The layer, of those that are read, nearest to where it was found; the middle one where that is not known. */
+  layer: number;
+}
+
 /** Kernel -> front end: the answer to a question. */
 export interface Answer {
   kind: "answer";
@@ -109,6 +116,44 @@ export interface Info {
   context: number;
   /** The phrases by which a text is told to refuse (`metrics.REFUSALS`). */
   refusals: string[];
+}
+
+/** The lens over a part of a text. Layers count from 0, tokens from `start`. */
+export interface LensAnswer {
+  run: number;
+  pane: string;
+  start: number;
+  /** How many tokens the text has in all; a token that ended it was never read and has no cell. */
+  total: number;
+  n_prompt: number;
+  tokens: string[];
+  /** Every token that stands in a cell, once. */
+  words: string[];
+  /** The likeliest tokens and their probabilities. */
+  baseline: LensCells;
+  /** None where nothing is steered. */
+  steered: LensCells | null;
+  /** The tokens whose probability steering raised most, and by how much. */
+  gained: LensCells | null;
+  /** KL(baseline || steered) in nats: by layer, token. */
+  kl: ((number | null)[])[];
+}
+
+/** The first tokens of every cell of layers x tokens, in order, and their numbers. */
+export interface LensCells {
+  /** Which of the answer's `words`: by layer, token, rank. */
+  words: number[][][];
+  values: number[][][];
+}
+
+/** What would each layer say next, from a token of a pane's text on? */
+export interface LensQuestion {
+  kind: "lens";
+  /** The run that the panes show, which has ended. */
+  run: number;
+  pane: string;
+  /** The first token, counted from the beginning of the prompt. */
+  start: number;
 }
 
 /** How a pane's text ended, and what is said of it. */
@@ -262,6 +307,39 @@ export interface Tokens {
   panes: Record<string, string[]>;
 }
 
+/** The tokens of the prompt and of the pane's text, as one and the same text under both recipes. */
+export interface TokensAnswer {
+  run: number;
+  pane: string;
+  n_prompt: number;
+  /** Each on its own, special ones too; of a long text the first tokens. */
+  tokens: string[];
+  directions: AlongDirection[];
+  baseline: TokensRead;
+  /** Under the pane's own recipe, for the baseline's text under the steered one's; None where nothing is steered. */
+  steered: TokensRead | null;
+}
+
+/** What is behind the tokens of a pane's text? */
+export interface TokensQuestion {
+  kind: "tokens";
+  /** The run that the panes show, which has ended. */
+  run: number;
+  pane: string;
+}
+
+/** The tokens under one recipe. */
+export interface TokensRead {
+  /** The log-probability of each token after those before it, in nats; None for the first, which nothing is before. */
+  logprobs: (number | null)[];
+  /** The likeliest tokens that did not come instead of each, with their probabilities; likeliest first. */
+  others: [string, number][][];
+  /** Of the stream with each direction, `x . u / |x|`: by direction, token, layer. */
+  cosines: number[][][];
+  /** `x . u` at the direction's own layer: by direction, token. */
+  projections: ((number | null)[])[];
+}
+
 /** The widget's traits, as both sides see them. */
 export interface Traits {
   info: Info;
@@ -299,6 +377,8 @@ export type KernelMessage = Start | PromptTokens | Tokens | End | Complaint | Sn
 /** What can be asked, by kind. */
 export interface Asks {
   "code": { question: CodeQuestion; part: never; answer: CodeAnswer };
+  "lens": { question: LensQuestion; part: never; answer: LensAnswer };
+  "tokens": { question: TokensQuestion; part: never; answer: TokensAnswer };
 }
 
 export type Question = Asks[keyof Asks]["question"];

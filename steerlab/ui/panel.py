@@ -261,6 +261,7 @@ class Panel(anywidget.AnyWidget):
 
     def _ended(self) -> None:
         self.result = self._preview.result().model_dump(mode="json")
+        self._lab.set_trait("generations", self._preview.generations())
         if self._placed:
             snapshot.replace(self.page, self._static())
 

@@ -16,7 +16,7 @@ from typing import Literal
 from steerlab import metrics
 from steerlab.answers import Key, answer_key
 from steerlab.estimators import randomised
-from steerlab.generations import Generation, Sampling, Token
+from steerlab.generations import Applied, Generation, Sampling, Token
 from steerlab.lab import Lab
 from steerlab.recipes import BASELINE, Recipe
 from steerlab.rows import Row
@@ -33,7 +33,10 @@ class Pane:
     """A text and what it is the text of. `pending`: a run is to replace it, and has no token for it yet."""
 
     key: Key | None = None
+    row: Row | None = None
     tokens: list[str] = field(default_factory=list)
+    ids: list[int] = field(default_factory=list)
+    """Of the tokens, one each."""
     end: PaneEnd = field(default_factory=PaneEnd)
     pending: bool = False
     replayed: int = 0
@@ -45,6 +48,21 @@ class Pane:
 
     def result(self) -> PaneResult:
         return PaneResult(tokens=list(self.tokens), **self.end.model_dump())
+
+    def generation(self) -> Generation | None:
+        """The text as the library knows it; a text that was cut short counts as cancelled. None where there is none."""
+        if self.row is None:
+            return None
+        applied = self.end.applied
+        return Generation(
+            self.row.prompt,
+            self.row.recipe,
+            tuple(self.ids),
+            tuple(self.tokens),
+            self.end.finish or "cancelled",
+            Applied(applied.steps, applied.of) if applied else Applied(0, 0),
+            self.row.seed,
+        )
 
 
 class Preview:
@@ -122,6 +140,12 @@ class Preview:
                 error=self.error,
             )
 
+    def generations(self) -> dict[PaneId, Generation]:
+        """The texts that there are now."""
+        with self._lock:
+            texts = {name: pane.generation() for name, pane in self.panes.items()}
+            return {name: text for name, text in texts.items() if text}
+
     def snapshot(self, state: protocol.PanelState, asking: list[protocol.Ask]) -> protocol.Snapshot:
         """Everything, for a front end that comes late."""
         with self._lock:
@@ -147,7 +171,7 @@ class Preview:
             twin = next((p for p in self.panes.values() if p.complete and p.key == key), None)
             if twin:
                 end = twin.end.model_copy(update={"tokens_per_second": None})
-                self.panes[name] = Pane(key, list(twin.tokens), end)
+                self.panes[name] = Pane(key, row, list(twin.tokens), list(twin.ids), end)
                 self._tell({name: twin.tokens})
                 del jobs[name]
 
@@ -171,7 +195,7 @@ class Preview:
                 for token in tokens:
                     name = names[token.row]
                     times[name].append(time.perf_counter())
-                    self._take(name, answer_key(rows[name], sampling), token.text, pump)
+                    self._take(name, rows[name], answer_key(rows[name], sampling), token, pump)
             pump.tick()
 
         try:
@@ -204,10 +228,10 @@ class Preview:
         kl = metrics.kl(logits[:1].expand(len(steered), -1), logits[1:])
         return dict(zip(steered, kl.tolist(), strict=True))
 
-    def _take(self, name: PaneId, key: Key, text: str, pump: Pump) -> None:
+    def _take(self, name: PaneId, row: Row, key: Key, token: Token, pump: Pump) -> None:
         pane = self.panes[name]
         if pane.replayed < len(pane.tokens) and not pane.pending:
-            if pane.tokens[pane.replayed] == text:
+            if pane.ids[pane.replayed] == token.id:
                 pane.replayed += 1
                 return
             # another batch rounded otherwise: begin again, in the open
@@ -215,10 +239,11 @@ class Preview:
             pane.pending = True
             self._send(self._started([name]))
         if pane.pending:
-            pane.key, pane.tokens, pane.end, pane.pending = key, [], PaneEnd(), False
-        pane.tokens.append(text)
+            self.panes[name] = pane = Pane(key, row)
+        pane.tokens.append(token.text)
+        pane.ids.append(token.id)
         pane.replayed = len(pane.tokens)
-        pump.push(name, text)
+        pump.push(name, token.text)
 
     def _relay(self, run: int, texts: dict[PaneId, list[str]]) -> None:
         with self._lock:
