@@ -17,7 +17,7 @@ def test_the_recipe_goes_from_the_panel_into_a_cell_that_runs(server: rig.Server
     panel = open_panel(page, server, "code.ipynb", CELL)
     panel.push(1.0)
     panel.root.get_by_role("tab", name="Preview").focus()
-    page.keyboard.press("ArrowRight")
+    page.keyboard.press("End")
     tab = panel.root.get_by_role("tab", name="Code")
     expect(tab).to_be_focused()
     expect(tab).to_have_attribute("aria-selected", "true")

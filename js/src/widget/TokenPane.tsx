@@ -6,8 +6,10 @@
  */
 import { useEffect, useRef, useState } from "preact/hooks";
 import type { Verdict } from "../protocol";
+import { dress, shownText, type TokenLook } from "./look";
 import type { Pane, Sink } from "./stream";
 import { useUnique } from "./unique";
+import { type Walk, walk } from "./walk";
 
 const EMPTY: Record<string, string> = {
   baseline: "The model’s own answer appears here.",
@@ -16,11 +18,38 @@ const EMPTY: Record<string, string> = {
 };
 const TITLES: Record<string, string> = { control: "Random control" };
 
-export function TokenPane({ pane, refusals }: { pane: Pane; refusals: readonly string[] }) {
+interface Props {
+  pane: Pane;
+  refusals: readonly string[];
+  look: TokenLook;
+  /** Told of the token that is pointed at. */
+  walker: Walk;
+  /** The id of what says how its tokens are walked. */
+  hint: string;
+}
+
+export function TokenPane({ pane, refusals, look, walker, hint }: Props) {
   const text = useRef<HTMLDivElement>(null);
+  const drawing = useRef<Drawing | null>(null);
+  const newest = useRef(walker);
+  newest.current = walker;
   const title = TITLES[pane.id] ?? pane.id.charAt(0).toUpperCase() + pane.id.slice(1);
   const phase = pane.phase.value;
-  useEffect(() => (text.current ? draw(pane, text.current) : undefined), [pane]);
+  useEffect(() => {
+    if (!text.current) return;
+    const drawn = draw(pane, text.current, look);
+    const stop = walk(text.current, {
+      card: walker.card,
+      point: (...what) => newest.current.point(...what),
+      choose: (token) => newest.current.choose(token),
+    });
+    drawing.current = drawn;
+    return () => {
+      drawn.stop();
+      stop();
+    };
+  }, [pane]);
+  useEffect(() => drawing.current?.dress(look), [look]);
   return (
     <section
       class="sl-pane"
@@ -30,7 +59,7 @@ export function TokenPane({ pane, refusals }: { pane: Pane; refusals: readonly s
       aria-busy={phase !== "resting"}
     >
       <h5>{title}</h5>
-      <div class="sl-scroll" tabIndex={0} role="region" aria-label={`${title} text`}>
+      <div class="sl-scroll" tabIndex={0} role="region" aria-label={`${title} text`} aria-describedby={hint}>
         {pane.length.value === 0 && phase === "resting" && <p class="sl-empty">{EMPTY[pane.id]}</p>}
         <div ref={text} class="sl-text" dir="auto" />
       </div>
@@ -116,8 +145,14 @@ function small(x: number): string {
   return x.toFixed(x < 10 ? 2 : 1);
 }
 
+interface Drawing {
+  stop(): void;
+  dress(look: TokenLook): void;
+}
+
 /** Keeps `text` equal to the pane: first the spans of the new text, then those of the old one that are still there. */
-function draw(pane: Pane, text: HTMLElement): () => void {
+function draw(pane: Pane, text: HTMLElement, first: TokenLook): Drawing {
+  let look = first;
   const scroller = text.parentElement as HTMLElement;
   const spans = text.children;
   let queue: (() => void)[] = [];
@@ -128,11 +163,17 @@ function draw(pane: Pane, text: HTMLElement): () => void {
     const stick = scroller.scrollHeight - scroller.scrollTop - scroller.clientHeight < 24;
     for (const step of queue) step();
     queue = [];
+    if (pane.phase.peek() === "resting") dress(spans, pane.words, look);
     if (stick) scroller.scrollTop = scroller.scrollHeight;
   };
   const later = (step: () => void) => {
     queue.push(step);
     frame ||= requestAnimationFrame(paint);
+  };
+  const made = (token: string) => {
+    const span = document.createElement("span");
+    span.textContent = shownText(token, look, -1);
+    return span;
   };
   const last = (yes: boolean) => spans[fresh - 1]?.classList.toggle("sl-last", yes);
   const old = (yes: boolean) => {
@@ -146,7 +187,7 @@ function draw(pane: Pane, text: HTMLElement): () => void {
     replace: (tokens) => {
       const whole = [...tokens];
       later(() => {
-        text.replaceChildren(...whole.map(span));
+        text.replaceChildren(...whole.map(made));
         fresh = whole.length;
       });
     },
@@ -155,8 +196,8 @@ function draw(pane: Pane, text: HTMLElement): () => void {
         last(false);
         for (const token of tokens) {
           const before = spans[fresh++];
-          if (before) before.replaceWith(span(token));
-          else text.append(span(token));
+          if (before) before.replaceWith(made(token));
+          else text.append(made(token));
         }
         last(true);
       }),
@@ -171,7 +212,7 @@ function draw(pane: Pane, text: HTMLElement): () => void {
       later(() => {
         last(false);
         // a run that brought nothing leaves the text before it, of which an interrupted run may have overwritten a part
-        if (fresh === 0) text.replaceChildren(...whole.map(span));
+        if (fresh === 0) text.replaceChildren(...whole.map(made));
         while (spans.length > whole.length) text.lastElementChild?.remove();
         fresh = whole.length;
         old(false);
@@ -179,14 +220,14 @@ function draw(pane: Pane, text: HTMLElement): () => void {
     },
   };
   const stop = pane.watch(sink);
-  return () => {
-    stop();
-    cancelAnimationFrame(frame);
+  return {
+    stop: () => {
+      stop();
+      cancelAnimationFrame(frame);
+    },
+    dress: (now) => {
+      look = now;
+      later(() => {}); // a text that stands is dressed with every frame that changes it
+    },
   };
-}
-
-function span(token: string): HTMLSpanElement {
-  const made = document.createElement("span");
-  made.textContent = token;
-  return made;
 }

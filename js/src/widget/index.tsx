@@ -10,6 +10,8 @@ import "./css/controls.css";
 import "./css/picker.css";
 import "./css/preview.css";
 import "./css/tabs.css";
+import "./css/tokens.css";
+import "./css/lens.css";
 import "./css/code.css";
 import "./css/charts.css";
 

@@ -10,6 +10,7 @@ import type {
   Traits,
 } from "../protocol";
 import { type Asked, Questions } from "./asks";
+import { Details } from "./details";
 import { Gestures, thing } from "./gestures";
 import { Pace } from "./pace";
 import { Stream } from "./stream";
@@ -33,6 +34,7 @@ export class Store {
   readonly remembered = new Map<string, number>();
   readonly stream: Stream;
   readonly questions: Questions;
+  readonly details: Details;
 
   private readonly origin = Math.random().toString(36).slice(2);
   private readonly pace = new Pace(() =>
@@ -54,6 +56,7 @@ export class Store {
       () => this.hello(),
       () => this.pace.landed(),
     );
+    this.details = new Details(this.stream, (what) => this.ask(what));
     this.stream.show(model.get("result"));
     model.on("change:state", () => this.adopt(model.get("state")));
     model.on("change:info", () => {

@@ -39,6 +39,11 @@ export class Pane {
 
   constructor(readonly id: string) {}
 
+  /** The text as it stands, token by token. */
+  get words(): readonly string[] {
+    return this.tokens;
+  }
+
   watch(sink: Sink): () => void {
     this.sinks.add(sink);
     sink.replace(this.tokens);

@@ -1,6 +1,7 @@
 /** The tabs, in order. A tab is a component here, a style sheet in css/, and a module of its name in steerlab/ui. */
 import type { FunctionComponent } from "preact";
 import { Code } from "./Code";
+import { Lens } from "./Lens";
 import { Preview } from "./Preview";
 import type { Store } from "./store";
 
@@ -20,5 +21,6 @@ export interface Tab {
 
 export const TABS: readonly Tab[] = [
   { id: "preview", title: "Preview", Body: Preview },
+  { id: "lens", title: "Lens", Body: Lens },
   { id: "code", title: "Code", Body: Code },
 ];

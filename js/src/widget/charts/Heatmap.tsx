@@ -2,9 +2,10 @@
  * A map of numbers: rows x columns of shaded cells, with text in them where there is room. Reached by Tab, walked with the
  * arrows, Home and End; Enter or a click chooses a cell. Labels stay in sight while a wide map scrolls inside itself.
  */
+import { type Signal, useSignal } from "@preact/signals";
 import { useRef, useState } from "preact/hooks";
 import { move, type Place } from "../grid";
-import { digits, ink, type Scale, shade } from "./colour";
+import { digits, look, type Scale } from "./colour";
 import { Legend } from "./Legend";
 
 export interface HeatCell {
@@ -20,7 +21,8 @@ interface Props {
   /** What the map shows, for the ear. */
   label: string;
   rows: { title: string; labels: readonly string[] };
-  columns: { title: string; labels: readonly string[] };
+  /** split: the column that a second group begins with, set apart by a rule. */
+  columns: { title: string; labels: readonly string[]; split?: number };
   cell(row: number, column: number): HeatCell;
   scale: Scale;
   /** Everything about a cell, in a line, shown below the map and read out. The value, or the reason, by default. */
@@ -42,14 +44,15 @@ interface Props {
 export function Heatmap(props: Props) {
   const { label, rows, columns, cell, scale, marked, chosen, onChoose, onPoint } = props;
   const [focus, setFocus] = useState<Place>(chosen ?? marked?.place ?? [0, 0]);
-  const [pointed, setPointed] = useState<Place | null>(null);
+  const pointed = useSignal<Place | null>(null); // a signal, so that a large map is not drawn again at every move
   const grid = useRef<HTMLDivElement>(null);
   const at: Place = [
     Math.min(focus[0], rows.labels.length - 1),
     Math.min(focus[1], columns.labels.length - 1),
   ];
   const point = (place: Place | null) => {
-    setPointed(place);
+    if (String(pointed.peek()) === String(place)) return;
+    pointed.value = place;
     onPoint?.(place);
   };
   const words = (row: number, column: number) =>
@@ -101,7 +104,13 @@ export function Heatmap(props: Props) {
             {rows.title} <span aria-hidden="true">\</span> {columns.title}
           </span>
           {columns.labels.map((name, i) => (
-            <span key={i} role="columnheader" class="sl-heat-column" title={name}>
+            <span
+              key={i}
+              role="columnheader"
+              class="sl-heat-column"
+              title={name}
+              data-split={i > 0 && i === columns.split}
+            >
               {name}
             </span>
           ))}
@@ -115,14 +124,15 @@ export function Heatmap(props: Props) {
               <span
                 key={column}
                 role="gridcell"
-                class="sl-heat-cell"
+                class="sl-heat-cell sl-shade"
                 data-place={`${row},${column}`}
+                data-split={column > 0 && column === columns.split}
                 tabIndex={row === at[0] && column === at[1] ? 0 : -1}
                 aria-label={words(row, column)}
                 aria-selected={isAt(chosen, row, column)}
                 data-marked={isAt(marked?.place, row, column)}
                 data-rejected={one.reason !== undefined}
-                {...look(scale, one)}
+                {...worn(scale, one)}
               >
                 {one.text}
               </span>
@@ -130,9 +140,7 @@ export function Heatmap(props: Props) {
           </div>
         ))}
       </div>
-      <p class="sl-say" aria-hidden="true">
-        {pointed ? words(...pointed) : " "}
-      </p>
+      <Say pointed={pointed} words={words} />
       <Legend
         scale={scale}
         marked={marked?.words}
@@ -148,14 +156,24 @@ export function Heatmap(props: Props) {
   );
 }
 
-function look(scale: Scale, { value }: HeatCell): Record<string, unknown> {
+function Say({
+  pointed,
+  words,
+}: {
+  pointed: Signal<Place | null>;
+  words(row: number, column: number): string;
+}) {
+  return (
+    <p class="sl-say" aria-hidden="true">
+      {pointed.value ? words(...pointed.value) : " "}
+    </p>
+  );
+}
+
+function worn(scale: Scale, { value }: HeatCell): Record<string, unknown> {
   if (value === null) return { "data-empty": true };
-  const { depth, sign } = shade(scale, value);
-  return {
-    "data-sign": sign,
-    "data-ink": ink(depth),
-    style: { "--depth": `${(100 * depth).toFixed(1)}%` },
-  };
+  const { sign, ink, depth } = look(scale, value);
+  return { "data-sign": sign, "data-ink": ink, style: { "--depth": depth } };
 }
 
 function plain(scale: Scale, row: string | undefined, column: string | undefined, one: HeatCell): string {

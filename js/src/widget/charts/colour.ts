@@ -56,6 +56,12 @@ export function ink(depth: number): "plain" | "dark" | "deep" {
   return depth >= DEEP.light ? "deep" : depth >= DEEP.dark ? "dark" : "plain";
 }
 
+/** What a mark of the class `sl-shade` wears: `--depth`, `data-sign` and `data-ink`, which css/charts.css makes colours of. */
+export function look(scale: Scale, value: number): { sign: string; ink: string; depth: string } {
+  const { depth, sign } = shade(scale, value);
+  return { sign, ink: ink(depth), depth: `${(100 * depth).toFixed(1)}%` };
+}
+
 /** As many digits as tell values of a scale apart. */
 export function digits(scale: Scale, value: number): string {
   if (scale.format) return scale.format(value);
