@@ -152,7 +152,7 @@ function LensGrid({ map, answer, wide, under }: MapProps) {
           if (place) pointed.value = [layer(place[0]), place[1]]; // the last one stays to be read
         }}
         cellWidth={wide ? 68 : 34}
-        labelWidth={76}
+        labelWidth={84}
       />
     );
   }, [map]);

@@ -28,7 +28,7 @@ export function Likely({ title, tokens, format = percent, empty }: Props) {
 
 /** A probability, with as many digits as say something. */
 export function percent(p: number): string {
-  if (p < 0.0005) return p > 0 ? "< 0.1 %" : "0 %";
-  if (p > 0.9995 && p < 1) return "> 99.9 %";
+  if (p < 0.0005) return "< 0.1 %"; // never quite 0
+  if (p > 0.9995) return "> 99.9 %";
   return `${(100 * p).toFixed(p < 0.1 ? 1 : 0)} %`;
 }

@@ -161,7 +161,7 @@ function Colours({ store, by, colours, onChange, children }: ColoursProps) {
         <div class="sl-colours-key">
           <Legend scale={colours.scale} />
           <span class="sl-soft">
-            <u class="sl-over">above 0</u>, <u class="sl-under">below 0</u>
+            <u class="sl-over">above</u> and <u class="sl-under">below</u> 0
           </span>
         </div>
       )}

@@ -35,7 +35,7 @@ export function coloured(by: Colouring, answers: readonly TokensAnswer[]): Colou
     const beyond = all.some((x) => Math.abs(x) > reach);
     const format = (x: number) =>
       `${beyond && Math.abs(x) >= reach ? (x < 0 ? "≤ " : "≥ ") : ""}${signed(x, reach < 1 ? 2 : 1)}`;
-    const title = "log-probability, steered − baseline, in nats";
+    const title = "change of the log-probability by steering, in nats";
     return { values, scale: { kind: "diverging", min: -reach, max: reach, title, format } };
   }
   const layer = layerOf(by.direction, answers);
@@ -66,7 +66,7 @@ function layerOf(direction: string, answers: readonly TokensAnswer[]): number | 
 /** What 95 of 100 numbers stay within, made round: one wild token does not pale all others. */
 function robust(values: readonly number[]): number {
   const sizes = values.map(Math.abs).sort((a, b) => a - b);
-  const size = sizes[Math.floor(0.95 * (sizes.length - 1))] ?? 0;
+  const size = sizes[Math.ceil(0.95 * sizes.length) - 1] ?? 0;
   return size > 0.05 ? niceCeil(size) : 0.05;
 }
 
@@ -99,7 +99,8 @@ export function dress(spans: HTMLCollection, words: readonly string[], look: Tok
       return;
     }
     const { sign, ink, depth } = shaded(look.scale, value);
-    Object.assign(span.dataset, { sign, ink });
+    const slight = String(Number.parseFloat(depth) < 10);
+    Object.assign(span.dataset, { sign, ink, slight });
     span.style.setProperty("--depth", depth);
   });
 }

@@ -1,0 +1,43 @@
+"""A lab whose model says what no page should be led by: markup, marks that turn the text, a word without end."""
+
+from __future__ import annotations
+
+import copy
+
+import torch
+
+from steerlab import Direction, Lab, Sampling, Site
+from steerlab.backends.fake import FakeBackend
+
+TOKENS = {
+    "script": "<script>document.title='broken in'</script>",
+    "image": "<img src=x onerror=\"document.title='broken in'\">",
+    "one long word": "x" * 10_000,
+    "right to left": "\u202e\u05e9\u05dc\u05d5\u05dd",
+    "emoji": "👩‍👩‍👧‍👦🇫🇷",
+    "control": "\x07\x1b[31m\x00",
+}
+
+
+class Strange(FakeBackend):
+    """Its likeliest tokens are TOKENS: their embeddings are longer than all others."""
+
+    def __init__(self, *, n_layers: int = 4) -> None:
+        super().__init__(n_layers=n_layers)
+        self.tokenizer = copy.deepcopy(self.tokenizer)
+        self.tokenizer.add_tokens(list(TOKENS.values()))
+        noise = torch.Generator().manual_seed(1)
+        long = 4 * torch.randn(len(TOKENS), self.info.d_model, generator=noise)
+        self._embeddings = torch.cat([self._embeddings, long])
+
+
+def lab(*, n_layers: int = 4) -> Lab:
+    """A lab over Strange that pushes a direction with a name like its tokens."""
+    made = Lab(Strange(n_layers=n_layers))
+    noise = torch.randn(16, generator=torch.Generator().manual_seed(0))
+    name = TOKENS["image"]
+    made.directions = {name: Direction(noise, Site(2, "resid_pre"), name=name, residual_norm=9.0)}
+    made.prompt = f"{TOKENS['script']} {TOKENS['right to left']}"
+    made.sampling = Sampling(24)
+    made.panel.examples = list(TOKENS.values())
+    return made
