@@ -2,15 +2,29 @@
 
 from __future__ import annotations
 
+import sys
+
 import pytest
 import rig
 from panel import FIRST_CELL, SCRIPTED, PanelInPage, open_panel
 from playwright.sync_api import Locator, Page, expect
 from test_looks import AXE, findings
 
+sys.path.insert(0, str(rig.REPOSITORY / "tests" / "ui"))
+import strange
+
 pytestmark = pytest.mark.e2e
 
 SLOW = 30_000
+# how the tokens of strange.TOKENS begin where every character of theirs is spelled out
+SPELLED = [
+    "<script>document.title",
+    "<img␣src=x",
+    "x" * 20,
+    "⟨U+202E⟩\u05e9\u05dc\u05d5\u05dd",
+    "👩‍👩‍👧‍👦🇫🇷",
+    "␇␛[31m␀",
+]
 
 
 def token(panel: PanelInPage, pane: str, index: int) -> Locator:
@@ -127,23 +141,22 @@ def test_strange_tokens_are_text_everywhere_and_the_layout_holds(server: rig.Ser
     rig.command(page, "application:toggle-left-area")
     panel.push(1.0)
     text = panel.pane("steered").locator(".sl-text")
-    raw = rig.execute(
-        page, "print(sorted({strange.TOKENS[k] in lab.generations['steered'].text for k in strange.TOKENS}))"
-    )
-    assert "True" in raw, "the model says none of its strange tokens"
-    shown = text.evaluate("el => el.textContent")
-    rig.until_prints(page, f"print(lab.generations['steered'].text == {shown!r})", "True")
+    assert text.evaluate("el => el.textContent") == "".join(strange.TOKENS.values())
 
     panel.root.get_by_label("colour tokens by").select_option(index=2)
     panel.root.get_by_label("show spaces").check()
     expect(panel.pane("steered").locator(".sl-shade").first).to_be_visible(timeout=SLOW)
-    token(panel, "steered", 0).hover()
+    expect(panel.pane("steered").locator(".sl-special")).to_have_text("</turn>")
     card = panel.root.locator(".sl-card")
-    expect(card).to_contain_text("Steered:", timeout=SLOW)
+    panel.pane("steered").locator(".sl-scroll").focus()
+    page.keyboard.press("Enter")
+    for i, spelling in enumerate(SPELLED):
+        expect(card.locator(".sl-card-head .sl-token")).to_contain_text(spelling, timeout=SLOW)
+        if i < len(SPELLED) - 1:
+            page.keyboard.press("ArrowRight")
     box, view = card.bounding_box(), page.viewport_size
     assert box is not None
     assert view is not None
-    assert box["width"] <= 440
     assert box["x"] + box["width"] <= view["width"]
     assert findings(page) == []
     page.mouse.move(5, 5)
@@ -155,8 +168,13 @@ def test_strange_tokens_are_text_everywhere_and_the_layout_holds(server: rig.Ser
     cells = panel.root.locator(".sl-lens .sl-heat-cell")
     expect(cells.first).to_be_visible(timeout=SLOW)
     expect(panel.root.locator('.sl-lens [data-stale="false"]')).to_be_visible(timeout=SLOW)
-    said = " ".join(cells.all_inner_texts())
-    assert any(words.replace(" ", "␣")[:20] in said for words in list(TOKENS_SHOWN)), said[:300]
+    said = cells.evaluate_all("all => all.map((el) => el.textContent)")
+    heads = panel.root.locator(".sl-lens .sl-heat-column").evaluate_all(
+        "all => all.map((el) => el.textContent)"
+    )
+    for spelling in SPELLED:
+        assert any(spelling in one for one in said), spelling
+        assert any(spelling in one for one in heads), spelling
     heights = cells.evaluate_all("all => [...new Set(all.map((el) => el.offsetHeight))]")
     assert heights == [22]
     assert findings(page) == []
@@ -192,7 +210,3 @@ def test_strange_tokens_are_text_everywhere_and_the_layout_holds(server: rig.Ser
         assert findings(page) == []
     assert page.title() != "broken in"
     assert page.locator(".jp-Notebook img").count() == 0
-
-
-# as a cell spells them
-TOKENS_SHOWN = ("<script>document.tit", '<img src=x onerror="', "x" * 20, "⟨U+202E⟩", "👩‍👩‍👧‍👦", "␇␛[31m␀")

@@ -175,10 +175,10 @@ function CellFacts({ answer, pointed }: { answer: LensAnswer; pointed: Signal<Pl
   return (
     <div class="sl-cellfacts" aria-hidden="true">
       <p>
-        {`Layer ${layer}, after `}
+        {`Layer ${layer}, after`}
         <span class="sl-token">{spelled(token)}</span>
         {steered && divergence !== null && divergence !== undefined && (
-          <span class="sl-soft">{` · KL ${divergence.toFixed(3)}`}</span>
+          <span class="sl-soft">{`KL ${divergence.toFixed(3)}`}</span>
         )}
       </p>
       <div class="sl-card-sides">

@@ -194,7 +194,11 @@ function useCard({ store, open, show }: TabProps) {
     if (!pointed) return;
     const end = new AbortController();
     const away = (event: Event) => {
-      if (event.type === "scroll" || (event as KeyboardEvent).key === "Escape") put(null);
+      if (event.type === "keydown") {
+        if ((event as KeyboardEvent).key === "Escape") put(null);
+      } else if ((event.target as Element).id === card) return;
+      // to go to a token may be what scrolled: the card moves along
+      else setPointed((now) => (now?.element.matches(":focus") ? { ...now } : null));
     };
     for (const event of ["scroll", "keydown"])
       window.addEventListener(event, away, { capture: true, passive: true, signal: end.signal });

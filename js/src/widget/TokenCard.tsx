@@ -32,12 +32,9 @@ export function TokenCard({ store, id, pointed, onHover }: Props) {
   useLayoutEffect(() => {
     const el = card.current;
     if (!el) return;
-    if (!pointed) {
-      el.hidePopover?.();
-      return;
-    }
-    el.showPopover?.(); // above everything, and cut off by nothing
-    place(el, pointed.element);
+    // a popover lies above everything, and nothing cuts it off
+    if (el.isConnected && "togglePopover" in el) el.togglePopover(pointed !== null);
+    if (pointed) place(el, pointed.element);
   }, [pointed, answer, error]);
   return (
     <div
@@ -117,7 +114,7 @@ function place(card: HTMLElement, token: HTMLElement): void {
   const rect = token.getClientRects()[0] ?? token.getBoundingClientRect();
   const { offsetWidth: width, offsetHeight: height } = card;
   const left = Math.max(8, Math.min(rect.left, window.innerWidth - width - 8));
-  const below = rect.bottom + 6;
+  const below = Math.max(8, rect.bottom + 6);
   const top = below + height > window.innerHeight - 8 ? Math.max(8, rect.top - height - 6) : below;
   Object.assign(card.style, { left: `${left}px`, top: `${top}px` });
 }

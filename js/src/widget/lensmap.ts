@@ -59,7 +59,7 @@ export function nextTokens(answer: LensAnswer, under: Under): LensMap {
       min: 0,
       max: 1,
       title: "probability of the likeliest token",
-      format: percent,
+      format: (p) => `${Math.round(100 * p)} %`,
     },
     cell: (layer, column) => {
       const [first] = cellOf(answer, side, layer, column);
