@@ -1,4 +1,4 @@
-"""The command line: `steerlab lab | demo | doctor | train-demo`.
+"""The command line: `steerlab lab | demo | doctor | serve-ndif | train-demo`.
 
 Every command is a function that takes parsed arguments and returns an exit code. Heavy imports stay inside the
 commands, so that `steerlab --help` answers at once; no command does anything that the library cannot do.
@@ -10,8 +10,10 @@ import argparse
 import importlib.util
 import os
 import shutil
+import signal
 import sys
 import textwrap
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -86,6 +88,33 @@ def _parser() -> argparse.ArgumentParser:
 
     doctor = commands.add_parser("doctor", help="check this installation", allow_abbrev=False)
     doctor.set_defaults(run=run_doctor)
+
+    serve = commands.add_parser(
+        "serve-ndif",
+        help="start an NDIF server of your own",
+        description="Serve models to Lab(..., host=...) over NDIF, on this machine's CPU or GPU, until Ctrl-C. The "
+        "first start installs NDIF in an environment of its own.",
+        epilog="No key is asked for: whoever reaches the address may use it. See docs/workshop-server.md.",
+        allow_abbrev=False,
+    )
+    serve.add_argument("models", nargs="*", help="Hugging Face ids or folders (default: the embedded model)")
+    serve.add_argument(
+        "--host", default="127.0.0.1", help="address to listen at; 0.0.0.0 for the whole network"
+    )
+    serve.add_argument("--port", type=int, default=5001, help="port of the server (default: 5001)")
+    serve.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
+    serve.add_argument("--dtype", help="of the weights (default: float32 on a CPU, bfloat16 on a GPU)")
+    serve.add_argument("--threads", type=int, help="CPU threads (default: all)")
+    serve.add_argument(
+        "--job-seconds", type=float, default=120.0, help="the longest that a job may run (default: 120)"
+    )
+    serve.add_argument("--lazy", action="store_true", help="load each model when it is first asked for")
+    serve.add_argument(
+        "--sandbox",
+        action="store_true",
+        help="run each job's code in a process of its own, as hosted NDIF does",
+    )
+    serve.set_defaults(run=serve_ndif)
 
     train = commands.add_parser(
         "train-demo",
@@ -211,7 +240,7 @@ def side_by_side(left: tuple[str, str], right: tuple[str, str], width: int | Non
     return "\n".join(f"{a:<{column}} │ {b}".rstrip() for a, b in rows)
 
 
-# ---------------------------------------------------------------- doctor, train-demo
+# ---------------------------------------------------------------- doctor, serve-ndif, train-demo
 
 
 def run_doctor(arguments: argparse.Namespace) -> int:
@@ -226,6 +255,35 @@ def run_doctor(arguments: argparse.Namespace) -> int:
         broken = broken or check.verdict == "broken"
     print("\nSomething needed is broken; see the arrows above." if broken else "\nEverything needed works.")
     return int(broken)
+
+
+def serve_ndif(arguments: argparse.Namespace) -> int:
+    """`steerlab serve-ndif`: a server until somebody stops it, or until one of its processes ends."""
+    from steerlab.backends.ndif.names import DEMO
+    from steerlab.demo import WEIGHTS
+    from steerlab.serving.server import serve
+
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # so that its processes end with it
+    with serve(
+        arguments.models or [WEIGHTS],
+        host=arguments.host,
+        port=arguments.port,
+        device=arguments.device,
+        dtype=arguments.dtype,
+        threads=arguments.threads,
+        job_seconds=arguments.job_seconds,
+        lazy=arguments.lazy,
+        sandbox=arguments.sandbox,
+        tell=lambda text: print(text, file=sys.stderr),
+    ) as server:
+        print(f"ready; {', '.join(server.names)} at {server.url}. In a notebook:")
+        for model, name in zip(arguments.models or [""], server.names, strict=True):
+            first = "" if name == DEMO else f"{model!r}, "
+            print(f"    lab = sl.Lab({first}host={server.url!r})")
+        print("Ctrl-C ends it.", flush=True)
+        while True:
+            time.sleep(1)
+            server.check()
 
 
 def train_demo(arguments: argparse.Namespace) -> int:

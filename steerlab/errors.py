@@ -6,7 +6,8 @@
     ├── DirectionError    a vector that is no direction: wrong width, not finite, zero
     ├── RecipeError       interventions that contradict each other or do not fit the model
     ├── PromptError       prompts that are empty or too long, contrast sets that do not contrast
-    └── FileError         a file that is truncated, of another kind, or of a newer version
+    ├── FileError         a file that is truncated, of another kind, or of a newer version
+    └── RemoteError       a server that cannot be reached, refuses, falls silent or fails
 
 Each says what failed, what was given and what to do; the panel shows the two halves, `what` and `fix`, apart.
 """
@@ -48,3 +49,14 @@ class PromptError(SteerlabError, ValueError):
 
 class FileError(SteerlabError, ValueError):
     """A file that is truncated, of another kind, or of a newer version."""
+
+
+class RemoteError(SteerlabError):
+    """A server that cannot be reached, refuses, falls silent or fails.
+
+    generations: where answers were on their way, what of them had come, each with finish "cancelled".
+    """
+
+    def __init__(self, what: str, fix: str = "") -> None:
+        super().__init__(what, fix)
+        self.generations: list[object] = []

@@ -19,6 +19,7 @@ from steerlab.backends.base import (
     OnTokens,
     encode_row,
 )
+from steerlab.backends.opening import here, on_server
 from steerlab.calibration import Calibrated, within_budget
 from steerlab.calibration import Make as Budgeted
 from steerlab.demo import WEIGHTS
@@ -46,11 +47,16 @@ from steerlab.worker import Worker
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+    from steerlab.backends.ndif.backend import NdifBackend
+    from steerlab.backends.ndif.wire import JobStatus, RemoteModel
     from steerlab.ui.panel import Panel
 
 
 class Lab(Finding, traitlets.HasTraits):
     """A model to steer: `Lab()` the embedded one, or a Hugging Face id, a local folder, or a `(model, tokenizer)` pair.
+
+    With `remote` the model is on an NDIF server and its weights stay there: the hosted one, or the one at `host`, which
+    alone implies `remote`, as does `backend="ndif"`. The key comes from NDIF_API_KEY or nnsight's configuration.
 
     sites: where points of the residual stream are in a model whose modules steerlab does not make out, by paths with
     `{layer}` for the number of a block: `{"attn_out": "model.layers.{layer}.self_attn.output"}`. What is not named is
@@ -81,9 +87,12 @@ class Lab(Finding, traitlets.HasTraits):
         *,
         remote: bool = False,
         sites: Mapping[str, str] | None = None,
+        backend: Literal["local", "ndif"] | None = None,
+        host: str | None = None,
     ) -> None:
         super().__init__()
-        self.backend = _connect(model, remote, sites)
+        far = remote or host is not None or backend == "ndif"
+        self.backend: Backend = on_server(model, host, sites) if far else here(model, sites)
         self.worker = Worker()
         self.candidates: Selection | None = None
         self.scores: Scores | None = None
@@ -115,6 +124,42 @@ class Lab(Finding, traitlets.HasTraits):
     def model(self) -> Any:
         """The model as nnsight wraps it, for traces of one's own; they may run while the panel generates."""
         return getattr(self.backend, "model", None)
+
+    @property
+    def job(self) -> JobStatus | None:
+        """Where the latest job on a server is: its stage, place in the queue and id. None for a model that is here."""
+        return getattr(self.backend, "job", None)
+
+    def remote_models(self) -> dict[str, RemoteModel]:
+        """What the server has, by repository: the state of each model, its replicas, parameters and dtype. For a model
+        that is here, what the configured server has.
+        """
+        from steerlab.backends.ndif.backend import NdifBackend, remote_models
+
+        return self.backend.models() if isinstance(self.backend, NdifBackend) else remote_models()
+
+    def submit(self, rows: Sequence[Row], sampling: Sampling | None = None) -> str:
+        """Leave rows with the server to be answered, and return the job's id at once. The kernel may be ended
+        meanwhile: `fetch` takes the id from any kernel on this machine. One job has at most 64 rows.
+        """
+        self._tell_conflicts(row.recipe for row in rows)
+        return self._server().submit(rows, sampling or self.sampling)
+
+    def fetch(self, job_id: str, *, timeout: float | None = None) -> list[Generation] | None:
+        """The answers of a job that `submit` left, in the order of its rows. Waits for them, at most `timeout` seconds
+        (0 is a look); None where they are not there yet. `lab.job` says where the job is.
+        """
+        return self._server().fetch(job_id, timeout=timeout)
+
+    def _server(self) -> NdifBackend:
+        from steerlab.backends.ndif.backend import NdifBackend
+
+        if not isinstance(self.backend, NdifBackend):
+            raise ModelError(
+                f"{self.info.name} is in this kernel, and jobs are left with a server",
+                "Use lab.run here, or connect: Lab(model, remote=True).",
+            )
+        return self.backend
 
     def tokens_of(self, prompt: Prompt, *, chat: bool = True) -> list[str]:
         """The tokens that the model reads for a prompt, template included."""
@@ -467,25 +512,3 @@ class Lab(Finding, traitlets.HasTraits):
         recipe: Recipe = proposal["value"]
         self.backend.check(recipe)
         return recipe
-
-
-def _connect(
-    model: str | Path | tuple[PreTrainedModel, PreTrainedTokenizerBase] | Backend | None,
-    remote: bool,
-    sites: Mapping[str, str] | None,
-) -> Backend:
-    if remote:
-        raise ModelError("remote=True is not built yet", "Leave it out to run the model in this kernel.")
-    if not isinstance(model, str | Path | tuple | None):
-        return model
-    from steerlab.backends.loading import load
-    from steerlab.backends.local import LocalBackend
-
-    if model is None:
-        return LocalBackend(*load(WEIGHTS, progress=False), name="tiny-chat", sites=sites)
-    if isinstance(model, tuple):
-        if len(model) != 2:
-            raise ModelError(f"a model is given with its tokenizer, as a pair, not as {len(model)} things")
-        return LocalBackend(*model, sites=sites)
-    name = Path(model).resolve().name if Path(model).is_dir() else str(model)
-    return LocalBackend(*load(model), name=name, sites=sites)

@@ -79,6 +79,11 @@ class SiteMap:
         """Every hook of every block."""
         return [hook for block in self._blocks for hook in block.values()]
 
+    def shown_as(self, model: nn.Module) -> SiteMap:
+        """The same hooks in another model of the same tree, which its errors show."""
+        blocks = [model.get_submodule(f"{self.path}.{i}") for i in range(self.n_layers)]
+        return SiteMap(self.path, self._blocks, [repr(block) for block in blocks])
+
     def hook(self, site: Site) -> Hook:
         """Where to touch a site. Raises SiteError where the block does not have it."""
         if site.layer >= self.n_layers:

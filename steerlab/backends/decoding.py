@@ -101,6 +101,10 @@ class Decoding:
                 on_tokens(sorted(tokens))
             chosen = [token for lane, token in zip(going, chosen, strict=True) if not self._finish[lane]]
             going = [lane for lane in going if not self._finish[lane]]
+        return self.answers()
+
+    def answers(self) -> dict[int, Generation]:
+        """What has come of every row, by its number; one that has not ended counts as cancelled."""
         return {
             number: Generation(
                 prompt=row.prompt,

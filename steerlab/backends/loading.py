@@ -33,13 +33,13 @@ def load(
         where = {"dtype": dtype or "auto", "device_map": "auto"}
     elif torch.backends.mps.is_available():
         where = {"dtype": dtype or "auto", "device_map": "mps"}
-    _look_for(model)
+    look_for(model)
     try:
         with nullcontext() if progress else _quietly():
             tokenizer = AutoTokenizer.from_pretrained(model)
             return AutoModelForCausalLM.from_pretrained(model, **where), tokenizer
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
-        raise _not_loaded(model, error) from error
+        raise not_loaded(model, error) from error
 
 
 @contextmanager
@@ -53,7 +53,7 @@ def _quietly() -> Iterator[None]:
             logging.enable_progress_bar()
 
 
-def _look_for(model: str | Path) -> None:
+def look_for(model: str | Path) -> None:
     """Raise ModelError at once where there is no such folder, no such model on the hub, or no way to the hub."""
     name = str(model)
     if Path(model).is_dir():
@@ -67,10 +67,11 @@ def _look_for(model: str | Path) -> None:
     try:
         HfApi().model_info(name, timeout=SECONDS)
     except Exception as error:  # the hub's client has errors of several libraries, all with a reason to read
-        raise _not_loaded(model, error) from error
+        raise not_loaded(model, error) from error
 
 
-def _not_loaded(model: str | Path, error: Exception) -> ModelError:
+def not_loaded(model: str | Path, error: Exception) -> ModelError:
+    """What to say of a folder or a model of the hub that was not read."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [""]
     kind = "folder" if Path(model).is_dir() else "model"
     return ModelError(

@@ -1,0 +1,164 @@
+"""A model known from its configuration alone: its tree, sites, width, tokenizer and template, and no weights.
+
+The sites of a model are found by their arithmetic (`architectures`), which needs numbers. So a small copy is built,
+of the same architecture and number of layers with narrow random weights, and the sites are found in it; they hold for
+the model because the trees of the two are the same, which is checked.
+"""
+
+from __future__ import annotations
+
+import copy
+import inspect
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import nnsight
+import torch
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    GenerationConfig,
+    PretrainedConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
+
+from steerlab.backends.architectures import SiteMap, find_sites
+from steerlab.backends.loading import look_for, not_loaded
+from steerlab.backends.ndif.names import repository
+from steerlab.errors import ModelError
+
+# The width of the small copy, by the names that configurations have for it; each is set where a configuration has it.
+# Heads that are not all alike in number, and widths that differ, keep axes from being taken for one another.
+NARROW: dict[str, int] = {
+    "hidden_size": 48,
+    "intermediate_size": 80,
+    "num_attention_heads": 4,
+    "head_dim": 12,
+    "vocab_size": 128,
+    "num_local_experts": 4,
+    "num_experts": 4,
+    "n_routed_experts": 4,
+    "moe_intermediate_size": 40,
+    "shared_expert_intermediate_size": 40,
+    "ffn_dim": 80,
+    "word_embed_proj_dim": 48,
+    "query_pre_attn_scalar": 12,
+}
+
+
+@dataclass(frozen=True)
+class Distant:
+    """A model that is elsewhere. model: nnsight's, on the meta device. accepts: what its forward takes."""
+
+    name: str
+    key: str
+    model: Any
+    tokenizer: PreTrainedTokenizerBase
+    sites: SiteMap
+    stop_tokens: set[int]
+    d_model: int
+    context: int
+    dtype: str
+    accepts: set[str]
+
+
+def describe(model: str | Path) -> Distant:
+    """What there is to know of a model without its weights: from the hub, its cache or a folder, a few files.
+
+    Raises ModelError where neither a folder nor the hub has it, or where its sites cannot be found so.
+    """
+    look_for(model)
+    try:
+        config = AutoConfig.from_pretrained(model)
+        tokenizer = AutoTokenizer.from_pretrained(model)
+        # nnsight turns the padding of its tokenizer round
+        wrapped = nnsight.TransformersModel(
+            str(model), tokenizer=copy.deepcopy(tokenizer), task="text-generation"
+        )
+    except (OSError, ValueError, RuntimeError) as error:
+        raise not_loaded(model, error) from error
+    tree: PreTrainedModel = wrapped._module
+    text = config.get_text_config()
+    return Distant(
+        name=str(model) if not Path(model).is_dir() else Path(repository(model)).name,
+        key=model_key(repository(model)),
+        model=wrapped,
+        tokenizer=tokenizer,
+        sites=sites_without_weights(tree, config),
+        stop_tokens=_stop_tokens(model, config, tokenizer),
+        d_model=text.hidden_size,
+        context=getattr(text, "max_position_embeddings", None) or 2**31,
+        dtype=str(getattr(config, "dtype", None) or torch.float32).removeprefix("torch."),
+        accepts=set(inspect.signature(type(tree).forward).parameters),
+    )
+
+
+def model_key(name: str) -> str:
+    """What a server knows a model by. nnsight makes the same one, with a question to the hub."""
+    data = {"repo_id": name, "revision": None, "task": "text-generation"}
+    return f"nnsight.modeling.transformers.TransformersModel:{json.dumps(data)}"
+
+
+def sites_without_weights(model: PreTrainedModel, config: PretrainedConfig) -> SiteMap:
+    """The sites of a model on the meta device, found in a narrow copy of it."""
+    copied = narrow(config)
+    try:
+        # the generator is put back: a person's own random numbers are not touched
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            small = AutoModelForCausalLM.from_config(copied, dtype=torch.float32).eval()
+            for name, parameter in small.named_parameters():
+                if (
+                    parameter.ndim == 1
+                ):  # biases and norms begin at 0 and 1, where different modules look alike
+                    torch.nn.init.normal_(parameter, mean=0.0 if name.endswith("bias") else 1.0, std=0.1)
+            found = find_sites(small)
+    except (ValueError, RuntimeError, TypeError, AttributeError, IndexError, StopIteration) as error:
+        raise _unknown(config, f"a small copy of it does not run: {type(error).__name__}: {error}") from error
+    there, here = dict(small.named_modules()), dict(model.named_modules())
+    for path in found.modules:
+        if type(here.get(path)).__name__ != type(there[path]).__name__:
+            raise _unknown(config, f"its small copy has {path}, which the model has not")
+    return found.shown_as(model)
+
+
+def narrow(config: PretrainedConfig) -> PretrainedConfig:
+    """The same architecture with as many layers, as narrow as `NARROW`."""
+    made = copy.deepcopy(config)
+    text = made.get_text_config()
+    heads, groups = (getattr(text, n, None) for n in ("num_attention_heads", "num_key_value_heads"))
+    for name, size in NARROW.items():
+        if getattr(text, name, None) is not None:
+            setattr(text, name, size)
+    if groups is not None:
+        text.num_key_value_heads = 4 if groups == heads else 1 if groups == 1 else 2
+    for name in ("num_experts_per_tok", "moe_topk", "top_k_experts"):
+        if isinstance(getattr(text, name, None), int):
+            setattr(text, name, min(2, getattr(text, name)))
+    for name in ("pad_token_id", "bos_token_id", "eos_token_id"):
+        if getattr(text, name, None) is not None:
+            setattr(text, name, 0)
+    if hasattr(text, "initializer_range"):
+        text.initializer_range = 0.2  # wide enough for every module to leave its mark
+    return made
+
+
+def _stop_tokens(model: str | Path, config: PretrainedConfig, tokenizer: PreTrainedTokenizerBase) -> set[int]:
+    try:
+        stop = GenerationConfig.from_pretrained(model).eos_token_id
+    except OSError:  # not every model has one
+        stop = config.get_text_config().eos_token_id
+    stop = tokenizer.eos_token_id if stop is None else stop
+    return {stop} if isinstance(stop, int) else set(stop or ())
+
+
+def _unknown(config: PretrainedConfig, why: str) -> ModelError:
+    kind = getattr(config, "model_type", type(config).__name__)
+    return ModelError(
+        f"the sites of a {kind} model cannot be found without its weights: {why}",
+        "Load it here, where they are found with the weights: Lab(model).",
+    )

@@ -1,0 +1,134 @@
+"""Jobs: what a verb asks of a batch, as a payload that a server can run.
+
+Each function here is traced by nnsight and not run: its block is sent as text, with the local names that it uses. So a
+block names tensors, numbers and functions of `travelling`, never `self`. Three rules come from the isolated processes
+in which the hosted NDIF runs a block: no forward pass is stopped early, no cache is handed from pass to pass (so tokens
+come from `generate`, not from a loop of ours), and every step reads something.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import nnsight
+import torch
+from nnsight import save
+from nnsight.schema.request import RequestModel
+from nnsight.tracing.backend import Backend
+from torch import Tensor
+
+from steerlab import edits
+from steerlab.backends.ndif import travelling
+from steerlab.backends.ndif.travelling import last_logits, likelihoods, read, sample, skip, steer, tell
+
+nnsight.register(edits)
+nnsight.register(travelling)
+
+Inputs = dict[str, Any]  # what the model's forward takes: tensors and numbers
+Point = tuple[str, str, bool, bool, list[tuple[Any, ...]]]
+
+
+class Payload(Backend):  # type: ignore[misc]
+    """Takes a traced block as the bytes that travel, and runs nothing."""
+
+    def __init__(self) -> None:
+        self.bytes = b""
+
+    def __call__(self, tracer: Any) -> None:
+        self.bytes = RequestModel.serialize(tracer, compress=True)
+
+
+def generate(
+    model: Any,
+    inputs: Inputs,
+    prompt: Sequence[Point],
+    later: Sequence[Point],
+    n: int,
+    *,
+    temperature: float,
+    seeds: Sequence[int],
+    options: dict[str, Any],
+) -> bytes:
+    """Up to n tokens for every row: `tokens`, a list of [step][row], and `edited`, at how many points the pass that
+    made them edited. Each step is told as it comes.
+
+    prompt, later: the points of the pass over the prompts, and of every later one.
+    """
+    payload = Payload()
+    with model.generate(inputs, backend=payload, max_new_tokens=n, **options) as tracer:
+        tokens = save([])
+        edited = save([])
+        noise = [torch.Generator().manual_seed(seed) for seed in seeds]
+        moved: dict[int, Any] = {}
+        for step in tracer.iter[: n + 1]:
+            if step:  # what is put to the streamer first is the prompt
+                new = model.generator.streamer.output.tolist()
+                tokens.append(new)
+                tell("tokens", edited[-1], new)
+            if step < n:
+                count = steer(model, later if step else prompt, moved)
+                edited.append(count)
+                if temperature:
+                    sample(model.output.logits, temperature, noise)
+    return payload.bytes
+
+
+def score(model: Any, batches: Sequence[tuple[Inputs, Sequence[Point]]]) -> bytes:
+    """`logits`: a tensor [rows vocab] for each batch, of its last positions."""
+    payload = Payload()
+    with model.session(backend=payload):
+        logits = save([])
+        for inputs, points in batches:
+            with model.trace(**inputs):
+                steer(model, points, {})
+                logits.append(last_logits(model.output.logits, 1)[:, 0])
+            tell("done", len(logits))
+    return payload.bytes
+
+
+def likelihood(model: Any, batches: Sequence[tuple[Inputs, Sequence[Point], int]]) -> bytes:
+    """`logprobs`: a tensor [rows keep-1] for each batch, of the last tokens of its rows."""
+    payload = Payload()
+    with model.session(backend=payload):
+        logprobs = save([])
+        for inputs, points, keep in batches:
+            with model.trace(**inputs):
+                steer(model, points, {})
+                logprobs.append(likelihoods(model.output.logits, inputs["input_ids"], keep))
+            tell("done", len(logprobs))
+    return payload.bytes
+
+
+def capture(
+    model: Any,
+    batches: Sequence[tuple[Inputs, Sequence[tuple[str, Point]], Tensor]],
+    places: dict[str, int],
+    shape: tuple[int, int, int],
+    *,
+    values: bool,
+) -> bytes:
+    """`sums` [sites positions d_model] and `norms` [sites positions] over all rows, and `kept`, where values are wanted
+    a tensor [rows sites positions d_model] for each batch.
+    """
+    payload = Payload()
+    with model.session(backend=payload):
+        sums = save(torch.zeros(shape, dtype=torch.float64))
+        norms = save(torch.zeros(shape[:2], dtype=torch.float64))
+        kept = save([])
+        for number, (inputs, points, weight) in enumerate(batches, 1):
+            with model.trace(**inputs):
+                read(model, points, places, weight, sums, norms, kept if values else None)
+            tell("done", number)
+    return payload.bytes
+
+
+def decode(model: Any, inputs: Inputs, resid: Tensor, outputs: Sequence[Point]) -> bytes:
+    """`logits` [rows vocab] of a stream [rows 1 d_model] that has left the last block: every block is skipped."""
+    payload = Payload()
+    with model.session(backend=payload):
+        logits = save([])
+        with model.trace(**inputs):
+            skip(model, outputs, resid)
+            logits.append(last_logits(model.output.logits, 1)[:, 0])
+    return payload.bytes

@@ -1,0 +1,67 @@
+"""The key of an NDIF account: where it comes from, and how it stays out of everything that a person may show."""
+
+from __future__ import annotations
+
+import getpass
+import os
+import sys
+from urllib.parse import urlsplit
+
+HOSTED = "api.ndif.us"
+WHERE = "Get a key at https://login.ndif.us, and set it before the notebook starts: export NDIF_API_KEY=…"
+HIDDEN = "«key»"
+
+
+class Key:
+    """A key that shows itself to nobody: not in a repr, a format, a pickle or a traceback's variables."""
+
+    __slots__ = ("__secret",)
+
+    def __init__(self, secret: str) -> None:
+        self.__secret = secret.strip()
+
+    def __bool__(self) -> bool:
+        return bool(self.__secret)
+
+    def __repr__(self) -> str:
+        return HIDDEN if self else "no key"
+
+    def __reduce__(self) -> tuple[type[Key], tuple[str]]:
+        return Key, ("",)  # a copy or a pickle has none
+
+    def headers(self) -> dict[str, str]:
+        """For a request. Call it inside the call that sends, so that no variable holds it."""
+        return {"ndif-api-key": self.__secret} if self else {}
+
+    def hide(self, text: str) -> str:
+        """A text that may come from the server, without the key in it."""
+        return text.replace(self.__secret, HIDDEN) if self else text
+
+
+def find_key(host: str) -> Key:
+    """From NDIF_API_KEY, else nnsight's own configuration; for the hosted NDIF, else asked for where somebody can
+    answer. A server of one's own may ask for none.
+    """
+    if os.environ.get("NDIF_API_KEY"):
+        return Key(os.environ["NDIF_API_KEY"])
+    from nnsight.schema.config import CONFIG
+
+    if CONFIG.API.APIKEY:
+        return Key(CONFIG.API.APIKEY)
+    if is_hosted(host) and somebody_is_there():
+        return Key(getpass.getpass("NDIF API key (https://login.ndif.us; it is not stored): "))
+    return Key("")
+
+
+def is_hosted(host: str) -> bool:
+    """Whether this is the NDIF that is open to everyone with a key."""
+    return urlsplit(host).hostname == HOSTED
+
+
+def somebody_is_there() -> bool:
+    """Whether a password prompt can be answered: in a notebook or a terminal."""
+    if "ipykernel" in sys.modules:
+        from IPython import get_ipython
+
+        return bool(get_ipython() and getattr(get_ipython(), "kernel", None))
+    return sys.stdin is not None and sys.stdin.isatty()

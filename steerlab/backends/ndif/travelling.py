@@ -1,0 +1,115 @@
+"""The code of ours that runs on the server, next to `edits`: both are sent by value, and nothing else of steerlab is
+there. This file imports torch, json and edits alone, and its functions take tensors, numbers and tuples.
+
+A point is what is done at one site: `(path, side, wrapped, in_place, operands)`, of which the first four are those of
+`architectures.Hook` and an operand is a plain tuple in the order of `edits.Operand`. A class would travel as bytecode,
+which another version of Python cannot read.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from steerlab.edits import apply
+
+MARK = "steerlab "  # what begins a line that is meant for the client
+
+
+def at(model: Any, path: str) -> Any:
+    """The module at a path."""
+    for part in path.split("."):
+        model = model[int(part)] if part.isdigit() else getattr(model, part)
+    return model
+
+
+def visit(model: Any, point: Any, moved: dict[int, Any]) -> Tensor:
+    """The tensor at a point, edited where the point has operands. moved: operands that are on the device already."""
+    path, side, wrapped, in_place, operands = point
+    envoy = at(model, path)
+    value = envoy.input if side == "input" else envoy.output
+    x: Tensor = value[0] if wrapped else value
+    if not operands:
+        return x
+    for operand in operands:
+        if id(operand) not in moved:
+            moved[id(operand)] = tuple(
+                part.to(x.device) if isinstance(part, torch.Tensor) else part for part in operand
+            )
+    new = apply(x, [moved[id(operand)] for operand in operands])
+    if in_place:
+        x.copy_(new)
+    elif side == "input":
+        envoy.input = new
+    else:
+        envoy.output = (new, *value[1:]) if wrapped else new
+    return new
+
+
+def steer(model: Any, points: Any, moved: dict[int, Any]) -> int:
+    """Edit at every point; returns at how many."""
+    for point in points:
+        visit(model, point, moved)
+    return len(points)
+
+
+def read(
+    model: Any, points: Any, rows: dict[str, int], weight: Tensor, sums: Tensor, norms: Tensor, kept: Any
+) -> None:
+    """Edit at every point, and add what is read at those in `rows` (a site's name to its place) to sums and norms.
+
+    points: pairs of name and point. weight: [rows positions tokens]. sums: [sites positions d_model] and norms: [sites
+    positions], float64. kept: None, or a list to which the batch's values [rows sites positions d_model] are added.
+    """
+    unread = (weight == 0).all(1)[..., None]
+    values: list[Any] = [None] * len(rows)
+    for name, point in points:
+        x = visit(model, point, {})
+        if name in rows:
+            # padding may hold NaN, and 0 times NaN is NaN
+            seen = (weight.to(x.device) @ x.float().masked_fill(unread.to(x.device), 0)).cpu()
+            sums[rows[name]] += seen.double().sum(0)
+            norms[rows[name]] += seen.double().norm(dim=-1).sum(0)
+            values[rows[name]] = seen
+    if kept is not None:
+        kept.append(torch.stack(values, 1))
+
+
+def skip(model: Any, outputs: Any, resid: Tensor) -> None:
+    """Put a stream [rows 1 d_model] in the place of every block's output."""
+    like = None
+    for path, _side, wrapped, _in_place, _operands in outputs:
+        block = at(model, path)
+        if like is None:
+            like = block.input  # which says where the model is and what it computes in
+        x = resid.to(like.device, like.dtype)
+        block.skip((x,) if wrapped else x)
+
+
+def last_logits(logits: Tensor, keep: int) -> Tensor:
+    """The logits of the last `keep` positions, float32, as a tensor of their own: a view would travel whole."""
+    return logits[:, -keep:].float().cpu().clone()
+
+
+def likelihoods(logits: Tensor, ids: Tensor, keep: int) -> Tensor:
+    """The log-probabilities of the last `keep - 1` tokens of ids, [rows keep-1]."""
+    wanted = ids[:, 1 - keep :, None].to(logits.device)
+    logprobs = logits[:, -keep:][:, :-1].float().log_softmax(-1)
+    return logprobs.gather(-1, wanted)[..., 0].cpu().clone()
+
+
+def sample(logits: Tensor, temperature: float, noise: Any) -> None:
+    """Leave each row one possible token: the likeliest, or with Gumbel noise of the row's own seed a sample."""
+    last = logits[:, -1]
+    uniform = torch.stack([torch.rand(last.shape[-1], generator=g, dtype=torch.float64) for g in noise])
+    gumbel = -(-uniform.clamp_min(1e-300).log()).log()
+    chosen = (last.float().double().cpu() / temperature + gumbel).argmax(-1, keepdim=True)
+    logits[:, -1] = torch.full_like(last, -torch.inf).scatter(1, chosen.to(last.device), 0.0)
+
+
+def tell(kind: str, *what: Any) -> None:
+    """Print a line that the client understands, which it has a moment later."""
+    print(MARK + json.dumps([kind, *what]), flush=True)

