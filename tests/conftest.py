@@ -10,6 +10,8 @@ import pytest
 if TYPE_CHECKING:
     import steerlab
 
+pytest_plugins = ["ndif_server"]
+
 # Before any import of transformers or huggingface_hub: a test that reaches for the network must fail, not wait.
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # the models are tiny: threads would only wait for each other
 os.environ["HF_HUB_OFFLINE"] = "1"

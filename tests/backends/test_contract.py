@@ -20,10 +20,16 @@ from steerlab.prompts import answered, response_length
 PROMPTS = ["How do I bake bread?", "Hi", "Tell me about the sea.", "ünï 🙂"]
 
 
-@pytest.fixture(scope="module", params=["fake", "local"])
+@pytest.fixture(scope="module", params=["fake", "local", pytest.param("ndif", marks=pytest.mark.ndif)])
 def backend(request: pytest.FixtureRequest) -> Backend:
     if request.param == "fake":
         return FakeBackend(d_model=models.D_MODEL)
+    if request.param == "ndif":
+        from steerlab.backends.ndif.backend import NdifBackend
+
+        url = request.getfixturevalue("ndif_server").url
+        folder = request.getfixturevalue("model_folders")["llama"]
+        return NdifBackend(folder, host=url, batch_rows=3)
     return LocalBackend(models.build("llama"), byte_tokenizer(), name="random llama", batch_rows=3)
 
 
