@@ -283,6 +283,8 @@ def serve_ndif(arguments: argparse.Namespace) -> int:
         print("Ctrl-C ends it.", flush=True)
         while True:
             time.sleep(1)
+            if server.revive():
+                print(f"the worker ended and is started again; see {server.log('worker')}", file=sys.stderr)
             server.check()
 
 

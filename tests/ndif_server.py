@@ -47,5 +47,7 @@ def ndif_server(model_folders: dict[str, Path]) -> Iterator[Server]:
             raise
         pytest.skip(f"no NDIF server here: {error}")
     sandbox = os.environ.get("STEERLAB_NDIF") == "sandbox"
-    with serve([WEIGHTS, *model_folders.values()], threads=1, lazy=True, sandbox=sandbox, job_seconds=60) as server:
+    with serve(
+        [WEIGHTS, *model_folders.values()], threads=1, lazy=True, sandbox=sandbox, job_seconds=60
+    ) as server:
         yield server

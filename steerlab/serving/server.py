@@ -33,12 +33,37 @@ FILES = ["*.json", "*.safetensors", "*.model", "*.txt", "*.jinja"]
 
 @dataclass
 class Server:
-    """A running server. url: where it is reached. logs: a file per process. names: of the models it serves."""
+    """A running server. url: where it is reached. names: of the models it serves. folder: its logs and model files.
+    commands: how each process is started, in the order in which they depend on each other.
+    """
 
     url: str
     folder: Path
     names: list[str]
+    commands: dict[str, tuple[str, ...]]
+    environment: dict[str, str]
     processes: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
+
+    def start(self, name: str) -> None:
+        """Start one of the processes."""
+        with self.log(name).open("ab") as log:
+            self.processes[name] = subprocess.Popen(
+                self.commands[name],
+                env=self.environment,
+                stdout=log,
+                stderr=log,
+                stdin=subprocess.DEVNULL,
+                start_new_session=True,
+                preexec_fn=_end_with_parent,
+            )
+
+    def revive(self) -> bool:
+        """Start the worker again where it has ended: the clients of its job are told, and others wait for it."""
+        worker = self.processes.get("worker")
+        if worker is None or worker.poll() is None:
+            return False
+        self.start("worker")
+        return True
 
     def log(self, name: str) -> Path:
         """The log of one process: redis, store, api or worker."""
@@ -91,8 +116,7 @@ def serve(
     api, redis_port, store = port or ports[0], ports[1], ports[2]
     reached = _address() if host == "0.0.0.0" else host
     names = [_place(model, folder / "hub") for model in models]
-    server = Server(f"http://{reached}:{api}", folder, names)
-    env = {
+    environ = {
         **{k: v for k, v in os.environ.items() if not k.startswith(("NDIF_", "HF_", "PYTHONPATH"))},
         "NDIF_REDIS_URL": f"redis://127.0.0.1:{redis_port}",
         "NDIF_OBJECT_STORE_URL": f"http://127.0.0.1:{store}",
@@ -115,18 +139,9 @@ def serve(
         "no_proxy": "*",
         **(settings or {}),
     }
-
-    def start(name: str, *command: str) -> None:
-        with server.log(name).open("wb") as log:
-            server.processes[name] = subprocess.Popen(
-                command, env=env, stdout=log, stderr=log, stdin=subprocess.DEVNULL, start_new_session=True,
-                preexec_fn=_end_with_parent,
-            )  # fmt: skip
-
-    try:
-        tell(f"starting NDIF; logs are in {folder}")
-        start(
-            "redis",
+    me = str(python)
+    commands: dict[str, tuple[str, ...]] = {
+        "redis": (
             redis,
             "--bind",
             "127.0.0.1",
@@ -136,16 +151,21 @@ def serve(
             "",
             "--dir",
             str(folder),
-        )
-        start("store", str(python), "-m", "moto.server", "-H", host, "-p", str(store))
+        ),
+        "store": (me, "-m", "moto.server", "-H", host, "-p", str(store)),
+        "api": (me, "-m", "uvicorn", "ndif.services.api.app:app", "--host", host, "--port", str(api)),
+        "worker": (me, str(INSIDE / "worker.py")),
+    }
+    server = Server(f"http://{reached}:{api}", folder, names, commands, environ)
+    try:
+        tell(f"starting NDIF; logs are in {folder}")
+        server.start("redis")
+        server.start("store")
         _wait(server, lambda: _open(redis_port) and _open(store))
-        start(
-            "api", str(python), "-m", "uvicorn", "ndif.services.api.app:app", "--host", host, "--port", str(api),
-            "--log-level", "warning",
-        )  # fmt: skip
+        server.start("api")
         tell("loading " + ", ".join(names) + " …")
-        start("worker", str(python), str(INSIDE / "worker.py"))
-        local = f"http://127.0.0.1:{api}" if host in ("0.0.0.0", "127.0.0.1") else server.url
+        server.start("worker")
+        local = f"http://127.0.0.1:{api}" if host == "0.0.0.0" else server.url
         _wait(server, lambda: _answers(f"{local}/connected"))
         yield server
     finally:

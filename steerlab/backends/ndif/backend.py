@@ -126,11 +126,8 @@ class NdifBackend:
                 width = inputs["input_ids"].shape[1]
                 weight = torch.stack([pad(weights[i], (width - weights[i].shape[1], 0)) for i in batch])
                 last = max(order)
-                points = [
-                    (str(site), self._point(site, operands.get(site, [])))
-                    for site in sorted({*operands, *order})
-                    if not last < site
-                ]
+                reached = {site: given for site, given in operands.items() if not last < site}
+                points = self._visits(reached, order)
                 packed.append((inputs, points, weight))
             saved = self._run(jobs.capture(self.model, packed, places, shape, values=values))
             sums += saved["sums"]
@@ -183,7 +180,7 @@ class NdifBackend:
     def decode(self, resid: Tensor) -> Tensor:
         """What the final norm and the head make of a stream `[... d_model]`: logits `[... vocab]`, float32."""
         x = resid.reshape(-1, 1, self.info.d_model).float().cpu().clone()
-        outputs = [self._point(Site(i, "resid_post"), []) for i in range(self.info.n_layers)]
+        outputs = [self._point(Site(i, "resid_post")) for i in range(self.info.n_layers)]
         parts = []
         for some in x.split(JOB_ROWS):
             ones = torch.ones(len(some), 1, dtype=torch.long)
@@ -355,15 +352,35 @@ class NdifBackend:
         return {name: value for name, value in inputs.items() if name in self._there.accepts}
 
     def _points(self, operands: dict[Site, list[Operand]]) -> list[Point]:
-        plain: dict[int, tuple[Any, ...]] = {}  # the same operand at many sites travels once
-        return [
-            self._point(site, [plain.setdefault(id(one), tuple(one)) for one in operands[site]])
-            for site in sorted(operands)
-        ]
+        return [point for _, point in self._visits(operands, ())]
 
-    def _point(self, site: Site, operands: Sequence[tuple[Any, ...]]) -> Point:
+    def _visits(self, operands: dict[Site, list[Operand]], read: Sequence[Site]) -> list[tuple[str, Point]]:
+        """Where to edit and where to read in one pass, in forward order: the names of sites, and their points."""
+        plain: dict[int, tuple[Any, ...]] = {}  # the same operand at many sites travels once
+        made = {s: [plain.setdefault(id(one), tuple(one)) for one in given] for s, given in operands.items()}
+        visits = []
+        middle = {site.layer: given for site, given in made.items() if site.point == "resid_mid"}
+        around = [Site(layer, point) for layer in middle for point in ("resid_pre", "attn_out")]
+        for site in sorted({*made, *read, *around}):
+            mine = middle.get(site.layer, [])
+            if site.point == "resid_mid":
+                if site in read:
+                    visits.append((str(site), self._point(site)))
+            else:
+                attention, start = site.point == "attn_out", site.point == "resid_pre"
+                point = self._point(site, made.get(site, []), mine if attention else [], start and bool(mine))
+                visits.append((str(site), point))
+        return visits
+
+    def _point(
+        self,
+        site: Site,
+        operands: list[tuple[Any, ...]] | None = None,
+        middle: list[tuple[Any, ...]] | None = None,
+        keep: bool = False,
+    ) -> Point:
         hook = self._there.sites.hook(site)
-        return hook.path, hook.side, hook.wrapped, hook.in_place, [tuple(one) for one in operands]
+        return hook.path, hook.side, hook.wrapped, operands or [], middle or [], keep
 
     def _envelope(self) -> dict[str, Any]:
         """What a server needs to know of a job before it reads it."""

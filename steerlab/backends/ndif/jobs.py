@@ -26,7 +26,7 @@ nnsight.register(edits)
 nnsight.register(travelling)
 
 Inputs = dict[str, Any]  # what the model's forward takes: tensors and numbers
-Point = tuple[str, str, bool, bool, list[tuple[Any, ...]]]
+Point = tuple[str, str, bool, list[tuple[Any, ...]], list[tuple[Any, ...]], bool]  # see `travelling`
 
 
 class Payload(Backend):  # type: ignore[misc]
@@ -60,7 +60,7 @@ def generate(
         tokens = save([])
         edited = save([])
         noise = [torch.Generator().manual_seed(seed) for seed in seeds]
-        moved: dict[int, Any] = {}
+        moved: dict[Any, Any] = {}
         for step in tracer.iter[: n + 1]:
             if step:  # what is put to the streamer first is the prompt
                 new = model.generator.streamer.output.tolist()

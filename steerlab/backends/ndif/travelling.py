@@ -1,9 +1,14 @@
 """The code of ours that runs on the server, next to `edits`: both are sent by value, and nothing else of steerlab is
 there. This file imports torch, json and edits alone, and its functions take tensors, numbers and tuples.
 
-A point is what is done at one site: `(path, side, wrapped, in_place, operands)`, of which the first four are those of
-`architectures.Hook` and an operand is a plain tuple in the order of `edits.Operand`. A class would travel as bytecode,
-which another version of Python cannot read.
+A point is what is done at one site: `(path, side, wrapped, operands, middle, keep)`, of which the first three are those
+of `architectures.Hook` and an operand is a plain tuple in the order of `edits.Operand`. A class would travel as
+bytecode, which another version of Python cannot read.
+
+`middle` has the operands of resid_mid. There the residual branch shares its tensor, and in the processes of the hosted
+NDIF nothing is shared. So that edit is made to what attention adds: with P the block's input and a attention's output,
+`a + (edited(P + a) - (P + a))`, the same stream but for rounding. `middle` stands at the point of attention's output
+then, and the one of the block's input has `keep`.
 """
 
 from __future__ import annotations
@@ -26,34 +31,45 @@ def at(model: Any, path: str) -> Any:
     return model
 
 
-def visit(model: Any, point: Any, moved: dict[int, Any]) -> Tensor:
-    """The tensor at a point, edited where the point has operands. moved: operands that are on the device already."""
-    path, side, wrapped, in_place, operands = point
+def visit(model: Any, point: Any, moved: dict[Any, Any]) -> Tensor:
+    """The tensor at a point, edited where the point has operands. moved: operands that are on the device already, by
+    their ids, and the block's input that is kept.
+    """
+    path, side, wrapped, operands, middle, keep = point
     envoy = at(model, path)
     value = envoy.input if side == "input" else envoy.output
     x: Tensor = value[0] if wrapped else value
-    if not operands:
-        return x
+    if operands:
+        x = apply(x, there(operands, x, moved))
+    left = x
+    if middle:
+        stream = moved["start"] + x
+        left = x + (apply(stream, there(middle, x, moved)) - stream)
+    if operands or middle:
+        if side == "input":
+            envoy.input = left
+        else:
+            envoy.output = (left, *value[1:]) if wrapped else left
+    if keep:
+        moved["start"] = x
+    return x
+
+
+def there(operands: Any, x: Tensor, moved: dict[Any, Any]) -> Any:
+    """Operands where x is; each is moved once."""
     for operand in operands:
         if id(operand) not in moved:
             moved[id(operand)] = tuple(
                 part.to(x.device) if isinstance(part, torch.Tensor) else part for part in operand
             )
-    new = apply(x, [moved[id(operand)] for operand in operands])
-    if in_place:
-        x.copy_(new)
-    elif side == "input":
-        envoy.input = new
-    else:
-        envoy.output = (new, *value[1:]) if wrapped else new
-    return new
+    return [moved[id(operand)] for operand in operands]
 
 
-def steer(model: Any, points: Any, moved: dict[int, Any]) -> int:
-    """Edit at every point; returns at how many."""
+def steer(model: Any, points: Any, moved: dict[Any, Any]) -> int:
+    """Visit every point; returns at how many there was an edit."""
     for point in points:
         visit(model, point, moved)
-    return len(points)
+    return sum(bool(operands) + bool(middle) for _, _, _, operands, middle, _ in points)
 
 
 def read(
@@ -66,8 +82,9 @@ def read(
     """
     unread = (weight == 0).all(1)[..., None]
     values: list[Any] = [None] * len(rows)
+    moved: dict[Any, Any] = {}
     for name, point in points:
-        x = visit(model, point, {})
+        x = visit(model, point, moved)
         if name in rows:
             # padding may hold NaN, and 0 times NaN is NaN
             seen = (weight.to(x.device) @ x.float().masked_fill(unread.to(x.device), 0)).cpu()
@@ -81,7 +98,7 @@ def read(
 def skip(model: Any, outputs: Any, resid: Tensor) -> None:
     """Put a stream [rows 1 d_model] in the place of every block's output."""
     like = None
-    for path, _side, wrapped, _in_place, _operands in outputs:
+    for path, _side, wrapped, _operands, _middle, _keep in outputs:
         block = at(model, path)
         if like is None:
             like = block.input  # which says where the model is and what it computes in

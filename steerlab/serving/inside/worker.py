@@ -31,6 +31,7 @@ DTYPE = os.environ["NDIF_DEFAULT_DTYPE"]
 TIMEOUT = float(os.environ["STEERLAB_JOB_SECONDS"])
 SANDBOX = os.environ["STEERLAB_SANDBOX"] == "1"
 SMALL = 10_000_000  # parameters, below which one thread is faster than several that wait for each other
+RUNNING = "steerlab:running"  # where the job is kept that runs
 LOOK = 0.5  # seconds between two looks at whether a job's client is still there
 
 # a deployment asks for the Ray actor that it is, to restart itself after a broken CUDA context; here it is none
@@ -102,6 +103,12 @@ class Worker:
                 key = f"nnsight.modeling.transformers.TransformersModel:{json.dumps(data)}"
                 self.models[identity(key)] = deployed(key)
         gc.collect()
+        if lost := await RedisProvider.async_bytes_client.getdel(
+            RUNNING
+        ):  # by a worker that ended before this one
+            await pickle.loads(lost).arespond(
+                Status.ERROR, "Replica was evicted while processing your request. Please try again later."
+            )
         await RedisProvider.async_client.set(
             "ray:connected", "1"
         )  # what the API looks at before it takes a job
@@ -160,6 +167,7 @@ class Worker:
                 return
             finally:
                 self.loading = None
+        await RedisProvider.async_bytes_client.set(RUNNING, pickle.dumps(request))
         await request.arespond(Status.DISPATCHED, "Your job has been sent to the model deployment.")
         model = self.models[repository, task]
         job = asyncio.create_task(model.run(request))
@@ -167,6 +175,7 @@ class Worker:
             await asyncio.wait({job}, timeout=LOOK)
             if not job.done() and not await self.has_client(request):
                 await model.cancel()
+        await RedisProvider.async_bytes_client.delete(RUNNING)
         if failure := job.exception():
             print(f"a job failed: {failure!r}", file=sys.stderr, flush=True)
             await request.arespond(

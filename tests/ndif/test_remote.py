@@ -1,0 +1,362 @@
+"""What the NDIF backend promises beyond the contract, against a real server on loopback."""
+
+from __future__ import annotations
+
+import copy
+import logging
+import pickle
+import pickletools
+import shutil
+import subprocess
+import sys
+import textwrap
+import threading
+import time
+import traceback
+from collections.abc import Sequence
+from pathlib import Path
+
+import models
+import pytest
+import torch
+import zstandard
+from ndif_server import SERVED
+
+import steerlab as sl
+from steerlab import Ablate, Add, Clamp, Direction, Gate, Recipe, Row, Sampling, Site, errors
+from steerlab.backends.fake import byte_tokenizer
+from steerlab.backends.local import LocalBackend
+from steerlab.backends.ndif.backend import NdifBackend
+from steerlab.backends.ndif.keys import Key
+from steerlab.backends.ndif.wire import JobStatus
+from steerlab.generations import Token
+from steerlab.serving.server import Server
+
+PROMPTS = ["How do I bake bread?", "Hi", "Tell me about the sea.", "ünï 🙂"]
+SECRET = "5f0c1d2e-aaaa-bbbb-cccc-0123456789ab"
+
+
+def direction(seed: int) -> Direction:
+    noise = torch.randn(models.D_MODEL, generator=torch.Generator().manual_seed(seed))
+    return Direction(3 * noise, Site(2, "resid_pre"))
+
+
+V, W = direction(0), direction(1)
+RECIPES = {
+    "add": Recipe([Add(V, 1.5)]),
+    "add, norm kept": Recipe([Add(V, 1.5, keep_norm=True)]),
+    "add, prompt": Recipe([Add(V, 2.0, tokens="prompt")]),
+    "add, generated": Recipe([Add(V, 2.0, tokens="generated")]),
+    "add, two tokens": Recipe([Add(V, 2.0, tokens=(-1, -2))]),
+    "add, everywhere": Recipe([Add(V, 0.3, layers="all", sites=["resid_pre", "attn_out", "mlp_out"])]),
+    "ablate": Recipe([Ablate(V)]),
+    "ablate, half": Recipe([Ablate(V, strength=0.5, layers=[1, 2])]),
+    "ablate, one side": Recipe([Ablate(V, one_sided=True)]),
+    "ablate, a plane": Recipe([Ablate([V, W])]),
+    "clamp": Recipe([Clamp(V, 2.0)]),
+    "gate": Recipe([Add(W, 2.0, gate=Gate(V, 0.0))]),
+    "two steps": Recipe([Add(V, 1.0), Ablate(W, layers=[3])]),
+}
+
+
+@pytest.fixture(scope="module", params=SERVED)
+def both(
+    request: pytest.FixtureRequest, ndif_server: Server, model_folders: dict[str, Path]
+) -> tuple[LocalBackend, NdifBackend]:
+    """The same random-weight model here and on the server."""
+    name = request.param
+    here = LocalBackend(models.build(name), byte_tokenizer(), name=f"random-{name}")
+    return here, NdifBackend(model_folders[name], host=ndif_server.url)
+
+
+@pytest.fixture(scope="module")
+def backend(ndif_server: Server, model_folders: dict[str, Path]) -> NdifBackend:
+    return NdifBackend(model_folders["llama"], host=ndif_server.url)
+
+
+@pytest.mark.ndif
+def test_every_intervention_gives_the_logits_and_the_tokens_of_the_local_backend(
+    both: tuple[LocalBackend, NdifBackend],
+) -> None:
+    here, there = both
+    rows = [Row(prompt, recipe) for recipe in RECIPES.values() for prompt in PROMPTS[:2]]
+    if "resid_mid" in here.info.points:
+        middle = [Add(V, 1.0, layers=[1], sites=["resid_mid"]), Add(W, 1.0, layers=[1], sites=["attn_out"])]
+        rows += [Row(PROMPTS[0], Recipe(middle[:1])), Row(PROMPTS[0], Recipe(middle))]
+        rows.append(Row(PROMPTS[0], Recipe([Ablate(V, sites=["resid_mid", "resid_post"])])))
+    assert torch.allclose(there.score(rows), here.score(rows), atol=1e-5, rtol=0)
+    mine, theirs = here.generate(rows, Sampling(8)), there.generate(rows, Sampling(8))
+    assert [a.token_ids for a in theirs] == [a.token_ids for a in mine]
+    assert [(a.finish, a.applied) for a in theirs] == [(a.finish, a.applied) for a in mine]
+    sampled = Sampling(6, temperature=1.2)
+    assert [a.token_ids for a in there.generate(rows[:4], sampled)] == [
+        a.token_ids for a in here.generate(rows[:4], sampled)
+    ]
+
+
+@pytest.mark.ndif
+def test_sites_without_weights_are_those_with_them(both: tuple[LocalBackend, NdifBackend]) -> None:
+    here, there = both
+    assert there.info.points == here.info.points
+    assert (there.info.n_layers, there.info.d_model) == (here.info.n_layers, here.info.d_model)
+    assert all(p.is_meta for p in there.model._module.parameters())
+    sites = [Site(layer, point) for layer in (0, 2) for point in here.info.points]
+    for one, other in zip(
+        *(b.capture([Row(p) for p in PROMPTS], sites, (-2, -1)) for b in both), strict=False
+    ):
+        if one is not None:
+            assert torch.allclose(one, other, atol=1e-5)
+
+
+@pytest.mark.ndif
+def test_the_first_token_is_there_before_half_the_job(backend: NdifBackend) -> None:
+    backend.generate([Row(PROMPTS[0])], Sampling(2))
+    sent, came = time.monotonic(), []
+    rows = [Row(p, RECIPES["add"]) for p in PROMPTS]
+    backend.generate(rows, Sampling(100), on_tokens=lambda _: came.append(time.monotonic()))
+    done = time.monotonic()
+    assert len(came) == 100
+    assert came[0] - sent < 0.5 * (done - sent)
+    assert len({round(moment, 3) for moment in came}) > 20, "they come one by one, not all at the end"
+
+
+@pytest.mark.ndif
+def test_thirty_clients_at_once_are_all_served_and_nothing_is_mixed_up(
+    ndif_server: Server, model_folders: dict[str, Path]
+) -> None:
+    here = LocalBackend(models.build("llama"), byte_tokenizer(), name="random-llama")
+    first = NdifBackend(model_folders["llama"], host=ndif_server.url)
+    asked = [[Row(f"Question {i}", Recipe([Add(V, 0.1 * i)])), Row(f"Other {i}")] for i in range(30)]
+    streamed: list[list[Token]] = [[] for _ in asked]
+    answers: list[list[tuple[int, ...]]] = [[] for _ in asked]
+    places: list[int] = []
+
+    def client(i: int) -> None:
+        mine = copy.copy(first)
+        mine.watchers = [lambda status: places.append(status.position or 0)]
+        made = mine.generate(asked[i], Sampling(10), on_tokens=streamed[i].extend)
+        answers[i] = [a.token_ids for a in made]
+
+    threads = [threading.Thread(target=client, args=(i,)) for i in range(len(asked))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(timeout=120)
+    assert answers == [[a.token_ids for a in here.generate(rows, Sampling(10))] for rows in asked]
+    for mine, told in zip(answers, streamed, strict=True):
+        assert [tuple(t.id for t in told if t.row == row) for row in range(2)] == mine
+    assert max(places) > 5, "those who wait are told their place"
+
+
+@pytest.mark.ndif
+def test_many_rows_are_few_jobs_in_the_order_of_the_rows(
+    ndif_server: Server, model_folders: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    there = NdifBackend(model_folders["llama"], host=ndif_server.url, batch_rows=16)
+    stages: list[JobStatus] = []
+    there.watchers.append(stages.append)
+    rows = [Row("word " * (i % 7 + 1), Recipe([Add(V, 0.1 * i)])) for i in range(100)]
+    scores = there.score(rows)
+    assert [s.stage for s in stages].count("sending") == 1
+    assert [s.stage for s in stages][-1] == "completed"
+    here = LocalBackend(models.build("llama"), byte_tokenizer(), name="random-llama")
+    assert torch.allclose(scores, here.score(rows), atol=1e-5)
+
+
+@pytest.mark.ndif
+def test_means_are_formed_on_the_server(backend: NdifBackend, monkeypatch: pytest.MonkeyPatch) -> None:
+    weights = []
+    saved = backend._wire._saved
+    monkeypatch.setattr(
+        backend._wire, "_saved", lambda data, cancel: weights.append(len(data or b"")) or saved(data, cancel)
+    )
+    sites = [Site(layer, "resid_pre") for layer in range(4)]
+    for n in (1, 60):
+        backend.capture([Row(f"Prompt number {i}") for i in range(n)], sites, range(-5, 0))
+    assert weights[1] < 1.2 * weights[0], "what comes back does not grow with the rows"
+
+
+@pytest.mark.ndif
+def test_a_job_is_fetched_by_another_kernel(
+    ndif_server: Server, model_folders: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
+    lab = sl.Lab(model_folders["llama"], host=ndif_server.url)
+    rows = [Row(PROMPTS[0], RECIPES["add"]), Row(PROMPTS[2], seed=3)]
+    job = lab.submit(rows, Sampling(7))
+    program = f"""
+        import steerlab as sl
+        lab = sl.Lab({str(model_folders["llama"])!r}, host={ndif_server.url!r})
+        made = lab.fetch({job!r}, timeout=60)
+        print([a.token_ids for a in made], [a.seed for a in made], made[0].recipe.fingerprint)
+    """
+    told = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(program)],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=120,
+    ).stdout
+    answers = lab.run(rows, Sampling(7))
+    expected = f"{[a.token_ids for a in answers]} {[a.seed for a in answers]} {RECIPES['add'].fingerprint}"
+    assert told.strip() == expected
+    assert lab.fetch(job, timeout=0) is not None
+    with pytest.raises(errors.FileError, match="no job 'abc' was left"):
+        lab.fetch("abc")
+
+
+@pytest.mark.ndif
+def test_a_cancelled_job_is_stopped_on_the_server(backend: NdifBackend) -> None:
+    cancel = threading.Event()
+
+    def stop(tokens: Sequence[Token]) -> None:
+        cancel.set()
+
+    began = time.monotonic()
+    rows = [Row("Hi", RECIPES["add, everywhere"])] * 40
+    answer = backend.generate(rows, Sampling(200), on_tokens=stop, cancel=cancel)[0]
+    assert (answer.finish, len(answer.token_ids)) == ("cancelled", 1)
+    assert backend.job.stage == "cancelled"
+    stopped = time.monotonic() - began
+    assert backend.generate([Row("Hi")], Sampling(1))[0].finish == "length"
+    assert stopped < 5.0
+
+
+@pytest.mark.ndif
+def test_what_is_up_and_what_is_not(ndif_server: Server, model_folders: dict[str, Path]) -> None:
+    lab = sl.Lab(model_folders["llama"], host=ndif_server.url)
+    lab.generate("Hi", max_new_tokens=1)
+    up = lab.remote_models()
+    assert up["local/random-llama"].state == "running"
+    assert set(up) == set(ndif_server.names)
+    assert repr(lab) == f"Lab(random-llama: 4 layers of width 48, ndif on {ndif_server.url})"
+
+
+@pytest.mark.ndif
+def test_a_model_that_is_not_served_names_those_that_are(
+    ndif_server: Server, model_folders: dict[str, Path], tmp_path: Path
+) -> None:
+    shutil.copytree(model_folders["llama"], tmp_path / "another")
+    with pytest.warns(UserWarning, match="another is not loaded at http.* minutes for a large one"):
+        lab = sl.Lab(tmp_path / "another", host=ndif_server.url)
+    sl.Lab(model_folders["llama"], host=ndif_server.url).generate("Hi", max_new_tokens=1)
+    with pytest.raises(
+        errors.RemoteError, match="cannot load this model .*local/another.*up there now: .*random-llama"
+    ):
+        lab.generate("Hi")
+
+
+def test_the_payload_opens_where_steerlab_is_not(model_folders: dict[str, Path], tmp_path: Path) -> None:
+    """In a process that refuses to import steerlab, the payload runs and gives the tokens of the local backend."""
+    here = LocalBackend(models.build("llama"), byte_tokenizer(), name="random-llama")
+    rows = [Row(prompt, recipe) for prompt, recipe in zip(PROMPTS, RECIPES.values(), strict=False)]
+    there = offline(model_folders["llama"])
+    payload = tmp_path / "payload"
+    payload.write_bytes(there._generation(rows, there._encode(rows), Sampling(6)))
+    program = f"""
+        import sys
+        class Refuse:
+            def find_spec(self, name, path=None, target=None):
+                if name.split(".")[0] == "steerlab":
+                    raise ModuleNotFoundError(name)
+        sys.meta_path.insert(0, Refuse())
+        import nnsight, torch
+        from nnsight.schema.request import RequestModel
+        from nnsight.tracing.tracer import inc
+        from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast
+        folder = {str(model_folders["llama"])!r}
+        tokenizer = PreTrainedTokenizerFast.from_pretrained(folder)
+        hf = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
+        model = nnsight.TransformersModel(hf, tokenizer=tokenizer, task="text-generation")
+        blob = open({str(payload)!r}, "rb").read()
+        tracer = RequestModel.deserialize(blob, model._remoteable_persistent_objects(), compress=True)
+        inc()
+        tracer.execute(tracer.info.code)
+        print(list(zip(*tracer.info.frame.f_locals["tokens"])))
+        assert not any(name.split(".")[0] == "steerlab" for name in sys.modules)
+    """
+    told = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", textwrap.dedent(program)],
+        capture_output=True, text=True, check=False, timeout=240, cwd=tmp_path,
+    )  # fmt: skip
+    assert not told.returncode, told.stderr
+    assert told.stdout.splitlines()[-1] == str([a.token_ids for a in here.generate(rows, Sampling(6))])
+
+
+def test_the_payload_has_no_class_and_no_bytecode_of_ours(model_folders: dict[str, Path]) -> None:
+    there = offline(model_folders["llama"])
+    rows = [Row(prompt, recipe) for prompt, recipe in zip(PROMPTS, RECIPES.values(), strict=False)]
+    blob = (
+        zstandard.ZstdDecompressor()
+        .decompressobj()
+        .decompress(there._generation(rows, there._encode(rows), Sampling(6, 1.0)))
+    )
+    strings = [arg for _, arg, _ in pickletools.genops(blob) if isinstance(arg, str)]
+    assert "CodeType" not in " ".join(strings)
+    imported = [s for s in strings if s.startswith("steerlab")]
+    assert not [
+        s for s in imported if s not in ("steerlab.edits", "steerlab.backends.ndif.travelling", "steerlab ")
+    ], imported
+    assert not any(s == "Operand" for s in strings)
+
+
+def offline(folder: Path) -> NdifBackend:
+    """A backend that was never connected: for what it would send."""
+    from steerlab.backends.base import ModelInfo
+    from steerlab.backends.ndif.distant import describe
+
+    made = object.__new__(NdifBackend)
+    made._there = there = describe(folder)
+    made.model, made.tokenizer, made.stop_tokens = there.model, there.tokenizer, there.stop_tokens
+    made.device, made.batch_rows = torch.device("cpu"), 64
+    made.info = ModelInfo(
+        there.name,
+        "ndif",
+        "nowhere",
+        "float32",
+        there.sites.n_layers,
+        there.d_model,
+        there.sites.points,
+        there.context,
+    )
+    return made
+
+
+@pytest.mark.ndif
+def test_the_key_is_nowhere_to_be_found(
+    ndif_server: Server,
+    model_folders: dict[str, Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setenv("NDIF_API_KEY", SECRET)
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
+    caplog.set_level(logging.DEBUG)
+    lab = sl.Lab(model_folders["llama"], host=ndif_server.url)
+    there = lab.backend
+    assert isinstance(there, NdifBackend)
+    assert there._wire.key.headers() == {"ndif-api-key": SECRET}, "it is sent"
+    rows = [Row("Hi", RECIPES["add"])]
+    lab.run(rows, Sampling(2))
+    job = lab.submit(rows, Sampling(2))
+    lab.fetch(job, timeout=30)
+    shown = [repr(lab), repr(there), repr(vars(there._wire)), repr(lab.job), str(lab.panel.get_state())]
+    shown += [path.read_text() for path in tmp_path.rglob("*.json")]
+    shown.append(str(there._generation(rows, there._encode(rows), Sampling(2))))
+    there._wire.host = "http://127.0.0.1:9"
+    with pytest.raises(errors.RemoteError) as caught:
+        lab.generate("Something new")
+    shown.append(
+        "".join(traceback.TracebackException.from_exception(caught.value, capture_locals=True).format())
+    )
+    shown += [caplog.text, *capfd.readouterr()]
+    assert not [text for text in shown if SECRET in text]
+
+
+def test_a_key_hides_itself() -> None:
+    key = Key(SECRET)
+    assert SECRET not in f"{key} {key!r} {vars(type(key))}"
+    assert not pickle.loads(pickle.dumps(key))
+    assert key.hide(f"Invalid API key format: '{SECRET}'") == "Invalid API key format: '«key»'"
