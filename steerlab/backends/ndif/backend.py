@@ -233,7 +233,7 @@ class NdifBackend:
 
         try:
             saved = self._run(payload, take, cancel)
-            steps = list(zip(saved["edited"], saved["tokens"], strict=True))
+            steps = list(zip(saved["edited"], saved["tokens"], strict=False))  # the last pass may make none
             for edited, chosen in steps[heard.steps :]:  # where a line was lost on the way
                 take(["tokens", edited, chosen])
         except Cancelled:
@@ -275,7 +275,7 @@ class NdifBackend:
                 return None
             time.sleep(min(1.0, max(0.05, end - time.monotonic())) if end is not None else 1.0)
         heard = self._heard(rows, self._encode(rows), sampling)
-        for edited, chosen in zip(saved["edited"], saved["tokens"], strict=True):
+        for edited, chosen in zip(saved["edited"], saved["tokens"], strict=False):
             if not heard.done:
                 heard.hear(edited, chosen)
         return heard.answers()

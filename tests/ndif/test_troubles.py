@@ -1,0 +1,250 @@
+"""Everything that can go wrong with a server ends in an error in words, within the time-out, and nothing is lost."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from misbehaving import Misbehaving, misbehave
+from ndif_server import serve
+
+import steerlab as sl
+from steerlab import Row, Sampling, errors
+from steerlab.backends.ndif.backend import NdifBackend
+from steerlab.backends.ndif.travelling import MARK
+from steerlab.backends.ndif.wire import PAUSES, JobStatus, Patience
+from steerlab.generations import Token
+
+SECRET = "5f0c1d2e-aaaa-bbbb-cccc-0123456789ab"
+QUICK = Patience(connect=2.0, answer=1.0, silence=1.5, queued=1.0, deploying=1.0, running=1.0, result=1.0)
+
+
+def said(status: str, description: str = "", data: Any = None) -> str:
+    return json.dumps({"id": "j", "status": status, "description": description, "data": data})
+
+
+def token(*ids: int) -> str:
+    return said("LOG", MARK + json.dumps(["tokens", 0, list(ids)]))
+
+
+def backend(folder: Path, server: Misbehaving) -> NdifBackend:
+    return NdifBackend(folder, host=server.url, patience=QUICK)
+
+
+RUNNING = [said("QUEUED", "Added to Queue at position 2."), said("DISPATCHED"), said("RUNNING")]
+
+
+@pytest.mark.parametrize(
+    ("behaviour", "says"),
+    [
+        (Misbehaving(session=None), "fallen silent: its first word did not come within 1 seconds"),
+        (Misbehaving(session="<html>"), "not NDIF's protocol: '<html>'"),
+        (Misbehaving(session='{"hello": 1}'), "not NDIF's protocol"),
+        (
+            Misbehaving(pongs=False),
+            "fallen silent: a sign of life did not come within 1.5|received for 1 seconds",
+        ),
+        (Misbehaving(frames=RUNNING), "has been running for 1 seconds without a word.*lab.backend.patience"),
+        (Misbehaving(frames=RUNNING[:1]), "has been queued for 1 seconds without a word"),
+        (Misbehaving(frames=[said("DEPLOYING")]), "has been deploying for 1 seconds"),
+        (Misbehaving(frames=[*RUNNING, "rubbish"]), "not NDIF's protocol: 'rubbish'"),
+        (Misbehaving(frames=[*RUNNING, b"PK rubbish"]), "not NDIF's protocol"),
+        (Misbehaving(frames=[*RUNNING, said("DANCING")]), "not NDIF's protocol"),
+        (Misbehaving(frames=RUNNING, close=True), "connection to .* was lost.*kept, and is incomplete"),
+        (Misbehaving(frames=[*RUNNING, said("COMPLETED", data=None)]), "not NDIF's protocol"),
+        (
+            Misbehaving(frames=[said("ERROR", "Could not deploy this model. It is gated.")]),
+            "cannot load this model .*It is gated.* up there now: none",
+        ),
+        (
+            Misbehaving(
+                frames=[*RUNNING, said("ERROR", "Replica was evicted while processing your request.")]
+            ),
+            "lost the job while it ran .*kept, and is incomplete",
+        ),
+        (
+            Misbehaving(frames=[*RUNNING, said("ERROR", "Your job exceeded the execution timeout of 60s.")]),
+            "took longer than .* allows .*fewer tokens at a time",
+        ),
+        (
+            Misbehaving(
+                frames=[*RUNNING, said("ERROR", "Traceback …\ntorch.OutOfMemoryError: CUDA out of memory.")]
+            ),
+            "ran out of memory .*lab.backend.batch_rows",
+        ),
+        (
+            Misbehaving(
+                frames=[*RUNNING, said("ERROR", "Traceback (most recent call last):\nValueError: odd")]
+            ),
+            "the job failed at .*: ValueError: odd",
+        ),
+        (
+            Misbehaving(
+                frames=[*RUNNING, said("ERROR", "Your request payload could not be read (EOFError).")],
+                answers={
+                    "/env": [(200, '{"python_version": "3.12.1 (main)", "packages": {"nnsight": "0.8.0"}}')]
+                },
+            ),
+            "nnsight 0.8.1 here, 0.8.0 there.*pip install nnsight==0.8.0",
+        ),
+        (
+            Misbehaving(
+                answers={"/request": [(400, '{"detail": "Client nnsight version 0.8.1 is below 0.9"}')]}
+            ),
+            "does not understand this client .*below 0.9.*here are Python .*nnsight 0.8.1.*pip install -U nnsight",
+        ),
+        (
+            Misbehaving(answers={"/request": [(401, '{"detail": "Missing or invalid API key."}')]}),
+            "wants a key, and no key was given.*login.ndif.us.*NDIF_API_KEY",
+        ),
+        (Misbehaving(answers={"/request": [(500, "oops")]}), "failed .HTTP 500.: oops"),
+        (Misbehaving(answers={"/request": [(404, "")]}), "has no NDIF"),
+        (Misbehaving(answers={"/request": [(200, "<html>")]}), "not NDIF's protocol: '<html>'"),
+    ],
+    ids=lambda value: value.replace(" ", "-")[:40] if isinstance(value, str) else "",
+)
+def test_what_goes_wrong_is_said_in_time(
+    behaviour: Misbehaving, says: str, model_folders: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("NDIF_API_KEY", raising=False)
+    with misbehave(behaviour) as server:
+        there = backend(model_folders["llama"], server)
+        began = time.monotonic()
+        with pytest.raises(errors.RemoteError, match=f"(?s){says}"):
+            there.generate([Row("Hi")], Sampling(3))
+        assert time.monotonic() - began < 12
+        assert there.job.stage == "failed"
+
+
+def test_the_tokens_that_came_stay_and_are_marked_incomplete(model_folders: dict[str, Path]) -> None:
+    seen: list[Token] = []
+    with misbehave(Misbehaving(frames=[*RUNNING, token(72, 87), token(73, 88)], close=True)) as server:
+        there = backend(model_folders["llama"], server)
+        with pytest.raises(errors.RemoteError, match="incomplete") as caught:
+            there.generate([Row("One"), Row("Two")], Sampling(9), on_tokens=seen.extend)
+    assert [t.id for t in seen] == [72, 87, 73, 88]
+    made = caught.value.generations
+    assert [(a.token_ids, a.finish) for a in made] == [((72, 73), "cancelled"), ((87, 88), "cancelled")]  # type: ignore[attr-defined]
+
+
+def test_a_wrong_key_is_not_repeated(model_folders: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NDIF_API_KEY", SECRET)
+    detail = json.dumps({"detail": f"Invalid API key format: '{SECRET}'."})
+    with misbehave(Misbehaving(answers={"/request": [(400, detail)]})) as server:
+        there = backend(model_folders["llama"], server)
+        with pytest.raises(errors.RemoteError, match="the key is not known there") as caught:
+            there.generate([Row("Hi")], Sampling(3))
+    assert SECRET not in f"{caught.value} {caught.value!r} {caught.value.__dict__}"
+
+
+def test_a_server_that_accepts_and_says_nothing(model_folders: dict[str, Path]) -> None:
+    with misbehave(Misbehaving(accept=False)) as server:
+        began = time.monotonic()
+        with pytest.raises(errors.RemoteError, match="does not answer"):
+            backend(model_folders["llama"], server)
+        assert time.monotonic() - began < 15
+
+
+def test_nobody_there_and_no_such_name(model_folders: dict[str, Path]) -> None:
+    with pytest.raises(errors.RemoteError, match="127.0.0.1:9 cannot be reached: .*refused.*host="):
+        NdifBackend(model_folders["llama"], host="http://127.0.0.1:9", patience=QUICK)
+    with pytest.raises(
+        errors.RemoteError, match="no-such-name.invalid.*(name is not known|cannot be reached)"
+    ):
+        NdifBackend(model_folders["llama"], host="http://no-such-name.invalid", patience=QUICK)
+    with pytest.raises(errors.RemoteError, match="'localhost:5001' is no address of a server"):
+        NdifBackend(model_folders["llama"], host="localhost:5001")
+
+
+def test_a_busy_server_is_tried_again_and_a_job_is_sent_once(model_folders: dict[str, Path]) -> None:
+    busy = (503, '{"detail": "compute backend is reconnecting"}')
+    with misbehave(
+        Misbehaving(answers={"/status": [busy, busy, (200, "{}")]}, frames=RUNNING, close=True)
+    ) as server:
+        there = backend(model_folders["llama"], server)
+        with pytest.raises(errors.RemoteError, match="lost"):
+            there.generate([Row("Hi")], Sampling(3))
+        asked = [head.split()[1] for head in server.requests]
+        assert asked.count("/status") == 3
+        assert asked.count("/request") == 1
+    with misbehave(Misbehaving(answers={"/status": [busy]})) as server:
+        with pytest.raises(errors.RemoteError, match="is not ready: compute backend"):
+            backend(model_folders["llama"], server)
+        assert len(server.requests) == len(PAUSES) + 1
+
+
+@pytest.mark.parametrize("behaviour", [Misbehaving(session=None), Misbehaving(frames=RUNNING[:1])])
+def test_cancel_works_at_every_stage(behaviour: Misbehaving, model_folders: dict[str, Path]) -> None:
+    cancel = threading.Event()
+    with misbehave(behaviour) as server:
+        there = NdifBackend(model_folders["llama"], host=server.url)  # with all of its patience
+        threading.Timer(0.5, cancel.set).start()
+        began = time.monotonic()
+        answer = there.generate([Row("Hi")], Sampling(3), cancel=cancel)[0]
+        assert (answer.finish, answer.token_ids, there.job.stage) == ("cancelled", (), "cancelled")
+        assert time.monotonic() - began < 3
+
+
+def test_the_place_in_the_queue_is_told(model_folders: dict[str, Path]) -> None:
+    told: list[JobStatus] = []
+    with misbehave(Misbehaving(frames=RUNNING, close=True)) as server:
+        there = backend(model_folders["llama"], server)
+        there.watchers.append(told.append)
+        with pytest.raises(errors.RemoteError):
+            there.generate([Row("Hi")], Sampling(3))
+    assert [s.stage for s in told] == ["sending", "received", "queued", "dispatched", "running", "failed"]
+    assert told[2].position == 2
+    assert str(told[2]).startswith("queued at position 2")
+    assert told[-1].id == "j"
+
+
+def test_a_pickle_of_the_server_runs_nothing_here(model_folders: dict[str, Path], tmp_path: Path) -> None:
+    class Evil:
+        def __reduce__(self) -> tuple[Any, tuple[str]]:
+            return exec, (f"open({str(tmp_path / 'ran')!r}, 'w')",)
+
+    torch.save({"id": "j", "status": "COMPLETED", "data": Evil()}, tmp_path / "frame")
+    evil = Misbehaving(frames=[*RUNNING, (tmp_path / "frame").read_bytes()])
+    with misbehave(evil) as server, pytest.raises(errors.RemoteError, match="not NDIF's protocol"):
+        backend(model_folders["llama"], server).generate([Row("Hi")], Sampling(3))
+    assert not (tmp_path / "ran").exists()
+
+
+@pytest.mark.ndif
+@pytest.mark.slow
+def test_a_server_that_is_killed_and_comes_back(model_folders: dict[str, Path], ndif_server: object) -> None:
+    """Its worker in the middle of a job, then its API: an error in words each time, and the same lab works on."""
+    with serve([model_folders["llama"]], threads=1) as server:
+        lab = sl.Lab(model_folders["llama"], host=server.url)
+        before = lab.generate("Hi", max_new_tokens=5)
+        seen: list[Token] = []
+
+        def kill(tokens: list[Token]) -> None:
+            if not seen:
+                server.processes["worker"].kill()
+                server.processes["worker"].wait()
+                assert server.revive()
+            seen.extend(tokens)
+
+        with pytest.raises(errors.RemoteError, match="lost the job while it ran"):
+            lab.run([Row("Another")], Sampling(200), on_tokens=kill)
+        assert seen
+        assert lab.generate("Third", max_new_tokens=5).finish
+        server.kill("api")
+        with pytest.raises(errors.RemoteError, match="cannot be reached"):
+            lab.generate("Fourth", max_new_tokens=5)
+        assert lab.generate("Hi", max_new_tokens=5) is before, "what was answered is kept"
+        server.start("api")
+        end = time.monotonic() + 60
+        while time.monotonic() < end:
+            try:
+                assert lab.generate("Fourth", max_new_tokens=5).finish
+                break
+            except errors.RemoteError:
+                time.sleep(1)
+        assert lab.generate("Fourth", max_new_tokens=5).finish
