@@ -22,7 +22,6 @@ from steerlab.backends.base import (
 from steerlab.backends.opening import here, on_server
 from steerlab.calibration import Calibrated, within_budget
 from steerlab.calibration import Make as Budgeted
-from steerlab.demo import WEIGHTS
 from steerlab.directions import Direction, bundled
 from steerlab.effects import Judge, Report, measure
 from steerlab.errors import ModelError, PromptError, RecipeError

@@ -167,6 +167,7 @@ PAGES = [
     "docs/finding-directions.md",
     "docs/how-it-works.md",
     "docs/errors.md",
+    "docs/workshop-server.md",
 ]
 
 

@@ -305,9 +305,12 @@ def test_a_judge_that_raises_loses_nothing_and_is_named_with_the_prompt(lab: Lab
     assert report["recipe"].kl.n == 1, "what needs no judge is measured"
 
 
-def test_remote_says_that_it_is_not_there_yet() -> None:
-    with pytest.raises(errors.ModelError, match="remote=True"):
-        Lab("some/model", remote=True)
+def test_a_model_on_a_server_is_named_and_a_job_needs_a_server(demo_lab: Lab) -> None:
+    with pytest.raises(errors.ModelError, match="is named, not handed over"):
+        Lab(demo_lab.backend, remote=True)
+    with pytest.raises(errors.ModelError, match="tiny-chat is in this kernel.*lab.run here"):
+        demo_lab.submit([])
+    assert demo_lab.job is None
 
 
 def test_nnsight_is_not_needed_for_a_backend_of_ones_own(backend: Counting) -> None:

@@ -81,8 +81,7 @@ class SiteMap:
 
     def shown_as(self, model: nn.Module) -> SiteMap:
         """The same hooks in another model of the same tree, which its errors show."""
-        blocks = [model.get_submodule(f"{self.path}.{i}") for i in range(self.n_layers)]
-        return SiteMap(self.path, self._blocks, [repr(block) for block in blocks])
+        return SiteMap(self.path, self._blocks, [repr(block) for block in _stack(model, self.path)])
 
     def hook(self, site: Site) -> Hook:
         """Where to touch a site. Raises SiteError where the block does not have it."""

@@ -104,7 +104,8 @@ def serve(
 ) -> Iterator[Server]:
     """A real NDIF API and NDIF's own model deployment, without Ray, until the block ends.
 
-    models: Hugging Face ids or local folders. port: 0 for a free one. device: "cpu" or "cuda". lazy: load a model when
+    models: Hugging Face ids or local folders. port: of the API, with the object store at the next
+    one; 0 for free ones. device: "cpu" or "cuda". lazy: load a model when
     it is first asked for. sandbox: whether each job's code runs in a process of its own, as on the hosted NDIF.
     settings: more of NDIF's environment variables. tell: receives what happens, in words.
     Raises SteerlabError where something cannot be installed, found or started.
@@ -113,7 +114,7 @@ def serve(
     redis = shutil.which("redis-server") or _redis(python)
     folder = Path(tempfile.mkdtemp(prefix="steerlab-ndif-"))
     ports = _free_ports(3)
-    api, redis_port, store = port or ports[0], ports[1], ports[2]
+    api, redis_port, store = port or ports[0], ports[1], port + 1 if port else ports[2]
     reached = _address() if host == "0.0.0.0" else host
     names = [_place(model, folder / "hub") for model in models]
     environ = {

@@ -14,8 +14,17 @@ from nnsight.schema.config import CONFIG
 from torch import Tensor
 from torch.nn.functional import pad
 
-from steerlab.backends.base import Activations, ModelInfo, OnTokens, Positions, encode_row, readers
-from steerlab.backends.decoding import Decoding, left_padded, prompt_index
+from steerlab.backends.architectures import GivenSites
+from steerlab.backends.base import (
+    Activations,
+    ModelInfo,
+    OnTokens,
+    Positions,
+    before_pass,
+    encode_row,
+    readers,
+)
+from steerlab.backends.decoding import Decoding, left_padded, token_index
 from steerlab.backends.ndif import jobs, kept, troubles
 from steerlab.backends.ndif.distant import describe
 from steerlab.backends.ndif.jobs import Inputs, Point
@@ -51,10 +60,12 @@ class NdifBackend:
     """A model on an NDIF server.
 
     model: a Hugging Face id, or a local folder with a configuration and a tokenizer (`names.repository` says what it is
-    called on the server). host: by default NDIF_HOST, else nnsight's configured one. batch_rows: the most rows that
-    share a forward pass. patience: how long to wait for what. `job` says where the latest job is, and `watchers` are
-    told whenever that changes, on the thread that waits for it. `waits`: whether the first job has to wait until the
-    model is loaded. Raises RemoteError where the server cannot be reached, ModelError where the model is not known.
+    called on the server). host: by default NDIF_HOST, else nnsight's configured one. sites: where points are that are
+    not found by arithmetic. batch_rows: the most rows that share a forward pass. patience: how long to wait for what.
+
+    `job` says where the latest job is, and `watchers` are told whenever that changes, on the thread that waits for it.
+    `waits`: whether the first job has to wait until the model is loaded. Raises RemoteError where the server cannot be
+    reached, ModelError where the model is not known.
     """
 
     def __init__(
@@ -62,6 +73,7 @@ class NdifBackend:
         model: str | Path,
         *,
         host: str | None = None,
+        sites: GivenSites | None = None,
         batch_rows: int = 64,
         patience: Patience | None = None,
     ) -> None:
@@ -69,7 +81,7 @@ class NdifBackend:
         self.job = JobStatus("none")
         self.watchers: list[Callable[[JobStatus], None]] = []
         self._wire = connect(host, patience)
-        self._there = there = describe(model)
+        self._there = there = describe(model, sites)
         known = self.models().get(repository(model))
         self.waits = known is None or known.state != "running"
         self.model, self.tokenizer, self.stop_tokens = there.model, there.tokenizer, there.stop_tokens
@@ -105,15 +117,23 @@ class NdifBackend:
         self._plan([recipe])
 
     def capture(
-        self, rows: Sequence[Row], sites: Sequence[Site], positions: Positions, *, values: bool = False
+        self,
+        rows: Sequence[Row],
+        sites: Sequence[Site],
+        positions: Positions,
+        *,
+        values: bool = False,
+        continuations: Sequence[Sequence[int]] | None = None,
     ) -> Activations:
-        """Read the residual stream at sites x positions of the rows' prompts, after their recipes acted there.
+        """Read the residual stream at sites x positions of the rows' prompts, or of the continuations that follow them,
+        after their recipes acted there.
 
         Sums are formed on the server, and only they come back, unless values are asked for.
         """
         hooks = {site: self._there.sites.hook(site) for site in sites}
-        encoded = self._encode(rows)
-        weights = readers(self.tokenizer, rows, encoded, positions)
+        tails = continuations or [()] * len(rows)
+        encoded = [ids + list(tail) for ids, tail in zip(self._encode(rows), tails, strict=True)]
+        weights = readers(self.tokenizer, rows, encoded, positions, continuations)
         order = sorted(hooks)
         shape = (len(order), len(weights[0]), self.info.d_model)
         sums, norms = torch.zeros(shape, dtype=torch.float64), torch.zeros(shape[:2], dtype=torch.float64)
@@ -122,7 +142,7 @@ class NdifBackend:
         for batches in self._jobs(encoded):
             packed = []
             for batch in batches:
-                inputs, operands = self._prompts([rows[i] for i in batch], [encoded[i] for i in batch])
+                inputs, operands = self._whole(rows, encoded, batch, tails)
                 width = inputs["input_ids"].shape[1]
                 weight = torch.stack([pad(weights[i], (width - weights[i].shape[1], 0)) for i in batch])
                 last = max(order)
@@ -148,7 +168,7 @@ class NdifBackend:
         for batches in self._jobs(encoded):
             packed = []
             for batch in batches:
-                inputs, operands = self._prompts([rows[i] for i in batch], [encoded[i] for i in batch])
+                inputs, operands = self._whole(rows, encoded, batch)
                 packed.append((inputs, self._points(operands)))
             saved = self._run(jobs.score(self.model, packed))
             for batch, logits in zip(batches, saved["logits"], strict=True):
@@ -165,12 +185,9 @@ class NdifBackend:
         for batches in self._jobs(encoded, asked, most=16):
             packed = []
             for batch in batches:
-                ids, mask = left_padded(self.tokenizer, [encoded[i] for i in batch])
-                lengths = torch.tensor([len(continuations[i]) for i in batch])
-                index = torch.arange(ids.shape[1]) - ids.shape[1] + lengths[:, None]
-                operands = self._plan([rows[i].recipe for i in batch]).operands(index, self.device)
-                keep = int(lengths.max()) + 1
-                packed.append((self._inputs(ids, mask, keep=keep), self._points(operands), keep))
+                keep = max(len(continuations[i]) for i in batch) + 1
+                inputs, operands = self._whole(rows, encoded, batch, continuations, keep=keep)
+                packed.append((inputs, self._points(operands), keep))
             saved = self._run(jobs.likelihood(self.model, packed))
             for batch, logprobs in zip(batches, saved["logprobs"], strict=True):
                 for i, row in zip(batch, logprobs, strict=True):
@@ -316,7 +333,7 @@ class NdifBackend:
         """The job that answers a batch."""
         plan = self._plan([row.recipe for row in rows])
         ids, mask = left_padded(self.tokenizer, encoded)
-        prompt = plan.operands(prompt_index(mask), self.device)
+        prompt = plan.operands(token_index(mask), self.device)
         later = plan.operands(torch.zeros(1, 1, dtype=torch.long), self.device)
         return jobs.generate(
             self.model,
@@ -334,12 +351,20 @@ class NdifBackend:
         """The token that fills rows on the left, and those that have ended."""
         return self.tokenizer.pad_token_id or 0
 
-    def _prompts(
-        self, rows: Sequence[Row], encoded: list[list[int]]
+    def _whole(
+        self,
+        rows: Sequence[Row],
+        encoded: Sequence[list[int]],
+        batch: list[int],
+        tails: Sequence[Sequence[int]] | None = None,
+        *,
+        keep: int = 1,
     ) -> tuple[Inputs, dict[Site, list[Operand]]]:
-        ids, mask = left_padded(self.tokenizer, encoded)
-        operands = self._plan([row.recipe for row in rows]).operands(prompt_index(mask), self.device)
-        return self._inputs(ids, mask), operands
+        """A pass over whole rows: prompts, and the tails that follow them."""
+        ids, mask = left_padded(self.tokenizer, [encoded[i] for i in batch])
+        index = token_index(mask, [len(tails[i]) for i in batch] if tails else (0,))
+        operands = self._plan([rows[i].recipe for i in batch]).operands(index, self.device)
+        return self._inputs(ids, mask, keep=keep), operands
 
     def _inputs(self, ids: Tensor, mask: Tensor, *, keep: int = 1) -> Inputs:
         inputs: Inputs = {
@@ -397,13 +422,17 @@ class NdifBackend:
         on_line: Callable[[list[Any]], None] | None = None,
         cancel: threading.Event | None = None,
     ) -> dict[str, Any]:
-        return self._wire.run(
-            self._envelope(),
-            payload,
-            on_status=self._tell,
-            on_line=on_line or (lambda line: None),
-            cancel=cancel,
-        )
+        """Run a job. Each of its passes is announced (`base.before_pass`), the first before it is sent."""
+        announce = before_pass.get()
+        announce()
+
+        def hear(line: list[Any]) -> None:
+            if on_line:
+                on_line(line)
+            if line[0] == "tokens" or line[1] < line[2]:
+                announce()
+
+        return self._wire.run(self._envelope(), payload, on_status=self._tell, on_line=hear, cancel=cancel)
 
     def _tell(self, status: JobStatus) -> None:
         self.job = status

@@ -26,7 +26,7 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
-from steerlab.backends.architectures import SiteMap, find_sites
+from steerlab.backends.architectures import GivenSites, SiteMap, find_sites
 from steerlab.backends.loading import look_for, not_loaded
 from steerlab.backends.ndif.names import repository
 from steerlab.errors import ModelError
@@ -66,10 +66,11 @@ class Distant:
     accepts: set[str]
 
 
-def describe(model: str | Path) -> Distant:
+def describe(model: str | Path, given: GivenSites | None = None) -> Distant:
     """What there is to know of a model without its weights: from the hub, its cache or a folder, a few files.
 
-    Raises ModelError where neither a folder nor the hub has it, or where its sites cannot be found so.
+    given: where points are that are not found by arithmetic. Raises ModelError where neither a folder nor the hub has
+    it, or where its sites cannot be found so.
     """
     look_for(model)
     try:
@@ -88,7 +89,7 @@ def describe(model: str | Path) -> Distant:
         key=model_key(repository(model)),
         model=wrapped,
         tokenizer=tokenizer,
-        sites=sites_without_weights(tree, config),
+        sites=sites_without_weights(tree, config, given),
         stop_tokens=_stop_tokens(model, config, tokenizer),
         d_model=text.hidden_size,
         context=getattr(text, "max_position_embeddings", None) or 2**31,
@@ -103,7 +104,9 @@ def model_key(name: str) -> str:
     return f"nnsight.modeling.transformers.TransformersModel:{json.dumps(data)}"
 
 
-def sites_without_weights(model: PreTrainedModel, config: PretrainedConfig) -> SiteMap:
+def sites_without_weights(
+    model: PreTrainedModel, config: PretrainedConfig, given: GivenSites | None = None
+) -> SiteMap:
     """The sites of a model on the meta device, found in a narrow copy of it."""
     copied = narrow(config)
     try:
@@ -116,7 +119,7 @@ def sites_without_weights(model: PreTrainedModel, config: PretrainedConfig) -> S
                     parameter.ndim == 1
                 ):  # biases and norms begin at 0 and 1, where different modules look alike
                     torch.nn.init.normal_(parameter, mean=0.0 if name.endswith("bias") else 1.0, std=0.1)
-            found = find_sites(small)
+            found = find_sites(small, given)
     except (ValueError, RuntimeError, TypeError, AttributeError, IndexError, StopIteration) as error:
         raise _unknown(config, f"a small copy of it does not run: {type(error).__name__}: {error}") from error
     there, here = dict(small.named_modules()), dict(model.named_modules())

@@ -83,7 +83,7 @@ def score(model: Any, batches: Sequence[tuple[Inputs, Sequence[Point]]]) -> byte
             with model.trace(**inputs):
                 steer(model, points, {})
                 logits.append(last_logits(model.output.logits, 1)[:, 0])
-            tell("done", len(logits))
+            tell("done", len(logits), len(batches))
     return payload.bytes
 
 
@@ -96,7 +96,7 @@ def likelihood(model: Any, batches: Sequence[tuple[Inputs, Sequence[Point], int]
             with model.trace(**inputs):
                 steer(model, points, {})
                 logprobs.append(likelihoods(model.output.logits, inputs["input_ids"], keep))
-            tell("done", len(logprobs))
+            tell("done", len(logprobs), len(batches))
     return payload.bytes
 
 
@@ -119,7 +119,7 @@ def capture(
         for number, (inputs, points, weight) in enumerate(batches, 1):
             with model.trace(**inputs):
                 read(model, points, places, weight, sums, norms, kept if values else None)
-            tell("done", number)
+            tell("done", number, len(batches))
     return payload.bytes
 
 
