@@ -7,6 +7,7 @@ the model because the trees of the two are the same, which is checked.
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import inspect
 import json
@@ -133,12 +134,15 @@ def narrow(config: PretrainedConfig) -> PretrainedConfig:
     """The same architecture with as many layers, as narrow as `NARROW`."""
     made = copy.deepcopy(config)
     text = made.get_text_config()
-    heads, groups = (getattr(text, n, None) for n in ("num_attention_heads", "num_key_value_heads"))
+    heads = getattr(text, "num_attention_heads", None)
+    groups = {n: getattr(text, n, None) for n in ("num_key_value_heads", "num_kv_heads")}
     for name, size in NARROW.items():
         if getattr(text, name, None) is not None:
-            setattr(text, name, size)
-    if groups is not None:
-        text.num_key_value_heads = 4 if groups == heads else 1 if groups == 1 else 2
+            with contextlib.suppress(AttributeError):  # where it follows from the others
+                setattr(text, name, size)
+    for name, given in groups.items():
+        if given is not None:
+            setattr(text, name, 4 if given == heads else 1 if given == 1 else 2)
     for name in ("num_experts_per_tok", "moe_topk", "top_k_experts"):
         if isinstance(getattr(text, name, None), int):
             setattr(text, name, min(2, getattr(text, name)))

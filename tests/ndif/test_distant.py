@@ -1,0 +1,91 @@
+"""A model is known from its configuration: no weights are loaded, and its sites are those that weights show."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import models
+import pytest
+import torch
+from transformers import AutoConfig, AutoModelForCausalLM
+
+from steerlab import Site, errors
+from steerlab.backends.architectures import find_sites
+from steerlab.backends.fake import byte_tokenizer
+from steerlab.backends.ndif.distant import describe, model_key, narrow, sites_without_weights
+from steerlab.backends.ndif.names import DEMO, repository
+from steerlab.demo import WEIGHTS
+
+
+@pytest.mark.parametrize("architecture", models.ARCHITECTURES)
+def test_the_sites_are_those_found_with_weights(architecture: str) -> None:
+    full = models.build(architecture)
+    with torch.device("meta"):
+        empty = AutoModelForCausalLM.from_config(full.config)
+    state = torch.random.get_rng_state()
+    found, wanted = sites_without_weights(empty, full.config), find_sites(full)
+    assert torch.equal(torch.random.get_rng_state(), state), "nobody's random numbers are touched"
+    assert found.points == wanted.points
+    sites = [Site(layer, point) for layer in range(models.N_LAYERS) for point in wanted.points]
+    assert [found.hook(site) for site in sites] == [wanted.hook(site) for site in sites]
+
+
+def test_wide_models_are_narrowed_with_all_of_their_layers() -> None:
+    config = AutoConfig.for_model(
+        "llama", hidden_size=8192, intermediate_size=28672, num_hidden_layers=80, num_attention_heads=64,
+        num_key_value_heads=8, vocab_size=128256,
+    )  # fmt: skip
+    small = narrow(config)
+    assert small.num_hidden_layers == 80
+    assert sum(p.numel() for p in AutoModelForCausalLM.from_config(small).parameters()) < 3_000_000
+    assert config.hidden_size == 8192, "the configuration itself is left alone"
+
+
+def test_a_wide_model_has_the_sites_of_its_architecture() -> None:
+    """Experts, groups of heads and a window on every other layer, at the sizes that models have."""
+    shapes = {"hidden_size": 2048, "intermediate_size": 8192, "num_hidden_layers": 6, "vocab_size": 32000}
+    kinds = {
+        "qwen3": {"num_attention_heads": 16, "num_key_value_heads": 8, "head_dim": 128},
+        "gemma2": {"num_attention_heads": 8, "num_key_value_heads": 4, "head_dim": 256},
+        "mixtral": {"num_attention_heads": 16, "num_key_value_heads": 8, "num_local_experts": 8},
+        "qwen3_moe": {
+            "num_attention_heads": 16, "num_key_value_heads": 4, "head_dim": 128, "num_experts": 16,
+            "num_experts_per_tok": 8, "moe_intermediate_size": 768,
+        },
+        "phi3": {"num_attention_heads": 32, "num_key_value_heads": 32, "pad_token_id": 31999},
+    }  # fmt: skip
+    for kind, more in kinds.items():
+        config = AutoConfig.for_model(kind, **{**shapes, **more})
+        with torch.device("meta"):
+            model = AutoModelForCausalLM.from_config(config)
+        found = sites_without_weights(model, config)
+        assert found.points == ("resid_pre", "attn_out", "resid_mid", "mlp_out", "resid_post"), kind
+
+
+def test_no_weights_are_read(tmp_path: Path) -> None:
+    models.build("llama").config.save_pretrained(tmp_path)
+    byte_tokenizer().save_pretrained(tmp_path)
+    there = describe(tmp_path)
+    assert all(p.is_meta for p in there.model._module.parameters())
+    assert (there.d_model, there.context) == (models.D_MODEL, 256)
+    assert there.stop_tokens == {byte_tokenizer().eos_token_id}
+    with pytest.raises(errors.SiteError, match="layer 9 is out of range"):
+        there.sites.hook(Site(9, "resid_pre"))
+
+
+def test_a_model_that_is_nowhere_is_an_error_in_words(tmp_path: Path) -> None:
+    with pytest.raises(errors.ModelError, match="there is no folder"):
+        describe(tmp_path / "nowhere")
+    with pytest.raises(errors.ModelError, match="nobody/no-such-model.*could not be loaded"):
+        describe("nobody/no-such-model")
+
+
+def test_names_on_a_server(tmp_path: Path) -> None:
+    assert repository("org/model") == "org/model"
+    assert repository(WEIGHTS) == DEMO
+    (tmp_path / "mine").mkdir()
+    assert repository(tmp_path / "mine") == "local/mine"
+    assert model_key("org/model") == (
+        'nnsight.modeling.transformers.TransformersModel:{"repo_id": "org/model", "revision": null, '
+        '"task": "text-generation"}'
+    )
