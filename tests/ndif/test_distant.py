@@ -23,11 +23,14 @@ def test_the_sites_are_those_found_with_weights(architecture: str) -> None:
     with torch.device("meta"):
         empty = AutoModelForCausalLM.from_config(full.config)
     state = torch.random.get_rng_state()
-    found, wanted = sites_without_weights(empty, full.config), find_sites(full)
+    (found, entries), wanted = sites_without_weights(empty, full.config), find_sites(full)
     assert torch.equal(torch.random.get_rng_state(), state), "nobody's random numbers are touched"
     assert found.points == wanted.points
     sites = [Site(layer, point) for layer in range(models.N_LAYERS) for point in wanted.points]
     assert [found.hook(site) for site in sites] == [wanted.hook(site) for site in sites]
+    assert entries[1:] == [wanted.hook(Site(layer, "resid_post")) for layer in range(models.N_LAYERS - 1)]
+    assert entries[0] is not None
+    assert entries[0].path not in {hook.path for hook in entries[1:] if hook}
 
 
 def test_wide_models_are_narrowed_with_all_of_their_layers() -> None:
@@ -58,7 +61,7 @@ def test_a_wide_model_has_the_sites_of_its_architecture() -> None:
         config = AutoConfig.for_model(kind, **{**shapes, **more})
         with torch.device("meta"):
             model = AutoModelForCausalLM.from_config(config)
-        found = sites_without_weights(model, config)
+        found, _ = sites_without_weights(model, config)
         assert found.points == ("resid_pre", "attn_out", "resid_mid", "mlp_out", "resid_post"), kind
 
 

@@ -197,7 +197,8 @@ class NdifBackend:
     def decode(self, resid: Tensor) -> Tensor:
         """What the final norm and the head make of a stream `[... d_model]`: logits `[... vocab]`, float32."""
         x = resid.reshape(-1, 1, self.info.d_model).float().cpu().clone()
-        outputs = [self._point(Site(i, "resid_post")) for i in range(self.info.n_layers)]
+        blocks = [Site(i, "resid_post") for i in range(self.info.n_layers)]
+        outputs = [point for _, point in self._visits({}, blocks)]
         parts = []
         for some in x.split(JOB_ROWS):
             ones = torch.ones(len(some), 1, dtype=torch.long)
@@ -338,8 +339,8 @@ class NdifBackend:
         return jobs.generate(
             self.model,
             {"input_ids": ids, "attention_mask": mask},
-            self._points(prompt),
-            self._points(later),
+            [point for _, point in self._visits(prompt, (), flowing=True)],
+            [point for _, point in self._visits(later, (), flowing=True)],
             min(sampling.max_new_tokens, self.info.context - max(map(len, encoded))),
             temperature=sampling.temperature,
             seeds=[row.seed for row in rows],
@@ -379,33 +380,37 @@ class NdifBackend:
     def _points(self, operands: dict[Site, list[Operand]]) -> list[Point]:
         return [point for _, point in self._visits(operands, ())]
 
-    def _visits(self, operands: dict[Site, list[Operand]], read: Sequence[Site]) -> list[tuple[str, Point]]:
-        """Where to edit and where to read in one pass, in forward order: the names of sites, and their points."""
+    def _visits(
+        self, operands: dict[Site, list[Operand]], read: Sequence[Site], *, flowing: bool = False
+    ) -> list[tuple[str, Point]]:
+        """Where to edit and where to read in one pass, in forward order: the names of sites, and their points.
+
+        flowing: while text is generated. The input of a block is edited where it comes from then, at an output.
+        """
         plain: dict[int, tuple[Any, ...]] = {}  # the same operand at many sites travels once
         made = {s: [plain.setdefault(id(one), tuple(one)) for one in given] for s, given in operands.items()}
-        visits = []
         middle = {site.layer: given for site, given in made.items() if site.point == "resid_mid"}
         around = [Site(layer, point) for layer in middle for point in ("resid_pre", "attn_out")]
+        visits: list[tuple[str, Point]] = []
         for site in sorted({*made, *read, *around}):
+            if site.point == "resid_mid" and site not in read:
+                continue
             mine = middle.get(site.layer, [])
-            if site.point == "resid_mid":
-                if site in read:
-                    visits.append((str(site), self._point(site)))
-            else:
-                attention, start = site.point == "attn_out", site.point == "resid_pre"
-                point = self._point(site, made.get(site, []), mine if attention else [], start and bool(mine))
-                visits.append((str(site), point))
+            given = [] if site.point == "resid_mid" else made.get(site, [])
+            attention = mine if site.point == "attn_out" else []
+            keep = site.point == "resid_pre" and bool(mine)
+            hook = self._there.sites.hook(site)
+            if flowing and site.point == "resid_pre":
+                hook = self._there.entries[site.layer] or hook
+            sites = bool(given) + bool(attention)
+            if visits and visits[-1][1][:2] == (
+                hook.path,
+                hook.side,
+            ):  # the end of one block, the start of the next
+                _, _, _, before, _, _, n = visits.pop()[1]
+                given, sites = before + given, n + sites
+            visits.append((str(site), (hook.path, hook.side, hook.wrapped, given, attention, keep, sites)))
         return visits
-
-    def _point(
-        self,
-        site: Site,
-        operands: list[tuple[Any, ...]] | None = None,
-        middle: list[tuple[Any, ...]] | None = None,
-        keep: bool = False,
-    ) -> Point:
-        hook = self._there.sites.hook(site)
-        return hook.path, hook.side, hook.wrapped, operands or [], middle or [], keep
 
     def _envelope(self) -> dict[str, Any]:
         """What a server needs to know of a job before it reads it."""

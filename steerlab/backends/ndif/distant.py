@@ -17,6 +17,7 @@ from typing import Any
 
 import nnsight
 import torch
+from torch import Tensor
 from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
@@ -27,7 +28,7 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
-from steerlab.backends.architectures import GivenSites, SiteMap, find_sites
+from steerlab.backends.architectures import PROBE, GivenSites, Hook, SiteMap, find_sites
 from steerlab.backends.loading import look_for, not_loaded
 from steerlab.backends.ndif.names import repository
 from steerlab.errors import ModelError
@@ -53,13 +54,16 @@ NARROW: dict[str, int] = {
 
 @dataclass(frozen=True)
 class Distant:
-    """A model that is elsewhere. model: nnsight's, on the meta device. accepts: what its forward takes."""
+    """A model that is elsewhere. model: nnsight's, on the meta device. accepts: what its forward takes. entries: of
+    every layer, the output that is its block's input; None where there is none.
+    """
 
     name: str
     key: str
     model: Any
     tokenizer: PreTrainedTokenizerBase
     sites: SiteMap
+    entries: list[Hook | None]
     stop_tokens: set[int]
     d_model: int
     context: int
@@ -85,12 +89,14 @@ def describe(model: str | Path, given: GivenSites | None = None) -> Distant:
         raise not_loaded(model, error) from error
     tree: PreTrainedModel = wrapped._module
     text = config.get_text_config()
+    sites, entries = sites_without_weights(tree, config, given)
     return Distant(
         name=str(model) if not Path(model).is_dir() else Path(repository(model)).name,
         key=model_key(repository(model)),
         model=wrapped,
         tokenizer=tokenizer,
-        sites=sites_without_weights(tree, config, given),
+        sites=sites,
+        entries=entries,
         stop_tokens=_stop_tokens(model, config, tokenizer),
         d_model=text.hidden_size,
         context=getattr(text, "max_position_embeddings", None) or 2**31,
@@ -107,8 +113,8 @@ def model_key(name: str) -> str:
 
 def sites_without_weights(
     model: PreTrainedModel, config: PretrainedConfig, given: GivenSites | None = None
-) -> SiteMap:
-    """The sites of a model on the meta device, found in a narrow copy of it."""
+) -> tuple[SiteMap, list[Hook | None]]:
+    """The sites of a model on the meta device, found in a narrow copy of it, and `Distant.entries`."""
     copied = narrow(config)
     try:
         # the generator is put back: a person's own random numbers are not touched
@@ -121,13 +127,54 @@ def sites_without_weights(
                 ):  # biases and norms begin at 0 and 1, where different modules look alike
                     torch.nn.init.normal_(parameter, mean=0.0 if name.endswith("bias") else 1.0, std=0.1)
             found = find_sites(small, given)
+            entries = find_entries(small, found)
     except (ValueError, RuntimeError, TypeError, AttributeError, IndexError, StopIteration) as error:
         raise _unknown(config, f"a small copy of it does not run: {type(error).__name__}: {error}") from error
     there, here = dict(small.named_modules()), dict(model.named_modules())
     for path in found.modules:
         if type(here.get(path)).__name__ != type(there[path]).__name__:
             raise _unknown(config, f"its small copy has {path}, which the model has not")
-    return found.shown_as(model)
+    return found.shown_as(model), entries
+
+
+@torch.no_grad()
+def find_entries(model: PreTrainedModel, sites: SiteMap) -> list[Hook | None]:
+    """For every layer, the output that is its block's input: of the block before, or of what stands before the first.
+
+    Found by equality in one short forward pass. None where no module's output is what the block reads.
+    """
+    blocks = {f"{sites.path}.{i}": i for i in range(sites.n_layers)}
+    starts: dict[int, Tensor] = {}
+    written: list[tuple[Hook, Tensor]] = []
+    handles = []
+    for name, module in model.named_modules():
+        if name in blocks:
+
+            def before(_: Any, args: Any, kwargs: Any, layer: int = blocks[name]) -> None:
+                starts[layer] = next(
+                    v for v in (*args, *kwargs.values()) if isinstance(v, Tensor) and v.ndim == 3
+                )
+
+            handles.append(module.register_forward_pre_hook(before, with_kwargs=True))
+        if name in blocks or not (name.startswith(sites.path + ".") or (sites.path + ".").startswith(name)):
+
+            def after(_: Any, __: Any, output: Any, name: str = name) -> None:
+                wrapped = isinstance(output, tuple)
+                value = output[0] if wrapped else output
+                if isinstance(value, Tensor):
+                    written.append((Hook(name, "output", wrapped), value.clone()))
+
+            handles.append(module.register_forward_hook(after))
+    try:
+        model(input_ids=torch.tensor([PROBE]), use_cache=False)
+    finally:
+        for handle in handles:
+            handle.remove()
+    return [
+        next((hook for hook, value in written if hook.path not in blocks or blocks[hook.path] < layer
+              if value.shape == start.shape and torch.equal(value, start)), None)
+        for layer, start in sorted(starts.items())
+    ]  # fmt: skip
 
 
 def narrow(config: PretrainedConfig) -> PretrainedConfig:

@@ -20,13 +20,22 @@ from torch import Tensor
 
 from steerlab import edits
 from steerlab.backends.ndif import travelling
-from steerlab.backends.ndif.travelling import last_logits, likelihoods, read, sample, skip, steer, tell
+from steerlab.backends.ndif.travelling import (
+    last_logits,
+    likelihoods,
+    read,
+    refuse_inputs,
+    sample,
+    skip,
+    steer,
+    tell,
+)
 
 nnsight.register(edits)
 nnsight.register(travelling)
 
 Inputs = dict[str, Any]  # what the model's forward takes: tensors and numbers
-Point = tuple[str, str, bool, list[tuple[Any, ...]], list[tuple[Any, ...]], bool]  # see `travelling`
+Point = tuple[str, str, bool, list[tuple[Any, ...]], list[tuple[Any, ...]], bool, int]  # see `travelling`
 
 
 class Payload(Backend):  # type: ignore[misc]
@@ -61,6 +70,7 @@ def generate(
         edited = save([])
         noise = [torch.Generator().manual_seed(seed) for seed in seeds]
         moved: dict[Any, Any] = {}
+        refuse_inputs(model, [*prompt, *later])
         for step in tracer.iter[: n + 1]:
             if step:  # what is put to the streamer first is the prompt
                 new = model.generator.streamer.output.tolist()

@@ -1,14 +1,14 @@
 """The code of ours that runs on the server, next to `edits`: both are sent by value, and nothing else of steerlab is
 there. This file imports torch, json and edits alone, and its functions take tensors, numbers and tuples.
 
-A point is what is done at one site: `(path, side, wrapped, operands, middle, keep)`, of which the first three are those
-of `architectures.Hook` and an operand is a plain tuple in the order of `edits.Operand`. A class would travel as
-bytecode, which another version of Python cannot read.
+A point is what is done at one module: `(path, side, wrapped, operands, middle, keep, sites)`, of which the first three
+are those of `architectures.Hook` and an operand is a plain tuple in the order of `edits.Operand`. A class would travel
+as bytecode, which another version of Python cannot read.
 
 `middle` has the operands of resid_mid. There the residual branch shares its tensor, and in the processes of the hosted
 NDIF nothing is shared. So that edit is made to what attention adds: with P the block's input and a attention's output,
 `a + (edited(P + a) - (P + a))`, the same stream but for rounding. `middle` stands at the point of attention's output
-then, and the one of the block's input has `keep`.
+then, and the one of the block's input has `keep`. `sites` is at how many sites the point edits.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def visit(model: Any, point: Any, moved: dict[Any, Any]) -> Tensor:
     """The tensor at a point, edited where the point has operands. moved: operands that are on the device already, by
     their ids, and the block's input that is kept.
     """
-    path, side, wrapped, operands, middle, keep = point
+    path, side, wrapped, operands, middle, keep, _sites = point
     envoy = at(model, path)
     value = envoy.input if side == "input" else envoy.output
     x: Tensor = value[0] if wrapped else value
@@ -66,10 +66,25 @@ def there(operands: Any, x: Tensor, moved: dict[Any, Any]) -> Any:
 
 
 def steer(model: Any, points: Any, moved: dict[Any, Any]) -> int:
-    """Visit every point; returns at how many there was an edit."""
+    """Visit every point; returns at how many sites there was an edit."""
     for point in points:
         visit(model, point, moved)
-    return sum(bool(operands) + bool(middle) for _, _, _, operands, middle, _ in points)
+    return sum(int(point[-1]) for point in points)
+
+
+def refuse_inputs(model: Any, points: Any) -> None:
+    """Raise where a point is a module's input and the server runs this in a process of its own.
+
+    There what was read is written back whole, and with a block's input its key-value cache: as a copy, to which the
+    block then adds its keys, and which is lost.
+    """
+    isolated = type(getattr(model, "interleaver", None)).__name__ == "IPCInterleaver"
+    paths = [point[0] for point in points if point[1] == "input"]
+    if isolated and paths:
+        raise ValueError(
+            f"this server runs jobs in processes of their own, where the input of {paths[0]} cannot be changed while "
+            "text is generated: steer at resid_post of the block before, or on a server without --sandbox"
+        )
 
 
 def read(
@@ -98,7 +113,7 @@ def read(
 def skip(model: Any, outputs: Any, resid: Tensor) -> None:
     """Put a stream [rows 1 d_model] in the place of every block's output."""
     like = None
-    for path, _side, wrapped, _operands, _middle, _keep in outputs:
+    for path, _side, wrapped, *_ in outputs:
         block = at(model, path)
         if like is None:
             like = block.input  # which says where the model is and what it computes in
