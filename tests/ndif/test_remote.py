@@ -26,7 +26,7 @@ import steerlab as sl
 from steerlab import Ablate, Add, Clamp, Direction, Gate, Recipe, Row, Sampling, Site, errors
 from steerlab.backends.fake import byte_tokenizer
 from steerlab.backends.local import LocalBackend
-from steerlab.backends.ndif.backend import NdifBackend
+from steerlab.backends.ndif.backend import Heard, NdifBackend
 from steerlab.backends.ndif.keys import Key
 from steerlab.backends.ndif.wire import JobStatus
 from steerlab.generations import Token
@@ -252,7 +252,7 @@ def test_the_payload_opens_where_steerlab_is_not(model_folders: dict[str, Path],
     rows = [Row(prompt, recipe) for prompt, recipe in zip(PROMPTS, RECIPES.values(), strict=False)]
     there = offline(model_folders["llama"])
     payload = tmp_path / "payload"
-    payload.write_bytes(there._generation(rows, there._encode(rows), Sampling(6)))
+    payload.write_bytes(sent(there, rows, Sampling(6)))
     program = f"""
         import sys
         class Refuse:
@@ -286,11 +286,7 @@ def test_the_payload_opens_where_steerlab_is_not(model_folders: dict[str, Path],
 def test_the_payload_has_no_class_and_no_bytecode_of_ours(model_folders: dict[str, Path]) -> None:
     there = offline(model_folders["llama"])
     rows = [Row(prompt, recipe) for prompt, recipe in zip(PROMPTS, RECIPES.values(), strict=False)]
-    blob = (
-        zstandard.ZstdDecompressor()
-        .decompressobj()
-        .decompress(there._generation(rows, there._encode(rows), Sampling(6, 1.0)))
-    )
+    blob = zstandard.ZstdDecompressor().decompressobj().decompress(sent(there, rows, Sampling(6, 1.0)))
     strings = [arg for _, arg, _ in pickletools.genops(blob) if isinstance(arg, str)]
     assert "CodeType" not in " ".join(strings)
     imported = [s for s in strings if s.startswith("steerlab")]
@@ -298,6 +294,11 @@ def test_the_payload_has_no_class_and_no_bytecode_of_ours(model_folders: dict[st
         s for s in imported if s not in ("steerlab.edits", "steerlab.backends.ndif.travelling", "steerlab ")
     ], imported
     assert not any(s == "Operand" for s in strings)
+
+
+def sent(there: NdifBackend, rows: Sequence[Row], sampling: Sampling) -> bytes:
+    """The payload of a job that answers rows."""
+    return Heard(there, dict(enumerate(rows)), there._encode(rows), sampling).payload()
 
 
 def offline(folder: Path) -> NdifBackend:
@@ -344,7 +345,7 @@ def test_the_key_is_nowhere_to_be_found(
     lab.fetch(job, timeout=30)
     shown = [repr(lab), repr(there), repr(vars(there._wire)), repr(lab.job), str(lab.panel.get_state())]
     shown += [path.read_text() for path in tmp_path.rglob("*.json")]
-    shown.append(str(there._generation(rows, there._encode(rows), Sampling(2))))
+    shown.append(str(sent(there, rows, Sampling(2))))
     there._wire.host = "http://127.0.0.1:9"
     with pytest.raises(errors.RemoteError) as caught:
         lab.generate("Something new")

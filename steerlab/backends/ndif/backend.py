@@ -221,36 +221,28 @@ class NdifBackend:
         self._plan([row.recipe for row in rows])
         out: dict[int, Generation] = {}
         for batch in self._batches(encoded, sampling):
-            mine, prompts = [rows[i] for i in batch], [encoded[i] for i in batch]
-            heard = self._heard(mine, prompts, sampling)
+            heard = Heard(self, {i: rows[i] for i in batch}, [encoded[i] for i in batch], sampling)
             try:
                 if not (cancel and cancel.is_set()):
-                    self._stream(heard, batch, self._generation(mine, prompts, sampling), on_tokens, cancel)
+                    self._stream(heard, on_tokens, cancel)
             except RemoteError as error:
-                out |= dict(zip(batch, heard.answers(), strict=True))
+                out |= heard.answers()
                 error.generations = [out[i] for i in sorted(out)]
                 raise
-            out |= dict(zip(batch, heard.answers(), strict=True))
+            out |= heard.answers()
         return [out[i] for i in range(len(rows))]
 
-    def _stream(
-        self,
-        heard: Heard,
-        batch: list[int],
-        payload: bytes,
-        on_tokens: OnTokens | None,
-        cancel: threading.Event | None,
-    ) -> None:
-        """Run a batch's job, with its tokens as they come. batch: the numbers of its rows."""
+    def _stream(self, heard: Heard, on_tokens: OnTokens | None, cancel: threading.Event | None) -> None:
+        """Run a batch's job, with its tokens as they come."""
 
         def take(line: list[Any]) -> None:
             if line[0] == "tokens" and not heard.done and not (cancel and cancel.is_set()):
                 tokens = heard.hear(line[1], line[2])
                 if on_tokens:
-                    on_tokens([token._replace(row=batch[token.row]) for token in tokens])
+                    on_tokens(tokens)
 
         try:
-            saved = self._run(payload, take, cancel)
+            saved = self._run(heard.payload(), take, cancel)
             steps = list(zip(saved["edited"], saved["tokens"], strict=False))  # the last pass may make none
             for edited, chosen in steps[heard.steps :]:  # where a line was lost on the way
                 take(["tokens", edited, chosen])
@@ -270,7 +262,8 @@ class NdifBackend:
             raise ModelError(
                 f"{len(rows)} rows do not fit one job of {self.batch_rows}", "Submit them in several jobs."
             )
-        job_id = self._wire.submit(self._envelope(), self._generation(rows, encoded, sampling))
+        heard = Heard(self, dict(enumerate(rows)), encoded, sampling)
+        job_id = self._wire.submit(self._envelope(), heard.payload())
         kept.keep(job_id, self.info, rows, sampling)
         return job_id
 
@@ -292,11 +285,12 @@ class NdifBackend:
             if (end is not None and time.monotonic() >= end) or (cancel and cancel.is_set()):
                 return None
             time.sleep(min(1.0, max(0.05, end - time.monotonic())) if end is not None else 1.0)
-        heard = self._heard(rows, self._encode(rows), sampling)
+        heard = Heard(self, dict(enumerate(rows)), self._encode(rows), sampling)
         for edited, chosen in zip(saved["edited"], saved["tokens"], strict=False):
             if not heard.done:
                 heard.hear(edited, chosen)
-        return heard.answers()
+        answers = heard.answers()
+        return [answers[i] for i in range(len(rows))]
 
     # ------------------------------------------------------------------------------------------------ batches and jobs
 
@@ -325,27 +319,6 @@ class NdifBackend:
             groups.setdefault(min(sampling.max_new_tokens, self.info.context - len(ids)), []).append(i)
         for group in groups.values():
             yield from _chunks(group, self.batch_rows)
-
-    def _heard(self, rows: Sequence[Row], encoded: Sequence[list[int]], sampling: Sampling) -> Heard:
-        plan = self._plan([row.recipe for row in rows])
-        return Heard(self, list(rows), list(encoded), plan, sampling)
-
-    def _generation(self, rows: Sequence[Row], encoded: Sequence[list[int]], sampling: Sampling) -> bytes:
-        """The job that answers a batch."""
-        plan = self._plan([row.recipe for row in rows])
-        ids, mask = left_padded(self.tokenizer, encoded)
-        prompt = plan.operands(token_index(mask), self.device)
-        later = plan.operands(torch.zeros(1, 1, dtype=torch.long), self.device)
-        return jobs.generate(
-            self.model,
-            {"input_ids": ids, "attention_mask": mask},
-            [point for _, point in self._visits(prompt, (), flowing=True)],
-            [point for _, point in self._visits(later, (), flowing=True)],
-            min(sampling.max_new_tokens, self.info.context - max(map(len, encoded))),
-            temperature=sampling.temperature,
-            seeds=[row.seed for row in rows],
-            options={**PLAIN, "eos_token_id": sorted(self.stop_tokens) or None, "pad_token_id": self.pad},
-        )
 
     @property
     def pad(self) -> int:
@@ -388,7 +361,10 @@ class NdifBackend:
         flowing: while text is generated. The input of a block is edited where it comes from then, at an output.
         """
         plain: dict[int, tuple[Any, ...]] = {}  # the same operand at many sites travels once
-        made = {s: [plain.setdefault(id(one), tuple(one)) for one in given] for s, given in operands.items()}
+        made = {
+            s: [plain.setdefault(id(one), tuple(one._replace(scaled=None))) for one in given]
+            for s, given in operands.items()
+        }
         middle = {site.layer: given for site, given in made.items() if site.point == "resid_mid"}
         around = [Site(layer, point) for layer in middle for point in ("resid_pre", "attn_out")]
         visits: list[tuple[str, Point]] = []
@@ -458,19 +434,52 @@ PLAIN: dict[str, Any] = {
 
 
 class Heard(Decoding):
-    """A batch's texts, from the tokens that a server tells."""
+    """A batch's texts, from the tokens that a server tells. rows: by their numbers in the request."""
 
     def __init__(
-        self, backend: NdifBackend, rows: list[Row], encoded: list[list[int]], plan: Plan, sampling: Sampling
+        self, backend: NdifBackend, rows: dict[int, Row], encoded: Sequence[list[int]], sampling: Sampling
     ) -> None:
-        super().__init__(backend, rows, encoded, plan, sampling)
-        self._sites = set(plan.sites)
+        super().__init__(backend, [[(number, row)] for number, row in rows.items()], encoded, sampling)
+        self._seeds = [row.seed for row in rows.values()]
+        self._far = backend
+        plan = backend._plan([row.recipe for row in rows.values()])
+        self._tokens, self._mask = left_padded(backend.tokenizer, encoded)
+        # what to do in the pass over the prompts, and in every later one
+        self._operands = (
+            plan.operands(token_index(self._mask), backend.device),
+            plan.operands(torch.zeros(1, 1, dtype=torch.long), backend.device),
+        )
         self.steps = 0
 
-    def hear(self, edited: int, chosen: list[int]) -> Sequence[Token]:
-        """Add a step's tokens, made by a pass that edited at so many sites: all of the plan's, or it counts as none."""
+    @property
+    def done(self) -> bool:
+        """Whether every row has ended."""
+        return all(self._finish)
+
+    def payload(self) -> bytes:
+        """The job that answers the batch."""
+        far = self._far
+        prompt, later = ([p for _, p in far._visits(o, (), flowing=True)] for o in self._operands)
+        return jobs.generate(
+            far.model,
+            {"input_ids": self._tokens, "attention_mask": self._mask},
+            prompt,
+            later,
+            min(self._sampling.max_new_tokens, far.info.context - self._tokens.shape[1]),
+            temperature=self._sampling.temperature,
+            seeds=self._seeds,
+            options={**PLAIN, "eos_token_id": sorted(far.stop_tokens) or None, "pad_token_id": far.pad},
+        )
+
+    def hear(self, edited: int, chosen: Sequence[int]) -> list[Token]:
+        """Add a step's tokens, one a row, made by a pass that edited at so many sites: at all that it should, or the
+        step counts as not applied. Returns those of the rows that were still going.
+        """
+        whole = edited == len(self._operands[self.steps > 0])
+        going = [lane for lane, finish in enumerate(self._finish) if not finish]
+        self._count(going, [whole] * len(going), generated=self.steps > 0)
         self.steps += 1
-        return self.take(chosen, self._sites if edited == len(self._sites) else set(), self.steps > 1)
+        return sorted(self._take(going, [chosen[lane] for lane in going]))
 
 
 def _chunks(items: list[T], size: int) -> Iterator[list[T]]:

@@ -131,7 +131,7 @@ def sites_without_weights(
     except (ValueError, RuntimeError, TypeError, AttributeError, IndexError, StopIteration) as error:
         raise _unknown(config, f"a small copy of it does not run: {type(error).__name__}: {error}") from error
     there, here = dict(small.named_modules()), dict(model.named_modules())
-    for path in found.modules:
+    for path in {hook.path for hook in found.hooks}:
         if type(here.get(path)).__name__ != type(there[path]).__name__:
             raise _unknown(config, f"its small copy has {path}, which the model has not")
     return found.shown_as(model), entries
