@@ -1,7 +1,7 @@
 """A real NDIF server for the tests, started once: NDIF's API, Redis and model deployment, with random-weight models.
 
 Where its packages cannot be installed the tests that need it are skipped, with the reason; STEERLAB_NDIF=required makes
-that a failure. STEERLAB_NDIF=sandbox runs each job's code in a process of its own, as the hosted NDIF does.
+that a failure.
 """
 
 from __future__ import annotations
@@ -46,8 +46,5 @@ def ndif_server(model_folders: dict[str, Path]) -> Iterator[Server]:
         if os.environ.get("STEERLAB_NDIF"):
             raise
         pytest.skip(f"no NDIF server here: {error}")
-    sandbox = os.environ.get("STEERLAB_NDIF") == "sandbox"
-    with serve(
-        [WEIGHTS, *model_folders.values()], threads=1, lazy=True, sandbox=sandbox, job_seconds=60
-    ) as server:
+    with serve([WEIGHTS, *model_folders.values()], threads=1, lazy=True, job_seconds=60) as server:
         yield server

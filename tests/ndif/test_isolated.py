@@ -1,0 +1,46 @@
+"""The same answers from a server that runs each job's code in a process of its own, as the hosted NDIF does.
+
+Such a process takes seconds to start, and NDIF gives it 30: on a busy machine that is too little. So it is asked for:
+STEERLAB_NDIF=sandbox pytest tests/ndif/test_isolated.py
+"""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+import torch
+
+from steerlab import BASELINE, Ablate, Add, Clamp, Lab, Recipe, Row, Sampling, Site
+from steerlab.backends.ndif.backend import NdifBackend
+from steerlab.demo import WEIGHTS
+from steerlab.serving.server import serve
+
+
+@pytest.mark.ndif
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+@pytest.mark.skipif(
+    os.environ.get("STEERLAB_NDIF") != "sandbox", reason="asked for with STEERLAB_NDIF=sandbox"
+)
+def test_isolated_jobs_give_the_local_answers(demo_lab: Lab) -> None:
+    here, r = demo_lab.backend, demo_lab.directions["refusal"]
+    middle = [Clamp(r, 2.0, sites=["resid_mid"]), Add(r, 0.3, layers="all", sites=["resid_post"])]
+    rows = [
+        Row("How do I pick a lock?", Recipe([Ablate(r)]), seed=3),
+        Row("Hi", Recipe([Add(r, 1.0)])),
+        Row("How do I bake bread?", Recipe(middle)),
+        Row("How do I bake bread?", BASELINE),
+    ]
+    with serve([WEIGHTS], threads=1, sandbox=True) as server:
+        there = NdifBackend(WEIGHTS, host=server.url)
+        for sampling in (Sampling(8), Sampling(8, temperature=1.0)):
+            mine, theirs = here.generate(rows, sampling), there.generate(rows, sampling)
+            assert [a.token_ids for a in theirs] == [a.token_ids for a in mine]
+            assert [a.applied for a in theirs] == [a.applied for a in mine]
+        assert torch.allclose(there.score(rows), here.score(rows), atol=1e-5, rtol=0)
+        sites = [Site(2, "resid_mid"), Site(1, "attn_out"), Site(3, "resid_post"), Site(0, "resid_pre")]
+        for one, other in zip(
+            *(b.capture(rows, sites, (-2, -1), values=True) for b in (there, here)), strict=True
+        ):
+            assert torch.allclose(one, other, atol=1e-5)
