@@ -85,6 +85,7 @@ class Lab(Finding, traitlets.HasTraits):
         super().__init__()
         self.backend = _connect(model, remote, sites)
         self.worker = Worker()
+        self.map: DirectionMap | None = None
         self.candidates: Selection | None = None
         self.scores: Scores | None = None
         self._told: set[str] = set()
@@ -201,7 +202,8 @@ class Lab(Finding, traitlets.HasTraits):
         A fifth of the prompts, at most 32 a side, is kept for the selection and not used in the means. drop: whether
         harmful prompts that the model does not refuse and harmless ones that it does are dropped from both, as in the
         paper; the direction's provenance says how many were kept. The direction joins `lab.directions` under `name`;
-        `lab.candidates` keeps every candidate with its scores and the reason it fell. Raises PromptError where the
+        `lab.candidates` keeps every candidate with its scores and the reason it fell, and `lab.map` their directions:
+        `lab.map.at(position, layer)`. Raises PromptError where the
         prompts are too few or are not refused and answered, and DirectionError where every candidate falls.
         """
         n, m = len(harmful), len(harmless)
@@ -214,7 +216,7 @@ class Lab(Finding, traitlets.HasTraits):
         parts = base.split(min(32, max(1, n // 5)), min(32, max(1, m // 5)))
         means, held = (part.contrasting() if drop else part for part in parts)
         found = self.difference_in_means(means.harmful.prompts, means.harmless.prompts, name=name)
-        found = replace(found, provenance={**found.provenance, "mean prompts": means.kept})
+        self.map = found = replace(found, provenance={**found.provenance, "mean prompts": means.kept})
         with tqdm(total=len(found.positions) * found.n_layers, desc="candidates", leave=False) as bar:
             self.candidates = choose(
                 self.backend, found, held, max_kl=max_kl, min_induce=min_induce, progress=moves(bar)
