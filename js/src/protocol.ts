@@ -74,6 +74,8 @@ export interface DirectionInfo {
   norm: number;
   /** The mean norm of the residual stream at its site: |v| times the coefficient over this is the scale of a push. */
   residual_norm: number | null;
+  /** Of its numbers, by which a question says which vector a name meant. */
+  fingerprint: string;
   description: string;
 }
 
@@ -86,11 +88,34 @@ export interface End {
   error: Trouble | null;
 }
 
+/** The files. */
+export interface ExportAnswer {
+  files: FileBytes[];
+}
+
+/** The recipe, or a direction, as files. */
+export interface ExportQuestion {
+  kind: "export";
+  /** recipe: a .steer.json with its vectors. Of a direction: steerlab's own file, a control vector, and direction.pt with direction_metadata.json. */
+  form: "recipe" | "safetensors" | "gguf" | "pt";
+  direction: string;
+  /** Of the direction, or of nothing. */
+  fingerprint: string;
+  revision: number;
+}
+
 /** Kernel -> front end: there will be no answer. */
 export interface Failure {
   kind: "failure";
   id: string;
   error: Trouble;
+}
+
+/** A file. */
+export interface FileBytes {
+  name: string;
+  /** Its bytes, in base64. */
+  data: string;
 }
 
 /** Front end -> kernel: a view appeared; answered by a Snapshot. */
@@ -156,6 +181,39 @@ export interface LensQuestion {
   start: number;
 }
 
+/** What came of it. */
+export interface LoadAnswer {
+  /** The name of the direction that was read. */
+  direction: string;
+  /** Of the recipe that was read. */
+  steps: number | null;
+  /** Then nothing was read yet. */
+  question: OpenQuestion | null;
+}
+
+/** What is in these files? A direction joins `lab.directions`; a recipe becomes the lab's. */
+export interface LoadQuestion {
+  kind: "load";
+  /** One, or one with those that stand beside it: direction.pt with direction_metadata.json. */
+  files: FileBytes[];
+  /** Answers to what a file left open. */
+  site: [number, "resid_pre" | "attn_out" | "resid_mid" | "mlp_out" | "resid_post"] | null;
+  point: "resid_pre" | "attn_out" | "resid_mid" | "mlp_out" | "resid_post" | null;
+  layer: number | null;
+  feature: number | null;
+}
+
+/** What a file does not say, and somebody has to. */
+export interface OpenQuestion {
+  asks: "site" | "point" | "layer" | "feature";
+  what: string;
+  /** What the point may be. */
+  points: ("resid_pre" | "attn_out" | "resid_mid" | "mlp_out" | "resid_post")[];
+  layers: number[];
+  /** How many there are, counted from 0. */
+  features: number;
+}
+
 /** How a pane's text ended, and what is said of it. */
 export interface PaneEnd {
   finish: "stop" | "length" | "cancelled" | null;
@@ -186,7 +244,10 @@ export interface PaneResult {
 /** What a person has set. The kernel numbers its changes: an answer cannot undo a newer move of the slider. */
 export interface PanelState {
   prompt: string;
+  /** In the order in which they act. A direction may have several rows. */
   steering: SteeringState[];
+  /** Directions of the lab without a row, because a person took it away; the kernel keeps this list. */
+  unlisted: string[];
   /** Steps of the recipe that have no row, each in a line; they act, and only Python changes them. */
   beyond: string[];
   /** What the recipe does that may not be meant, each in a line: a step undone by a later one, or acting twice. */
@@ -234,6 +295,18 @@ export interface PromptTokens {
 /** Front end -> kernel: make the change again that was taken back last. */
 export interface Redo {
   kind: "redo";
+}
+
+/** What it is called now. */
+export interface RenameAnswer {
+  name: string;
+}
+
+/** Call a direction something else. */
+export interface RenameQuestion {
+  kind: "rename";
+  direction: string;
+  name: string;
 }
 
 /** What the last run left: enough to show the panel again without a kernel. */
@@ -379,6 +452,9 @@ export interface Asks {
   "code": { question: CodeQuestion; part: never; answer: CodeAnswer };
   "lens": { question: LensQuestion; part: never; answer: LensAnswer };
   "tokens": { question: TokensQuestion; part: never; answer: TokensAnswer };
+  "load": { question: LoadQuestion; part: never; answer: LoadAnswer };
+  "export": { question: ExportQuestion; part: never; answer: ExportAnswer };
+  "rename": { question: RenameQuestion; part: never; answer: RenameAnswer };
 }
 
 export type Question = Asks[keyof Asks]["question"];

@@ -75,6 +75,8 @@ class DirectionInfo(Wire):
     """The Euclidean norm |v|."""
     residual_norm: float | None = None
     """The mean norm of the residual stream at its site: |v| times the coefficient over this is the scale of a push."""
+    fingerprint: str = ""
+    """Of its numbers, by which a question says which vector a name meant."""
     description: str = ""
 
 
@@ -99,6 +101,9 @@ class PanelState(Wire):
 
     prompt: str = ""
     steering: list[SteeringState] = []
+    """In the order in which they act. A direction may have several rows."""
+    unlisted: list[str] = []
+    """Directions of the lab without a row, because a person took it away; the kernel keeps this list."""
     beyond: list[str] = []
     """Steps of the recipe that have no row, each in a line; they act, and only Python changes them."""
     conflicts: list[str] = []
