@@ -25,6 +25,7 @@ from steerlab.demo import WEIGHTS
 from steerlab.directions import Direction, bundled
 from steerlab.effects import Judge, Report, measure
 from steerlab.errors import ModelError, PromptError, RecipeError
+from steerlab.estimators import DirectionMap
 from steerlab.export.code import nnsight_code, steerlab_code
 from steerlab.finding import Finding, moves
 from steerlab.generations import Generation, Sampling, Token

@@ -64,6 +64,18 @@ export interface Complaint {
   error: Trouble;
 }
 
+/** Cosines [layers layers]; None where the two sides do not differ. */
+export interface CosinesAnswer {
+  values: ((number | null)[])[];
+}
+
+/** How alike are a map's directions of different layers? */
+export interface CosinesQuestion {
+  kind: "map-cosines";
+  map: string;
+  position: number | "response";
+}
+
 /** A direction that can be used in the panel. */
 export interface DirectionInfo {
   name: string;
@@ -77,6 +89,25 @@ export interface DirectionInfo {
   /** Of its numbers, by which a question says which vector a name meant. */
   fingerprint: string;
   description: string;
+}
+
+/** All that takes no model. */
+export interface DirectionsAnswer {
+  names: string[];
+  /** Of each. */
+  facts: Fact[][];
+  /** Between them; empty where their widths differ. */
+  cosines: ((number | null)[])[];
+  /** The newest, `lab.map`. */
+  map: MapInfo | null;
+}
+
+/** What is known of the lab's directions? */
+export interface DirectionsQuestion {
+  kind: "directions";
+  revision: number;
+  /** The map that was made last, where that was here. */
+  map: string;
 }
 
 /** Kernel -> front end: the run is over. After an error the panes keep their last good text. */
@@ -102,6 +133,30 @@ export interface ExportQuestion {
   /** Of the direction, or of nothing. */
   fingerprint: string;
   revision: number;
+}
+
+/** Shares, the mean over the tokens of |x . u| / |x|. */
+export interface ExpressionAnswer {
+  points: ("resid_pre" | "attn_out" | "resid_mid" | "mlp_out" | "resid_post")[];
+  /** By point and layer. */
+  shares: ((number | null)[])[];
+  /** What a direction that means nothing would have. */
+  chance: number;
+  n_tokens: number;
+}
+
+/** How strongly does each site of a prompt express a direction? */
+export interface ExpressionQuestion {
+  kind: "expression";
+  direction: string;
+  fingerprint: string;
+  prompt: string;
+}
+
+/** Something that a direction's provenance says. */
+export interface Fact {
+  name: string;
+  value: string;
 }
 
 /** Kernel -> front end: there will be no answer. */
@@ -201,6 +256,50 @@ export interface LoadQuestion {
   point: "resid_pre" | "attn_out" | "resid_mid" | "mlp_out" | "resid_post" | null;
   layer: number | null;
   feature: number | null;
+}
+
+/** It is there. */
+export interface MapAnswer {
+  id: string;
+}
+
+/** The map of a search: a direction for every position and layer. */
+export interface MapInfo {
+  id: string;
+  name: string;
+  point: "resid_pre" | "attn_out" | "resid_mid" | "mlp_out" | "resid_post";
+  positions: (number | "response")[];
+  /** |v|, by position and layer; None where the two sides do not differ. */
+  norms: ((number | null)[])[];
+  /** The mean norm of the stream there. */
+  residual_norms: ((number | null)[])[];
+}
+
+/** Make the map of the bundled prompts: difference in means at every layer. */
+export interface MapQuestion {
+  kind: "bundled-map";
+}
+
+/** A token and how near it is. */
+export interface NearToken {
+  text: string;
+  value: number | null;
+}
+
+/** Tokens along it and against it, the nearest first. */
+export interface NearestAnswer {
+  along: NearToken[];
+  against: NearToken[];
+  /** What the values are. */
+  says: string;
+}
+
+/** Which tokens are nearest to a direction? */
+export interface NearestQuestion {
+  kind: "nearest";
+  direction: string;
+  fingerprint: string;
+  by: "unembedding" | "embedding" | "head";
 }
 
 /** What a file does not say, and somebody has to. */
@@ -455,6 +554,11 @@ export interface Asks {
   "load": { question: LoadQuestion; part: never; answer: LoadAnswer };
   "export": { question: ExportQuestion; part: never; answer: ExportAnswer };
   "rename": { question: RenameQuestion; part: never; answer: RenameAnswer };
+  "directions": { question: DirectionsQuestion; part: never; answer: DirectionsAnswer };
+  "map-cosines": { question: CosinesQuestion; part: never; answer: CosinesAnswer };
+  "bundled-map": { question: MapQuestion; part: never; answer: MapAnswer };
+  "nearest": { question: NearestQuestion; part: never; answer: NearestAnswer };
+  "expression": { question: ExpressionQuestion; part: never; answer: ExpressionAnswer };
 }
 
 export type Question = Asks[keyof Asks]["question"];

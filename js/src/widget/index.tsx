@@ -15,6 +15,7 @@ import "./css/tokens.css";
 import "./css/lens.css";
 import "./css/code.css";
 import "./css/charts.css";
+import "./css/atlas.css";
 
 interface Context {
   model: AnyModel<Traits>;

@@ -2,6 +2,7 @@
 import type { FunctionComponent } from "preact";
 import { Code } from "./Code";
 import { Lens } from "./Lens";
+import { DirectionsTab } from "./DirectionsTab";
 import { Preview } from "./Preview";
 import type { Store } from "./store";
 
@@ -22,5 +23,6 @@ export interface Tab {
 export const TABS: readonly Tab[] = [
   { id: "preview", title: "Preview", Body: Preview },
   { id: "lens", title: "Lens", Body: Lens },
+  { id: "directions", title: "Directions", Body: DirectionsTab },
   { id: "code", title: "Code", Body: Code },
 ];
