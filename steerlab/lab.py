@@ -74,6 +74,10 @@ class Lab(Finding, traitlets.HasTraits):
     generations: traitlets.Dict[str, Generation] = traitlets.Dict(
         read_only=True,
         help="The panel's last texts, by pane: baseline, steered, control. Set when a run of the panel has ended.",
+    snapshots = traitlets.Dict(
+        value_trait=traitlets.Instance(Snapshot),
+        key_trait=traitlets.Unicode(),
+        help="What was set at some time, by the name that it was kept under.",
     )
 
     def __init__(
@@ -410,13 +414,28 @@ class Lab(Finding, traitlets.HasTraits):
     # ------------------------------------------------------------ snapshots, and as code
 
     def snapshot(self, name: str) -> Snapshot:
-        """What is set now, prompt, recipe, sampling and seed, under a name (`sl.snapshots`)."""
-        return Snapshot(name, self.prompt, self.recipe, self.sampling, self.seed)
+        """Keep what is set now, prompt, recipe, sampling and seed, in `lab.snapshots` under a name; the panel lists it.
 
-    def restore(self, snapshot: Snapshot) -> None:
-        """Set what a snapshot holds; the panel follows. Raises, and sets nothing, where its recipe does not fit."""
-        self.recipe = snapshot.recipe
-        self.prompt, self.sampling, self.seed = snapshot.prompt, snapshot.sampling, snapshot.seed
+        One of the same name is replaced. Raises PromptError for no name.
+        """
+        made = Snapshot(name, self.prompt, self.recipe, self.sampling, self.seed)
+        self.snapshots = {**self.snapshots, name: made}
+        return made
+
+    def restore(self, snapshot: Snapshot | str) -> None:
+        """Set what a snapshot holds, or the one of a name; the panel follows, and one undo takes it back. Raises, and
+        sets nothing, where its recipe does not fit.
+        """
+        wanted = self.snapshots.get(snapshot) if isinstance(snapshot, str) else snapshot
+        if wanted is None:
+            raise PromptError(
+                f"there is no snapshot {snapshot!r}",
+                f"There is {', '.join(map(repr, self.snapshots)) or 'none'}.",
+            )
+        self.backend.check(wanted.recipe)
+        with self.hold_trait_notifications():  # so that the panel sees one change, not four
+            self.recipe = wanted.recipe
+            self.prompt, self.sampling, self.seed = wanted.prompt, wanted.sampling, wanted.seed
 
     def to_code(
         self,

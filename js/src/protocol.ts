@@ -58,6 +58,30 @@ export interface CodeQuestion {
   seed: number;
 }
 
+/** The texts, in the order of the names. */
+export interface CompareAnswer {
+  texts: ComparedText[];
+}
+
+/** What does the model write under each of these snapshots? */
+export interface CompareQuestion {
+  kind: "compare";
+  names: string[];
+  /** Of each, so that a name that means something else is asked about anew. */
+  fingerprints: string[];
+}
+
+/** The text of a snapshot. */
+export interface ComparedText {
+  name: string;
+  text: string;
+  finish: string;
+  /** None for an empty text. */
+  verdict: Verdict | null;
+  /** None where nothing is steered. */
+  applied: Applied | null;
+}
+
 /** Kernel -> front end: what was asked for cannot be done. Nothing changes, a run that is going on goes on. */
 export interface Complaint {
   kind: "complaint";
@@ -313,6 +337,17 @@ export interface OpenQuestion {
   features: number;
 }
 
+/** It is set. warning: why the texts here may differ from those there; empty for no reason. */
+export interface OpenSharedAnswer {
+  warning: string;
+}
+
+/** Set what a shared text holds. */
+export interface OpenSharedQuestion {
+  kind: "open-shared";
+  text: string;
+}
+
 /** How a pane's text ended, and what is said of it. */
 export interface PaneEnd {
   finish: "stop" | "length" | "cancelled" | null;
@@ -425,6 +460,17 @@ export interface Run {
   gesture: string;
 }
 
+/** The text. */
+export interface ShareAnswer {
+  text: string;
+}
+
+/** What is set, as a text for someone else. */
+export interface ShareQuestion {
+  kind: "share";
+  revision: number;
+}
+
 /** Kernel -> front end: everything that there is, in answer to a hello. */
 export interface Snapshot {
   kind: "snapshot";
@@ -437,6 +483,33 @@ export interface Snapshot {
   result: Result;
   /** Questions that are being answered: whoever asks one of them again joins it. */
   asking: Ask[];
+}
+
+/** It is done. */
+export interface SnapshotAnswer {
+  name: string;
+}
+
+/** What was set at some time, under the name that it was kept under. */
+export interface SnapshotInfo {
+  name: string;
+  prompt: string;
+  /** Of its recipe, each in a line; none for the baseline. */
+  steps: string[];
+  max_new_tokens: number;
+  temperature: number;
+  seed: number;
+  /** Of all that its answer depends on. */
+  fingerprint: string;
+}
+
+/** Keep what is set under a name, go back to what was, or forget it. */
+export interface SnapshotQuestion {
+  kind: "snapshot";
+  do: "keep" | "restore" | "delete";
+  name: string;
+  /** What is set, or was when this was asked. */
+  revision: number;
 }
 
 /** Kernel -> front end: a run begins. Panes that are not named are ready as they stand. */
@@ -519,6 +592,7 @@ export interface Traits {
   examples: string[];
   state: PanelState;
   result: Result;
+  snapshots: SnapshotInfo[];
   /** The class of the static page that stands in for the panel without a kernel. */
   page: string;
 }
@@ -559,6 +633,10 @@ export interface Asks {
   "bundled-map": { question: MapQuestion; part: never; answer: MapAnswer };
   "nearest": { question: NearestQuestion; part: never; answer: NearestAnswer };
   "expression": { question: ExpressionQuestion; part: never; answer: ExpressionAnswer };
+  "snapshot": { question: SnapshotQuestion; part: never; answer: SnapshotAnswer };
+  "compare": { question: CompareQuestion; part: never; answer: CompareAnswer };
+  "share": { question: ShareQuestion; part: never; answer: ShareAnswer };
+  "open-shared": { question: OpenSharedQuestion; part: never; answer: OpenSharedAnswer };
 }
 
 export type Question = Asks[keyof Asks]["question"];

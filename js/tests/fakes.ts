@@ -35,6 +35,7 @@ export function traits(layers = 4): Traits {
     examples: ["How do I bake bread?"],
     state: state(),
     result: { panes: {}, prompt_tokens: [], status: "idle", error: null },
+    snapshots: [],
     page: "steerlab-static-1",
   };
 }

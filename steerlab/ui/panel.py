@@ -35,6 +35,7 @@ from steerlab.ui.translate import (
     named,
     recipe_of,
     renames,
+    snapshot_info,
     steering_of,
 )
 from steerlab.ui.troubles import misunderstood, trouble
@@ -63,6 +64,9 @@ class Panel(anywidget.AnyWidget):
     result = traitlets.Dict(help="The last run's texts, a protocol.Result; written when a run ends.").tag(
         sync=True
     )
+    snapshots: traitlets.List[Any] = traitlets.List(
+        help="What was kept under a name, each a protocol.SnapshotInfo."
+    ).tag(sync=True)
     page = traitlets.Unicode(help="The class of the static page, which a live view hides.").tag(sync=True)
 
     def __init__(self, lab: Lab) -> None:
@@ -88,6 +92,7 @@ class Panel(anywidget.AnyWidget):
             examples=[*prompts.harmless(4, split="heldout"), *prompts.harmful(4, split="heldout")],
             state=self._state.model_dump(mode="json"),
             result=self._preview.result().model_dump(mode="json"),
+            snapshots=[snapshot_info(name, one) for name, one in lab.snapshots.items()],
             page=snapshot.new_class(),
         )
         self.on_msg(self._on_message)
@@ -95,6 +100,7 @@ class Panel(anywidget.AnyWidget):
         lab.observe(self._on_lab, list(self._known))
         lab.observe(self._on_directions, "directions")
         lab.observe(self._on_seed, "seed")
+        lab.observe(self._on_snapshots, "snapshots")
 
     # ------------------------------------------------------------------------------------------- from the front end
 
@@ -187,9 +193,12 @@ class Panel(anywidget.AnyWidget):
         with self._lock:
             if change["new"] == self._known[change["name"]]:
                 return
-            self._known[change["name"]] = change["new"]
+            # all of it, for what was set together is one change
+            now = {name: getattr(self._lab, name) for name in self._known}
+            recipe_changed = now["recipe"] != self._known["recipe"]
+            self._known = now
             steering = self._state.steering
-            if change["name"] == "recipe":
+            if recipe_changed:
                 self._relist()
                 steering = self._rows(steering, self._state.unlisted)
             state = self._state.model_copy(update={"steering": steering, "origin": "", **self._in_lab()})
@@ -218,6 +227,9 @@ class Panel(anywidget.AnyWidget):
             state = state.model_copy(update={"steering": rows, "unlisted": unlisted, "origin": ""})
             self._history.amend(Moment(state, self._known["recipe"]))
             self._renew(state)
+
+    def _on_snapshots(self, _change: object) -> None:
+        self.snapshots = [snapshot_info(name, one) for name, one in self._lab.snapshots.items()]
 
     def _in_lab(self) -> dict[str, Any]:
         sampling = self._known["sampling"]

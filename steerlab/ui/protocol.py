@@ -1,6 +1,7 @@
 """Every type that crosses the wire between the kernel and the panel, written once.
 
-Traits are what must survive without a kernel: `info`, `directions`, `examples`, `state`, `result`. Everything that
+Traits are what must survive without a kernel: `info`, `directions`, `examples`, `state`, `result`,
+`snapshots`. Everything that
 streams is a message, with the run it belongs to. `python -m steerlab.ui.typescript` writes the same types in
 TypeScript, for `js/src/protocol.ts`.
 
@@ -78,6 +79,20 @@ class DirectionInfo(Wire):
     fingerprint: str = ""
     """Of its numbers, by which a question says which vector a name meant."""
     description: str = ""
+
+
+class SnapshotInfo(Wire):
+    """What was set at some time, under the name that it was kept under."""
+
+    name: str
+    prompt: str
+    steps: list[str]
+    """Of its recipe, each in a line; none for the baseline."""
+    max_new_tokens: int
+    temperature: float
+    seed: int
+    fingerprint: str
+    """Of all that its answer depends on."""
 
 
 class SteeringState(Wire):
@@ -342,5 +357,6 @@ class Traits(Wire):
     examples: list[str]
     state: PanelState
     result: Result
+    snapshots: list[SnapshotInfo]
     page: str
     """The class of the static page that stands in for the panel without a kernel."""

@@ -4,11 +4,18 @@ from __future__ import annotations
 
 from typing import Any
 
-from steerlab.ui import code, directions, files, lens, tokens
+from steerlab.ui import code, directions, files, lens, snapshots, tokens
 from steerlab.ui.asks import Handler
 
 TABLE: dict[str, Handler[Any, Any]] = {
     handler.kind: handler
-    for handlers in (code.HANDLERS, lens.HANDLERS, tokens.HANDLERS, files.HANDLERS, directions.HANDLERS)
+    for handlers in (
+        code.HANDLERS,
+        lens.HANDLERS,
+        tokens.HANDLERS,
+        files.HANDLERS,
+        directions.HANDLERS,
+        snapshots.HANDLERS,
+    )
     for handler in handlers
 }

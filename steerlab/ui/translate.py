@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from steerlab.directions import Direction
 from steerlab.errors import DirectionError
@@ -11,6 +12,8 @@ from steerlab.interventions import PAPER_POINTS, Ablate, Add, Clamp, Interventio
 from steerlab.recipes import Recipe, describe
 from steerlab.sites import POINTS, Point, Site
 from steerlab.ui.protocol import Cell, DirectionInfo, Mode, SteeringState, Tokened
+from steerlab.snapshots import Snapshot
+from steerlab.ui.protocol import Cell, DirectionInfo, Mode, SnapshotInfo, SteeringState
 
 Directions = Mapping[str, Direction]
 Step = Add | Ablate | Clamp
@@ -28,6 +31,21 @@ def direction_info(name: str, direction: Direction) -> DirectionInfo:
         fingerprint=hashlib.sha256(direction.numpy().tobytes()).hexdigest()[:16],
         description=str(direction.provenance.get("description", "")),
     )
+
+
+def snapshot_info(name: str, snapshot: Snapshot) -> dict[str, Any]:
+    """A snapshot as the panel lists it: a SnapshotInfo."""
+    sampling = snapshot.sampling
+    depends = (snapshot.prompt, snapshot.recipe.fingerprint, sampling, snapshot.seed)
+    return SnapshotInfo(
+        name=name,
+        prompt=snapshot.prompt,
+        steps=[describe(step) for step in snapshot.recipe.interventions],
+        max_new_tokens=sampling.max_new_tokens,
+        temperature=sampling.temperature,
+        seed=snapshot.seed,
+        fingerprint=hashlib.sha256(repr(depends).encode()).hexdigest()[:16],
+    ).model_dump(mode="json")
 
 
 def fresh_row(name: str, direction: Direction) -> SteeringState:

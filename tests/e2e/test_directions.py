@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ import rig
 import torch
 from panel import SCRIPTED, PanelInPage, open_panel
 from playwright.sync_api import Page, expect
+from test_looks import fits
 
 from steerlab import Recipe, Site
 from steerlab.formats import load
@@ -102,3 +104,62 @@ def test_several_directions_with_the_keyboard_alone(server: rig.Server, page: Pa
     keys("Enter")
     expect(panel.root.get_by_role("group", name="joy", exact=True)).to_be_visible()
     expect(page.locator(".jp-Notebook .jp-Cell")).to_have_count(2)
+
+
+def test_snapshots_are_kept_compared_restored_and_shared(server: rig.Server, page: Page) -> None:
+    cell = "import steerlab as sl\nlab = sl.Lab()\nlab"
+    panel = open_panel(page, server, "snapshots.ipynb", cell, "1")
+    panel.root.get_by_role("tab", name="Snapshots").click()
+    tab = panel.root.get_by_role("tabpanel", name="Snapshots")
+    name = tab.get_by_role("textbox", name="Name of the snapshot")
+    name.fill("plain")
+    name.press("Enter")
+    expect(tab.get_by_role("checkbox", name="Compare plain")).to_be_visible()
+    rig.set_slider(panel.slider, 1.5)
+    name.fill("push")
+    name.press("Enter")
+    rig.until_prints(page, "print([len(s.recipe) for s in lab.snapshots.values()])", "[0, 1]")
+    for one in ("plain", "push"):
+        tab.get_by_role("checkbox", name=f"Compare {one}").check()
+    panes = tab.get_by_role("region", name="text")
+    expect(panes).to_have_count(2, timeout=60_000)
+    first, second = panes.nth(0).inner_text(), panes.nth(1).inner_text()
+    assert first != second
+    rig.until_prints(page, "print(str(lab.run([lab.snapshots['push'].row])[0]).strip())", second.strip())
+    tab.get_by_role("button", name="Restore plain").click()
+    expect(panel.slider).not_to_have_value("1.5")
+    rig.until_prints(page, "print(len(lab.recipe))", "0")
+    tab.get_by_role("button", name="Restore push").click()
+    expect(panel.slider).to_have_value("1.5")
+    tab.get_by_role("button", name="Share what is set").click()
+    text = tab.get_by_role("textbox", name="Shared text")
+    expect(text).to_have_value(re.compile("^steerlab1-"), timeout=20_000)
+    shared = text.input_value()
+    tab.get_by_role("button", name="Restore plain").click()
+    rig.until_prints(page, "print(len(lab.recipe))", "0")
+    tab.get_by_role("textbox", name="A shared text to open").fill(shared)
+    tab.get_by_role("button", name="Open a shared text").click()
+    expect(panel.slider).to_have_value("1.5", timeout=20_000)
+    tab.get_by_role("button", name="Delete plain").click()
+    rig.until_prints(page, "print(list(lab.snapshots))", "['push']")
+
+
+def test_the_tab_of_directions_shows_the_layers_of_a_deep_model_at_480_pixels(
+    server: rig.Server, page: Page
+) -> None:
+    cell = (
+        SCRIPTED
+        + "import torch\nfrom steerlab.estimators import DirectionMap\nlab = scripted.lab(n_layers=28)\n"
+        + "v = torch.randn(3, 28, 16, dtype=torch.float64)\n"
+        + "lab.map = DirectionMap(v, torch.full((3, 28), 9.0), (-3, -2, -1), 'resid_pre', name='x')\nlab"
+    )
+    page.set_viewport_size({"width": 592, "height": 1600})
+    panel = open_panel(page, server, "deep.ipynb", cell)
+    panel.root.get_by_role("tab", name="Directions").click()
+    tab = panel.root.get_by_role("tabpanel", name="Directions")
+    expect(tab.locator(".sl-layers .sl-heat-cell")).to_have_count(28 * 28)
+    tab.locator(".sl-bars-layer").first.focus()
+    page.keyboard.press("End")
+    expect(tab.locator(".sl-bars-layer").last).to_be_focused()
+    assert fits(page)
+    expect(panel.root.locator(".sl-cell").first).to_have_attribute("aria-label", re.compile("chance: 0.20"))

@@ -16,6 +16,7 @@ import "./css/lens.css";
 import "./css/code.css";
 import "./css/charts.css";
 import "./css/atlas.css";
+import "./css/snapshots.css";
 
 interface Context {
   model: AnyModel<Traits>;

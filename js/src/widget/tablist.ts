@@ -4,6 +4,7 @@ import { Code } from "./Code";
 import { Lens } from "./Lens";
 import { DirectionsTab } from "./DirectionsTab";
 import { Preview } from "./Preview";
+import { Snapshots } from "./Snapshots";
 import type { Store } from "./store";
 
 export interface TabProps {
@@ -24,5 +25,6 @@ export const TABS: readonly Tab[] = [
   { id: "preview", title: "Preview", Body: Preview },
   { id: "lens", title: "Lens", Body: Lens },
   { id: "directions", title: "Directions", Body: DirectionsTab },
+  { id: "snapshots", title: "Snapshots", Body: Snapshots },
   { id: "code", title: "Code", Body: Code },
 ];
