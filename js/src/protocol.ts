@@ -100,6 +100,20 @@ export interface CosinesQuestion {
   position: number | "response";
 }
 
+/** By row: KL(all but this row || all) of the first token, in nats; None where the row does nothing. */
+export interface CostsAnswer {
+  kl: (number | null)[];
+}
+
+/** What does each row cost on a prompt? */
+export interface CostsQuestion {
+  kind: "costs";
+  prompt: string;
+  steering: SteeringState[];
+  /** Of the rows' directions. */
+  fingerprints: string[];
+}
+
 /** A direction that can be used in the panel. */
 export interface DirectionInfo {
   name: string;
@@ -616,6 +630,29 @@ export interface Verdict {
   phrase: string | null;
 }
 
+/** What was found at the numbers, and from where on it is too much, below and above 0; None for nowhere. */
+export interface ZoneAnswer {
+  kl: (number | null)[];
+  /** The share of word trigrams that stood before; None where no text was written. */
+  repetition: (number | null)[];
+  /** In nats. */
+  budget: number;
+  kl_from: [number | null, number | null];
+  repeats_from: [number | null, number | null];
+}
+
+/** From where on does a row's number cost too much? */
+export interface ZoneQuestion {
+  kind: "zone";
+  prompt: string;
+  /** Every row. The number of the row in question is no part of the question: it is 0. */
+  steering: SteeringState[];
+  row: number;
+  fingerprints: string[];
+  /** Where to look: ticks of the slider, in order. */
+  numbers: number[];
+}
+
 export type FrontEndMessage = Hello | Run | Stop | Undo | Redo | Ask | Cancel;
 
 export type KernelMessage = Start | PromptTokens | Tokens | End | Complaint | Snapshot | Progress | Part | Answer | Failure;
@@ -637,6 +674,8 @@ export interface Asks {
   "compare": { question: CompareQuestion; part: never; answer: CompareAnswer };
   "share": { question: ShareQuestion; part: never; answer: ShareAnswer };
   "open-shared": { question: OpenSharedQuestion; part: never; answer: OpenSharedAnswer };
+  "costs": { question: CostsQuestion; part: never; answer: CostsAnswer };
+  "zone": { question: ZoneQuestion; part: never; answer: ZoneAnswer };
 }
 
 export type Question = Asks[keyof Asks]["question"];

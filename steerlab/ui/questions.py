@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from steerlab.ui import code, directions, files, lens, snapshots, tokens
+from steerlab.ui import code, directions, files, lens, scale, snapshots, tokens
 from steerlab.ui.asks import Handler
 
 TABLE: dict[str, Handler[Any, Any]] = {
@@ -16,6 +16,7 @@ TABLE: dict[str, Handler[Any, Any]] = {
         files.HANDLERS,
         directions.HANDLERS,
         snapshots.HANDLERS,
+        scale.HANDLERS,
     )
     for handler in handlers
 }

@@ -61,7 +61,9 @@ def test_a_vector_comes_in_by_a_file_and_goes_out_by_a_download_and_so_does_the_
     rig.until_prints(page, "print(lab.recipe.fingerprint)", recipe.fingerprint)
     (tmp_path / "notes.json").write_text('{"a": 1}')
     load_file(panel, tmp_path / "notes.json")
-    expect(panel.root.get_by_role("alert")).to_contain_text("of no format that steerlab knows")
+    expect(panel.root.get_by_role("alert")).to_contain_text(
+        "of no format that steerlab knows", timeout=20_000
+    )
 
 
 def test_several_directions_with_the_keyboard_alone(server: rig.Server, page: Page) -> None:
@@ -114,7 +116,7 @@ def test_snapshots_are_kept_compared_restored_and_shared(server: rig.Server, pag
     name = tab.get_by_role("textbox", name="Name of the snapshot")
     name.fill("plain")
     name.press("Enter")
-    expect(tab.get_by_role("checkbox", name="Compare plain")).to_be_visible()
+    expect(tab.get_by_role("checkbox", name="Compare plain")).to_be_visible(timeout=20_000)
     rig.set_slider(panel.slider, 1.5)
     name.fill("push")
     name.press("Enter")

@@ -3,13 +3,14 @@ import { useEffect, useRef, useState } from "preact/hooks";
 import type { ExportQuestion, RenameQuestion, SteeringState } from "../protocol";
 import { save } from "./bytes";
 import { defaultCells, same } from "./cells";
+import { stretches, type useRested, useZone, warning } from "./cost";
 import { Failed } from "./Failed";
 import { type Item, Menu } from "./Menu";
 import { NumberField } from "./NumberField";
 import { copied, moved, without } from "./rows";
 import { Segmented } from "./Segmented";
 import { Slider } from "./Slider";
-import { meaning, range, spoken } from "./scale";
+import { meaning, range, raw, spoken } from "./scale";
 import type { Store } from "./store";
 import { useAction } from "./useAction";
 
@@ -18,13 +19,20 @@ interface RowProps {
   row: SteeringState;
   index: number;
   count: number;
+  rested: ReturnType<typeof useRested>;
+  /** KL of this row, in nats; null where it does nothing, undefined before it is known. */
+  kl: number | null | undefined;
+  stale: boolean;
 }
 
-export function DirectionRow({ store, row, index, count }: RowProps) {
+export function DirectionRow({ store, row, index, count, rested, kl, stale }: RowProps) {
   const root = useRef<HTMLDivElement>(null);
   const direction = store.directions.value.find((d) => d.name === row.direction);
   const selected = store.selected.value === index && count > 1;
   const { min, max, step } = range(row, direction);
+  const chosen = Math.min(store.selected.value, count - 1) === index;
+  const zone = useZone(store, rested, index, chosen, { min, max, step });
+  const warn = row.enabled ? warning(zone, row.coefficient) : null;
   const [renaming, setRenaming] = useState(false);
   const renamed = useAction<RenameQuestion>(store);
   const saved = useAction<ExportQuestion>(store);
@@ -132,6 +140,8 @@ export function DirectionRow({ store, row, index, count }: RowProps) {
         text={spoken(row, direction)}
         value={row.coefficient}
         {...{ min, max, step }}
+        stretches={stretches(zone, { min, max, step })}
+        warning={warn?.words}
         onChange={push}
       />
       <NumberField
@@ -140,7 +150,15 @@ export function DirectionRow({ store, row, index, count }: RowProps) {
         step={step}
         onChange={push}
       />
-      <span class="sl-meaning">{meaning(row, direction)}</span>
+      <div class="sl-means">
+        <span class="sl-meaning" title={raw(row, direction)}>
+          {meaning(row, direction)}
+        </span>
+        <span class="sl-cost" data-stale={stale} data-warn={warn !== null} title={warn?.words ?? COST}>
+          {typeof kl === "number" && row.enabled ? `KL ${kl < 0.005 ? "< 0.01" : kl.toFixed(2)}` : " "}
+          {warn && <strong>{` ${warn.short}`}</strong>}
+        </span>
+      </div>
       <Menu label={`More for ${row.direction}`} items={items} look="sl-more" side="right">
         <svg viewBox="0 0 24 24" aria-hidden="true">
           <path d="M12 5.5v.01M12 12v.01M12 18.5v.01" stroke-width="3.4" />
@@ -219,6 +237,8 @@ function NewName({ name, end }: { name: string; end(name: string | null): void }
     />
   );
 }
+
+const COST = "KL(all but this row ‖ all) of the first token on this prompt, in nats";
 
 const NUMBERS = { add: "Coefficient", ablate: "Strength", clamp: "Value" };
 

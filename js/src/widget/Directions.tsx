@@ -1,10 +1,13 @@
 /** The directions, a row each in the order in which they act, and ways to get more. */
 import { Adding } from "./Adding";
+import { useCosts, useRested } from "./cost";
 import { DirectionRow } from "./DirectionRow";
 import type { Store } from "./store";
 
 export function Directions({ store }: { store: Store }) {
   const { steering: rows, beyond, conflicts } = store.state.value;
+  const rested = useRested(store);
+  const costs = useCosts(store, rested);
   return (
     <section class="sl-section" aria-label="Directions">
       <h4 class="sl-label">Directions</h4>
@@ -16,7 +19,13 @@ export function Directions({ store }: { store: Store }) {
       )}
       <div class="sl-rows">
         {rows.map((row, index) => (
-          <DirectionRow key={index} store={store} row={row} index={index} count={rows.length} />
+          <DirectionRow
+            key={index}
+            {...{ store, row, index, rested }}
+            count={rows.length}
+            kl={costs.kl[index]}
+            stale={costs.stale}
+          />
         ))}
       </div>
       <Adding store={store} />

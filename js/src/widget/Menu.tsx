@@ -71,10 +71,14 @@ export function Menu({ label, items, look = "sl-button", side = "left", children
         aria-expanded={open}
         aria-controls={id}
         onClick={() => setOpen(!open)}
+        data-escape={open ? "" : undefined}
         onKeyDown={(event) => {
-          if (event.key !== "ArrowDown") return;
-          event.preventDefault();
-          setOpen(true);
+          if (open)
+            onKey(event); // keys may come faster than the list
+          else if (event.key === "ArrowDown") {
+            event.preventDefault();
+            setOpen(true);
+          }
         }}
       >
         {children}

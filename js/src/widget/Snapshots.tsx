@@ -46,6 +46,7 @@ export function Snapshots({ store, open }: TabProps) {
             maxLength={80}
             value={name}
             onInput={(event) => setName(event.currentTarget.value)}
+            onKeyDown={submitOnEnter}
           />
           <button type="submit" class="sl-button">
             {kept.some((one) => one.name === next) ? "Replace it by what is set" : "Keep what is set"}
@@ -248,6 +249,7 @@ function Shared({ store }: { store: Store }) {
           placeholder="steerlab1-…"
           value={text}
           onInput={(event) => setText(event.currentTarget.value)}
+          onKeyDown={submitOnEnter}
         />
         <button type="submit" class="sl-button">
           Open a shared text
@@ -260,6 +262,13 @@ function Shared({ store }: { store: Store }) {
       )}
     </section>
   );
+}
+
+/** JupyterLab keeps a form in an output from being sent by Enter. */
+function submitOnEnter(event: KeyboardEvent): void {
+  if (event.key !== "Enter") return;
+  event.preventDefault();
+  (event.currentTarget as HTMLInputElement).form?.requestSubmit();
 }
 
 /** A name for the next one. */
