@@ -74,6 +74,7 @@ class Lab(Finding, traitlets.HasTraits):
     generations: traitlets.Dict[str, Generation] = traitlets.Dict(
         read_only=True,
         help="The panel's last texts, by pane: baseline, steered, control. Set when a run of the panel has ended.",
+    )
     snapshots = traitlets.Dict(
         value_trait=traitlets.Instance(Snapshot),
         key_trait=traitlets.Unicode(),

@@ -633,7 +633,7 @@ export interface Verdict {
 /** What was found at the numbers, and from where on it is too much, below and above 0; None for nowhere. */
 export interface ZoneAnswer {
   kl: (number | null)[];
-  /** The share of word trigrams that stood before; None where no text was written. */
+  /** The share of trigrams of tokens that stood before; None where no text was written. */
   repetition: (number | null)[];
   /** In nats. */
   budget: number;

@@ -100,7 +100,7 @@ def zone(lab: Lab, question: ZoneQuestion, tell: Tell) -> ZoneAnswer:
         repetition[i] = _repetition(text.token_ids)
     return ZoneAnswer(
         kl=kl,
-        repetition=repetition,
+        repetition=[*repetition],
         budget=MAX_KL,
         kl_from=_beyond(numbers, kl, MAX_KL),
         repeats_from=_beyond(numbers, repetition, LOOPS),

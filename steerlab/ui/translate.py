@@ -11,9 +11,8 @@ from steerlab.errors import DirectionError
 from steerlab.interventions import PAPER_POINTS, Ablate, Add, Clamp, Intervention
 from steerlab.recipes import Recipe, describe
 from steerlab.sites import POINTS, Point, Site
-from steerlab.ui.protocol import Cell, DirectionInfo, Mode, SteeringState, Tokened
 from steerlab.snapshots import Snapshot
-from steerlab.ui.protocol import Cell, DirectionInfo, Mode, SnapshotInfo, SteeringState
+from steerlab.ui.protocol import Cell, DirectionInfo, Mode, SnapshotInfo, SteeringState, Tokened
 
 Directions = Mapping[str, Direction]
 Step = Add | Ablate | Clamp

@@ -4,9 +4,9 @@ import { presets, same, summary } from "./cells";
 import { Segmented } from "./Segmented";
 import { SitePicker } from "./SitePicker";
 import type { Store } from "./store";
+import { useStrength } from "./strength";
 import { TokenPicker } from "./TokenPicker";
 import { templateParts } from "./template";
-import { useStrength } from "./strength";
 import { useUnique } from "./unique";
 
 export function Where({ store }: { store: Store }) {

@@ -1,8 +1,8 @@
 /** The tabs, in order. A tab is a component here, a style sheet in css/, and a module of its name in steerlab/ui. */
 import type { FunctionComponent } from "preact";
 import { Code } from "./Code";
-import { Lens } from "./Lens";
 import { DirectionsTab } from "./DirectionsTab";
+import { Lens } from "./Lens";
 import { Preview } from "./Preview";
 import { Snapshots } from "./Snapshots";
 import type { Store } from "./store";
