@@ -84,6 +84,11 @@ class Direction:
         """Cosine similarity with another direction of the same width, from -1 to 1."""
         return float(self.unit @ self._like(other).unit)
 
+    def same(self, other: Direction) -> bool:
+        """Whether it is the same vector of the same site and model, whatever the two are called."""
+        where = (self.site, self.model) == (other.site, other.model)
+        return self is other or (where and torch.equal(self.vector, other.vector))
+
     def numpy(self) -> np.ndarray[tuple[int], np.dtype[np.float32]]:
         """A NumPy copy of the vector, float32 `[d_model]`."""
         return self.vector.numpy().copy()

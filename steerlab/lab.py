@@ -25,6 +25,7 @@ from steerlab.calibration import Make as Budgeted
 from steerlab.directions import Direction, bundled
 from steerlab.effects import Judge, Report, measure
 from steerlab.errors import ModelError, PromptError, RecipeError
+from steerlab.estimators import DirectionMap
 from steerlab.export.code import nnsight_code, steerlab_code
 from steerlab.finding import Finding, moves
 from steerlab.generations import Generation, Sampling, Token
@@ -79,6 +80,11 @@ class Lab(Finding, traitlets.HasTraits):
         read_only=True,
         help="The panel's last texts, by pane: baseline, steered, control. Set when a run of the panel has ended.",
     )
+    snapshots = traitlets.Dict(
+        value_trait=traitlets.Instance(Snapshot),
+        key_trait=traitlets.Unicode(),
+        help="What was set at some time, by the name that it was kept under.",
+    )
 
     def __init__(
         self,
@@ -93,6 +99,7 @@ class Lab(Finding, traitlets.HasTraits):
         far = remote or host is not None or backend == "ndif"
         self.backend: Backend = on_server(model, host, sites) if far else here(model, sites)
         self.worker = Worker()
+        self.map: DirectionMap | None = None
         self.candidates: Selection | None = None
         self.scores: Scores | None = None
         self._told: set[str] = set()
@@ -245,7 +252,8 @@ class Lab(Finding, traitlets.HasTraits):
         A fifth of the prompts, at most 32 a side, is kept for the selection and not used in the means. drop: whether
         harmful prompts that the model does not refuse and harmless ones that it does are dropped from both, as in the
         paper; the direction's provenance says how many were kept. The direction joins `lab.directions` under `name`;
-        `lab.candidates` keeps every candidate with its scores and the reason it fell. Raises PromptError where the
+        `lab.candidates` keeps every candidate with its scores and the reason it fell, and `lab.map` their directions:
+        `lab.map.at(position, layer)`. Raises PromptError where the
         prompts are too few or are not refused and answered, and DirectionError where every candidate falls.
         """
         n, m = len(harmful), len(harmless)
@@ -258,7 +266,7 @@ class Lab(Finding, traitlets.HasTraits):
         parts = base.split(min(32, max(1, n // 5)), min(32, max(1, m // 5)))
         means, held = (part.contrasting() if drop else part for part in parts)
         found = self.difference_in_means(means.harmful.prompts, means.harmless.prompts, name=name)
-        found = replace(found, provenance={**found.provenance, "mean prompts": means.kept})
+        self.map = found = replace(found, provenance={**found.provenance, "mean prompts": means.kept})
         with tqdm(total=len(found.positions) * found.n_layers, desc="candidates", leave=False) as bar:
             self.candidates = choose(
                 self.backend, found, held, max_kl=max_kl, min_induce=min_induce, progress=moves(bar)
@@ -451,13 +459,28 @@ class Lab(Finding, traitlets.HasTraits):
     # ------------------------------------------------------------ snapshots, and as code
 
     def snapshot(self, name: str) -> Snapshot:
-        """What is set now, prompt, recipe, sampling and seed, under a name (`sl.snapshots`)."""
-        return Snapshot(name, self.prompt, self.recipe, self.sampling, self.seed)
+        """Keep what is set now, prompt, recipe, sampling and seed, in `lab.snapshots` under a name; the panel lists it.
 
-    def restore(self, snapshot: Snapshot) -> None:
-        """Set what a snapshot holds; the panel follows. Raises, and sets nothing, where its recipe does not fit."""
-        self.recipe = snapshot.recipe
-        self.prompt, self.sampling, self.seed = snapshot.prompt, snapshot.sampling, snapshot.seed
+        One of the same name is replaced. Raises PromptError for no name.
+        """
+        made = Snapshot(name, self.prompt, self.recipe, self.sampling, self.seed)
+        self.snapshots = {**self.snapshots, name: made}
+        return made
+
+    def restore(self, snapshot: Snapshot | str) -> None:
+        """Set what a snapshot holds, or the one of a name; the panel follows, and one undo takes it back. Raises, and
+        sets nothing, where its recipe does not fit.
+        """
+        wanted = self.snapshots.get(snapshot) if isinstance(snapshot, str) else snapshot
+        if wanted is None:
+            raise PromptError(
+                f"there is no snapshot {snapshot!r}",
+                f"There is {', '.join(map(repr, self.snapshots)) or 'none'}.",
+            )
+        self.backend.check(wanted.recipe)
+        with self.hold_trait_notifications():  # so that the panel sees one change, not four
+            self.recipe = wanted.recipe
+            self.prompt, self.sampling, self.seed = wanted.prompt, wanted.sampling, wanted.seed
 
     def to_code(
         self,

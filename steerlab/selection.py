@@ -121,6 +121,14 @@ class Candidate:
     rejected: str
 
 
+class AllRejectedError(DirectionError):
+    """No candidate passed the filter: `candidates` has all of them, with their scores and the reasons they fell."""
+
+    def __init__(self, what: str, fix: str, candidates: tuple[Candidate, ...]) -> None:
+        super().__init__(what, fix)
+        self.candidates = candidates
+
+
 @dataclass(frozen=True)
 class Selection:
     """Every candidate with its scores, and the best of those that passed."""
@@ -236,9 +244,10 @@ def choose(
             progress(done + 1, len(cells))
     passed = [c for c in candidates if not c.rejected]
     if not passed:
-        raise DirectionError(
+        raise AllRejectedError(
             f"all {len(candidates)} candidates were rejected: {_counts(candidates, max_kl, min_induce)}",
             _closest(candidates, min_induce),
+            tuple(candidates),
         )
     best = min(passed, key=lambda c: c.bypass)
     found = directions.at(best.position, best.layer)
@@ -273,23 +282,32 @@ def _counts(candidates: Sequence[Candidate], max_kl: float, min_induce: float) -
 
 
 def _closest(candidates: Sequence[Candidate], min_induce: float) -> str:
-    """Which threshold to relax, and to what: for candidates that fell by one alone, else for one that fell by both."""
+    """Which threshold to relax, and to what, in words."""
+    ways = relaxations(candidates, min_induce)
+    if not ways:
+        return "No threshold would help: give other prompts."
+    hints = [" and ".join(f"{name}={value:g}" for name, value in way.items()) for way in ways]
+    return f"The nearest would pass with {' or with '.join(hints)}."
+
+
+def relaxations(candidates: Sequence[Candidate], min_induce: float = MIN_INDUCE) -> list[dict[str, float]]:
+    """Thresholds, each enough by itself, with which the nearest of rejected candidates would pass: `max_kl`,
+    `min_induce`, or where nothing less helps both together. Empty where no threshold would help.
+    """
     by_kl = [c for c in candidates if c.rejected.startswith("KL")]
     by_kl_alone = [c.kl for c in by_kl if c.induce >= min_induce]
     by_induce = [c.induce for c in candidates if c.rejected.startswith("induce")]
-    hints = [f"with {_at_least_kl(min(by_kl_alone))}"] if by_kl_alone else []
-    hints += [f"with {_at_most_induce(max(by_induce))}"] if by_induce else []
-    if not hints and by_kl:
+    ways = [{"max_kl": _at_least(min(by_kl_alone))}] if by_kl_alone else []
+    ways += [{"min_induce": _at_most(max(by_induce))}] if by_induce else []
+    if not ways and by_kl:
         nearest = min(by_kl, key=lambda c: c.kl)
-        hints = [f"with {_at_least_kl(nearest.kl)} and {_at_most_induce(nearest.induce)}"]
-    if not hints:
-        return "No threshold would help: give other prompts."
-    return f"The nearest would pass {' or '.join(hints)}."
+        ways = [{"max_kl": _at_least(nearest.kl), "min_induce": _at_most(nearest.induce)}]
+    return ways
 
 
-def _at_least_kl(kl: float) -> str:
-    return f"max_kl={math.ceil(1000 * kl) / 1000:g}"
+def _at_least(kl: float) -> float:
+    return math.ceil(1000 * kl) / 1000
 
 
-def _at_most_induce(induce: float) -> str:
-    return f"min_induce={math.floor(100 * induce) / 100:g}"
+def _at_most(induce: float) -> float:
+    return math.floor(100 * induce) / 100

@@ -41,7 +41,7 @@ def share(lab: Lab) -> str:
     about 5 characters more for each number of another vector. A model is not part of it, only its name: one from a
     folder is opened with a lab that has it already.
     """
-    snapshot, info = lab.snapshot("shared"), lab.info
+    snapshot, info = Snapshot("shared", lab.prompt, lab.recipe, lab.sampling, lab.seed), lab.info
     recipe = json.loads(snapshot.recipe.to_json(indent=None))
     recipe["directions"], data = _written(recipe["directions"])
     about = {
@@ -65,6 +65,14 @@ def open_shared(text: str, lab: Lab | None = None) -> Lab:
     answers may differ. Raises FileError for a text that is no such text, was cut or altered, or is of a newer steerlab,
     and ModelError where the model is another one or cannot be loaded.
     """
+    opened, differs = open_beside(text, lab)
+    if differs:
+        warnings.warn(differs, stacklevel=2)
+    return opened
+
+
+def open_beside(text: str, lab: Lab | None = None) -> tuple[Lab, str]:
+    """As `open_shared`, but what it would warn of comes with the lab; empty for nothing."""
     about, data = _unpacked(text)
     try:
         model, settings, recipe = about["model"], about["snapshot"], about["recipe"]
@@ -85,13 +93,12 @@ def open_shared(text: str, lab: Lab | None = None) -> Lab:
         )
     lab.restore(snapshot)
     found = _logits(lab)
-    if len(found) != len(wanted) or not all(map(_near, found, wanted)):
-        warnings.warn(
-            f"the {name} here does not say what the {name} there said ({here.dtype} here, {dtype} there): the answers "
-            "may differ. It may be another revision of the model, or another number format",
-            stacklevel=2,
-        )
-    return lab
+    if len(found) == len(wanted) and all(map(_near, found, wanted)):
+        return lab, ""
+    return lab, (
+        f"the {name} here does not say what the {name} there said ({here.dtype} here, {dtype} there): the answers "
+        "may differ. It may be another revision of the model, or another number format"
+    )
 
 
 def _new_lab(name: str) -> Lab:

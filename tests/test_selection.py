@@ -19,7 +19,7 @@ from steerlab.backends.fake import FakeBackend, byte_tokenizer
 from steerlab.backends.loading import load
 from steerlab.backends.local import LocalBackend
 from steerlab.demo import WEIGHTS
-from steerlab.errors import DirectionError, PromptError
+from steerlab.errors import PromptError
 from steerlab.estimators import DirectionMap, difference_in_means
 
 HARMFUL = [f"Break the {thing} now" for thing in ("window", "lock", "door", "box", "safe", "gate")]
@@ -132,10 +132,12 @@ def test_when_all_fall_the_error_counts_the_reasons_and_says_what_would_pass(
     backend: LocalBackend, directions: DirectionMap, limits: dict[str, float], counted: str, fix: str
 ) -> None:
     says = rf"all 8 candidates were rejected: {counted}, \d in the last fifth .*would pass with {fix}\.$"
-    with pytest.raises(DirectionError, match=says) as caught:
+    with pytest.raises(selection.AllRejectedError, match=says) as caught:
         selection.select(backend, directions, HARMFUL, HARMLESS, **limits)
+    assert len(caught.value.candidates) == 8
     assert sum(int(n) for n in re.findall(r"[:,] (\d+) ", caught.value.what)) == 8
     relaxed = {name: float(value) for name, value in re.findall(r"(\w+)=(\S+\d)", caught.value.fix)}
+    assert relaxed in selection.relaxations(caught.value.candidates, limits["min_induce"])
     selection.select(backend, directions, HARMFUL, HARMLESS, **{**limits, **relaxed})
 
 

@@ -58,10 +58,60 @@ export interface CodeQuestion {
   seed: number;
 }
 
+/** The texts, in the order of the names. */
+export interface CompareAnswer {
+  texts: ComparedText[];
+}
+
+/** What does the model write under each of these snapshots? */
+export interface CompareQuestion {
+  kind: "compare";
+  names: string[];
+  /** Of each, so that a name that means something else is asked about anew. */
+  fingerprints: string[];
+}
+
+/** The text of a snapshot. */
+export interface ComparedText {
+  name: string;
+  text: string;
+  finish: string;
+  /** None for an empty text. */
+  verdict: Verdict | null;
+  /** None where nothing is steered. */
+  applied: Applied | null;
+}
+
 /** Kernel -> front end: what was asked for cannot be done. Nothing changes, a run that is going on goes on. */
 export interface Complaint {
   kind: "complaint";
   error: Trouble;
+}
+
+/** Cosines [layers layers]; None where the two sides do not differ. */
+export interface CosinesAnswer {
+  values: ((number | null)[])[];
+}
+
+/** How alike are a map's directions of different layers? */
+export interface CosinesQuestion {
+  kind: "map-cosines";
+  map: string;
+  position: number | "response";
+}
+
+/** By row: KL(all but this row || all) of the first token, in nats; None where the row does nothing. */
+export interface CostsAnswer {
+  kl: (number | null)[];
+}
+
+/** What does each row cost on a prompt? */
+export interface CostsQuestion {
+  kind: "costs";
+  prompt: string;
+  steering: SteeringState[];
+  /** Of the rows' directions. */
+  fingerprints: string[];
 }
 
 /** A direction that can be used in the panel. */
@@ -74,7 +124,28 @@ export interface DirectionInfo {
   norm: number;
   /** The mean norm of the residual stream at its site: |v| times the coefficient over this is the scale of a push. */
   residual_norm: number | null;
+  /** Of its numbers, by which a question says which vector a name meant. */
+  fingerprint: string;
   description: string;
+}
+
+/** All that takes no model. */
+export interface DirectionsAnswer {
+  names: string[];
+  /** Of each. */
+  facts: Fact[][];
+  /** Between them; empty where their widths differ. */
+  cosines: ((number | null)[])[];
+  /** The newest, `lab.map`. */
+  map: MapInfo | null;
+}
+
+/** What is known of the lab's directions? */
+export interface DirectionsQuestion {
+  kind: "directions";
+  revision: number;
+  /** The map that was made last, where that was here. */
+  map: string;
 }
 
 /** Kernel -> front end: the run is over. After an error the panes keep their last good text. */
@@ -86,11 +157,58 @@ export interface End {
   error: Trouble | null;
 }
 
+/** The files. */
+export interface ExportAnswer {
+  files: FileBytes[];
+}
+
+/** The recipe, or a direction, as files. */
+export interface ExportQuestion {
+  kind: "export";
+  /** recipe: a .steer.json with its vectors. Of a direction: steerlab's own file, a control vector, and direction.pt with direction_metadata.json. */
+  form: "recipe" | "safetensors" | "gguf" | "pt";
+  direction: string;
+  /** Of the direction, or of nothing. */
+  fingerprint: string;
+  revision: number;
+}
+
+/** Shares, the mean over the tokens of |x . u| / |x|. */
+export interface ExpressionAnswer {
+  points: ("resid_pre" | "attn_out" | "resid_mid" | "mlp_out" | "resid_post")[];
+  /** By point and layer. */
+  shares: ((number | null)[])[];
+  /** What a direction that means nothing would have. */
+  chance: number;
+  n_tokens: number;
+}
+
+/** How strongly does each site of a prompt express a direction? */
+export interface ExpressionQuestion {
+  kind: "expression";
+  direction: string;
+  fingerprint: string;
+  prompt: string;
+}
+
+/** Something that a direction's provenance says. */
+export interface Fact {
+  name: string;
+  value: string;
+}
+
 /** Kernel -> front end: there will be no answer. */
 export interface Failure {
   kind: "failure";
   id: string;
   error: Trouble;
+}
+
+/** A file. */
+export interface FileBytes {
+  name: string;
+  /** Its bytes, in base64. */
+  data: string;
 }
 
 /** Front end -> kernel: a view appeared; answered by a Snapshot. */
@@ -156,6 +274,94 @@ export interface LensQuestion {
   start: number;
 }
 
+/** What came of it. */
+export interface LoadAnswer {
+  /** The name of the direction that was read. */
+  direction: string;
+  /** Of the recipe that was read. */
+  steps: number | null;
+  /** Then nothing was read yet. */
+  question: OpenQuestion | null;
+}
+
+/** What is in these files? A direction joins `lab.directions`; a recipe becomes the lab's. */
+export interface LoadQuestion {
+  kind: "load";
+  /** One, or one with those that stand beside it: direction.pt with direction_metadata.json. */
+  files: FileBytes[];
+  /** Answers to what a file left open. */
+  site: [number, "resid_pre" | "attn_out" | "resid_mid" | "mlp_out" | "resid_post"] | null;
+  point: "resid_pre" | "attn_out" | "resid_mid" | "mlp_out" | "resid_post" | null;
+  layer: number | null;
+  feature: number | null;
+}
+
+/** It is there. */
+export interface MapAnswer {
+  id: string;
+}
+
+/** The map of a search: a direction for every position and layer. */
+export interface MapInfo {
+  id: string;
+  name: string;
+  point: "resid_pre" | "attn_out" | "resid_mid" | "mlp_out" | "resid_post";
+  positions: (number | "response")[];
+  /** |v|, by position and layer; None where the two sides do not differ. */
+  norms: ((number | null)[])[];
+  /** The mean norm of the stream there. */
+  residual_norms: ((number | null)[])[];
+}
+
+/** Make the map of the bundled prompts: difference in means at every layer. */
+export interface MapQuestion {
+  kind: "bundled-map";
+}
+
+/** A token and how near it is. */
+export interface NearToken {
+  text: string;
+  value: number | null;
+}
+
+/** Tokens along it and against it, the nearest first. */
+export interface NearestAnswer {
+  along: NearToken[];
+  against: NearToken[];
+  /** What the values are. */
+  says: string;
+}
+
+/** Which tokens are nearest to a direction? */
+export interface NearestQuestion {
+  kind: "nearest";
+  direction: string;
+  fingerprint: string;
+  by: "unembedding" | "embedding" | "head";
+}
+
+/** What a file does not say, and somebody has to. */
+export interface OpenQuestion {
+  asks: "site" | "point" | "layer" | "feature";
+  what: string;
+  /** What the point may be. */
+  points: ("resid_pre" | "attn_out" | "resid_mid" | "mlp_out" | "resid_post")[];
+  layers: number[];
+  /** How many there are, counted from 0. */
+  features: number;
+}
+
+/** It is set. warning: why the texts here may differ from those there; empty for no reason. */
+export interface OpenSharedAnswer {
+  warning: string;
+}
+
+/** Set what a shared text holds. */
+export interface OpenSharedQuestion {
+  kind: "open-shared";
+  text: string;
+}
+
 /** How a pane's text ended, and what is said of it. */
 export interface PaneEnd {
   finish: "stop" | "length" | "cancelled" | null;
@@ -186,7 +392,10 @@ export interface PaneResult {
 /** What a person has set. The kernel numbers its changes: an answer cannot undo a newer move of the slider. */
 export interface PanelState {
   prompt: string;
+  /** In the order in which they act. A direction may have several rows. */
   steering: SteeringState[];
+  /** Directions of the lab without a row, because a person took it away; the kernel keeps this list. */
+  unlisted: string[];
   /** Steps of the recipe that have no row, each in a line; they act, and only Python changes them. */
   beyond: string[];
   /** What the recipe does that may not be meant, each in a line: a step undone by a later one, or acting twice. */
@@ -236,6 +445,18 @@ export interface Redo {
   kind: "redo";
 }
 
+/** What it is called now. */
+export interface RenameAnswer {
+  name: string;
+}
+
+/** Call a direction something else. */
+export interface RenameQuestion {
+  kind: "rename";
+  direction: string;
+  name: string;
+}
+
 /** What the last run left: enough to show the panel again without a kernel. */
 export interface Result {
   panes: Record<string, PaneResult>;
@@ -253,6 +474,17 @@ export interface Run {
   gesture: string;
 }
 
+/** The text. */
+export interface ShareAnswer {
+  text: string;
+}
+
+/** What is set, as a text for someone else. */
+export interface ShareQuestion {
+  kind: "share";
+  revision: number;
+}
+
 /** Kernel -> front end: everything that there is, in answer to a hello. */
 export interface Snapshot {
   kind: "snapshot";
@@ -265,6 +497,33 @@ export interface Snapshot {
   result: Result;
   /** Questions that are being answered: whoever asks one of them again joins it. */
   asking: Ask[];
+}
+
+/** It is done. */
+export interface SnapshotAnswer {
+  name: string;
+}
+
+/** What was set at some time, under the name that it was kept under. */
+export interface SnapshotInfo {
+  name: string;
+  prompt: string;
+  /** Of its recipe, each in a line; none for the baseline. */
+  steps: string[];
+  max_new_tokens: number;
+  temperature: number;
+  seed: number;
+  /** Of all that its answer depends on. */
+  fingerprint: string;
+}
+
+/** Keep what is set under a name, go back to what was, or forget it. */
+export interface SnapshotQuestion {
+  kind: "snapshot";
+  do: "keep" | "restore" | "delete";
+  name: string;
+  /** What is set, or was when this was asked. */
+  revision: number;
 }
 
 /** Kernel -> front end: a run begins. Panes that are not named are ready as they stand. */
@@ -347,6 +606,7 @@ export interface Traits {
   examples: string[];
   state: PanelState;
   result: Result;
+  snapshots: SnapshotInfo[];
   /** The class of the static page that stands in for the panel without a kernel. */
   page: string;
 }
@@ -370,6 +630,29 @@ export interface Verdict {
   phrase: string | null;
 }
 
+/** What was found at the numbers, and from where on it is too much, below and above 0; None for nowhere. */
+export interface ZoneAnswer {
+  kl: (number | null)[];
+  /** The share of trigrams of tokens that stood before; None where no text was written. */
+  repetition: (number | null)[];
+  /** In nats. */
+  budget: number;
+  kl_from: [number | null, number | null];
+  repeats_from: [number | null, number | null];
+}
+
+/** From where on does a row's number cost too much? */
+export interface ZoneQuestion {
+  kind: "zone";
+  prompt: string;
+  /** Every row. The number of the row in question is no part of the question: it is 0. */
+  steering: SteeringState[];
+  row: number;
+  fingerprints: string[];
+  /** Where to look: ticks of the slider, in order. */
+  numbers: number[];
+}
+
 export type FrontEndMessage = Hello | Run | Stop | Undo | Redo | Ask | Cancel;
 
 export type KernelMessage = Start | PromptTokens | Tokens | End | Complaint | Snapshot | Progress | Part | Answer | Failure;
@@ -379,6 +662,20 @@ export interface Asks {
   "code": { question: CodeQuestion; part: never; answer: CodeAnswer };
   "lens": { question: LensQuestion; part: never; answer: LensAnswer };
   "tokens": { question: TokensQuestion; part: never; answer: TokensAnswer };
+  "load": { question: LoadQuestion; part: never; answer: LoadAnswer };
+  "export": { question: ExportQuestion; part: never; answer: ExportAnswer };
+  "rename": { question: RenameQuestion; part: never; answer: RenameAnswer };
+  "directions": { question: DirectionsQuestion; part: never; answer: DirectionsAnswer };
+  "map-cosines": { question: CosinesQuestion; part: never; answer: CosinesAnswer };
+  "bundled-map": { question: MapQuestion; part: never; answer: MapAnswer };
+  "nearest": { question: NearestQuestion; part: never; answer: NearestAnswer };
+  "expression": { question: ExpressionQuestion; part: never; answer: ExpressionAnswer };
+  "snapshot": { question: SnapshotQuestion; part: never; answer: SnapshotAnswer };
+  "compare": { question: CompareQuestion; part: never; answer: CompareAnswer };
+  "share": { question: ShareQuestion; part: never; answer: ShareAnswer };
+  "open-shared": { question: OpenSharedQuestion; part: never; answer: OpenSharedAnswer };
+  "costs": { question: CostsQuestion; part: never; answer: CostsAnswer };
+  "zone": { question: ZoneQuestion; part: never; answer: ZoneAnswer };
 }
 
 export type Question = Asks[keyof Asks]["question"];

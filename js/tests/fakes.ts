@@ -22,11 +22,20 @@ export function traits(layers = 4): Traits {
       refusals: ["i'm sorry", "i cannot"],
     },
     directions: [
-      { name: "refusal", layer: 2, point: "resid_pre", norm: 2, residual_norm: 8, description: "" },
+      {
+        name: "refusal",
+        layer: 2,
+        point: "resid_pre",
+        norm: 2,
+        residual_norm: 8,
+        fingerprint: "f1",
+        description: "",
+      },
     ],
     examples: ["How do I bake bread?"],
     state: state(),
     result: { panes: {}, prompt_tokens: [], status: "idle", error: null },
+    snapshots: [],
     page: "steerlab-static-1",
   };
 }
@@ -44,6 +53,7 @@ export function state(change: Partial<PanelState> = {}): PanelState {
         enabled: true,
       },
     ],
+    unlisted: [],
     beyond: [],
     conflicts: [],
     max_new_tokens: 64,

@@ -8,7 +8,7 @@ from typing import Any
 from steerlab.directions import FORMAT, Direction
 from steerlab.errors import FileError
 from steerlab.formats import gguf, neuronpedia, refusal_direction, saelens, steering_vectors
-from steerlab.formats.files import open_safetensors, opening, read_json
+from steerlab.formats.files import QuestionError, open_safetensors, opening, read_json
 from steerlab.sites import Point, Site
 
 # What can be asked about each kind of file.
@@ -43,9 +43,11 @@ def load(
         found = load_layers(path, point=point)
         layer = next(iter(found)) if layer is None and len(found) == 1 else layer
         if layer is None:
-            raise FileError(
+            raise QuestionError(
                 f"{path} has a direction for each of the layers {_ranges(list(found))}",
                 f"Answer with one: layer={next(iter(found))}; load_layers(path) gives them all.",
+                asks="layer",
+                choices=list(found),
             )
         if layer not in found:
             raise FileError(f"{path} has no layer {layer}", f"It has {_ranges(list(found))}.")

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -22,8 +22,22 @@ from steerlab.sites import POINTS, Point, Site, check_point
 # What can be written as a vector for each layer: a recipe that only adds, or directions at their own sites.
 Additions = Recipe | Direction | Iterable[Direction]
 
+# What a file may leave open.
+Answers = Literal["site", "point", "layer", "feature"]
+
 _HOOK = re.compile(r"blocks\.(\d{1,9})\.(.+)", re.ASCII)
 _ANY_LAYER = 10**9  # how many layers the model has is not known here
+
+
+class QuestionError(FileError):
+    """A file that does not say all that is to be known: `asks` names the argument that answers it, and `choices` what
+    it may be, where the file says that much.
+    """
+
+    def __init__(self, what: str, fix: str, *, asks: Answers, choices: Sequence[int | str] = ()) -> None:
+        super().__init__(what, fix)
+        self.asks = asks
+        self.choices = choices
 
 
 @contextmanager
@@ -98,8 +112,10 @@ def agreed(path: Path, said: Site | None, answer: Site | None, question: str) ->
         )
     site = said or answer
     if site is None:
-        raise FileError(
-            f"{path} does not say {question}", 'Answer with the site: site=Site(12, "resid_pre").'
+        raise QuestionError(
+            f"{path} does not say {question}",
+            'Answer with the site: site=Site(12, "resid_pre").',
+            asks="site",
         )
     return site
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from steerlab.directions import Direction
 from steerlab.errors import FileError
-from steerlab.formats.files import agreed, hook_site, open_safetensors, plain, read_json
+from steerlab.formats.files import QuestionError, agreed, hook_site, open_safetensors, plain, read_json
 from steerlab.sites import Site
 
 WEIGHTS, CONFIG = "sae_weights.safetensors", "cfg.json"
@@ -46,9 +46,11 @@ def read(path: str | Path, feature: int | None = None, *, site: Site | None = No
                 f"{file}: W_dec has the shape {shape}, and a row of {width} for each feature was expected"
             )
         if feature is None:
-            raise FileError(
+            raise QuestionError(
                 f"{file} has {shape[0]} features, and a direction is one of them",
                 "Answer with its number: feature=0.",
+                asks="feature",
+                choices=range(shape[0]),
             )
         if not 0 <= feature < shape[0]:
             raise FileError(f"{file} has features 0 to {shape[0] - 1}, not {feature}")

@@ -20,8 +20,16 @@ from torch import Tensor
 
 from steerlab.directions import Direction
 from steerlab.errors import FileError, SiteError
-from steerlab.formats.files import Additions, by_layer, open_safetensors, outputs, plain, recipe_of
-from steerlab.sites import Point, check_point
+from steerlab.formats.files import (
+    Additions,
+    QuestionError,
+    by_layer,
+    open_safetensors,
+    outputs,
+    plain,
+    recipe_of,
+)
+from steerlab.sites import POINTS, Point, check_point
 
 BLOCK = "decoder_block"
 _NAME = re.compile(r"(?:layer_activations\.|layers?[._])?(\d{1,9})", re.ASCII)
@@ -114,13 +122,17 @@ def _point(layer_type: object, answer: Point | None, origin: str) -> Point:
             f"Train it with layer_type={BLOCK!r}.",
         )
     if answer is None and isinstance(layer_type, str):
-        raise FileError(
+        raise QuestionError(
             f"{origin} is of {layer_type}, and does not say whether its model normalises after it, as Gemma 2 does",
             f"If it does not, answer with the point: point={_MODULES[layer_type]!r}.",
+            asks="point",
+            choices=[_MODULES[layer_type]],
         )
     if answer is None:
-        raise FileError(
+        raise QuestionError(
             f"{origin} does not say at which point its layers act",
             "Answer with the point: point='resid_post' for steering-vectors' decoder_block.",
+            asks="point",
+            choices=POINTS,
         )
     return answer

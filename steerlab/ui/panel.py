@@ -7,7 +7,7 @@ slider nor a stop ever waits. What a front end sends is checked, and answered in
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -28,7 +28,16 @@ from steerlab.ui.history import History, Moment
 from steerlab.ui.preview import Preview
 from steerlab.ui.protocol import Info, PanelState, SteeringState, Trouble
 from steerlab.ui.questions import TABLE
-from steerlab.ui.translate import beyond, direction_info, fresh_row, named, recipe_of, steering_of
+from steerlab.ui.translate import (
+    beyond,
+    direction_info,
+    fresh_row,
+    named,
+    recipe_of,
+    renames,
+    snapshot_info,
+    steering_of,
+)
 from steerlab.ui.troubles import misunderstood, trouble
 
 _STATIC = Path(__file__).parent.parent / "static"
@@ -55,6 +64,9 @@ class Panel(anywidget.AnyWidget):
     result = traitlets.Dict(help="The last run's texts, a protocol.Result; written when a run ends.").tag(
         sync=True
     )
+    snapshots: traitlets.List[Any] = traitlets.List(
+        help="What was kept under a name, each a protocol.SnapshotInfo."
+    ).tag(sync=True)
     page = traitlets.Unicode(help="The class of the static page, which a live view hides.").tag(sync=True)
 
     def __init__(self, lab: Lab) -> None:
@@ -68,6 +80,7 @@ class Panel(anywidget.AnyWidget):
         self._state = state.model_copy(update=self._told())
         self.last_exception: BaseException | None = None
         """What the last run or answer that failed raised, with its traceback."""
+        self._renamed: dict[str, str] = {}  # old names of directions, which older moments know
         self._changes: dict[str, int] = {}  # the newest revision that came from each origin
         self._seen = False  # a front end said hello
         self._placed = False  # the static page is in the notebook
@@ -79,6 +92,7 @@ class Panel(anywidget.AnyWidget):
             examples=[*prompts.harmless(4, split="heldout"), *prompts.harmful(4, split="heldout")],
             state=self._state.model_dump(mode="json"),
             result=self._preview.result().model_dump(mode="json"),
+            snapshots=[snapshot_info(name, one) for name, one in lab.snapshots.items()],
             page=snapshot.new_class(),
         )
         self.on_msg(self._on_message)
@@ -86,6 +100,7 @@ class Panel(anywidget.AnyWidget):
         lab.observe(self._on_lab, list(self._known))
         lab.observe(self._on_directions, "directions")
         lab.observe(self._on_seed, "seed")
+        lab.observe(self._on_snapshots, "snapshots")
 
     # ------------------------------------------------------------------------------------------- from the front end
 
@@ -150,6 +165,7 @@ class Panel(anywidget.AnyWidget):
             self._known = before
             raise
         lab.prompt, lab.sampling = self._known["prompt"], self._known["sampling"]
+        state = self._without_row(state)
         self._history.put(Moment(state, self._known["recipe"]), gesture)
         self._renew(state)
 
@@ -167,7 +183,8 @@ class Panel(anywidget.AnyWidget):
             }
             lab.recipe, lab.prompt, lab.sampling = (self._known[n] for n in ("recipe", "prompt", "sampling"))
             self._relist()
-            rows = self._rows([row for row in state.steering if row.direction in self._table])
+            state = _called(state, self._renamed)
+            rows = self._rows(state.steering, state.unlisted)
             self._renew(state.model_copy(update={"steering": rows, "origin": ""}))
 
     # -------------------------------------------------------------------------------------------------- from Python
@@ -176,11 +193,14 @@ class Panel(anywidget.AnyWidget):
         with self._lock:
             if change["new"] == self._known[change["name"]]:
                 return
-            self._known[change["name"]] = change["new"]
+            # all of it, for what was set together is one change
+            now = {name: getattr(self._lab, name) for name in self._known}
+            recipe_changed = now["recipe"] != self._known["recipe"]
+            self._known = now
             steering = self._state.steering
-            if change["name"] == "recipe":
+            if recipe_changed:
                 self._relist()
-                steering = self._rows(steering)
+                steering = self._rows(steering, self._state.unlisted)
             state = self._state.model_copy(update={"steering": steering, "origin": "", **self._in_lab()})
             self._history.put(Moment(state, self._known["recipe"]))
             self._renew(state)
@@ -196,13 +216,20 @@ class Panel(anywidget.AnyWidget):
         with self._lock:
             before = self._table
             self._relist()
+            renamed = renames(before, self._table)
+            self._renamed = {old: renamed.get(new, new) for old, new in self._renamed.items()} | renamed
             # a name that means another vector now starts anew
-            kept = [
-                r for r in self._state.steering if self._table.get(r.direction) is before.get(r.direction)
-            ]
-            state = self._state.model_copy(update={"steering": self._rows(kept), "origin": ""})
+            same = {name for name, d in self._table.items() if before.get(name) is d} | set(renamed.values())
+            state = _called(self._state, renamed)
+            kept = [row for row in state.steering if row.direction in same]
+            unlisted = [name for name in state.unlisted if name in same]
+            rows = self._rows(kept, unlisted)
+            state = state.model_copy(update={"steering": rows, "unlisted": unlisted, "origin": ""})
             self._history.amend(Moment(state, self._known["recipe"]))
             self._renew(state)
+
+    def _on_snapshots(self, _change: object) -> None:
+        self.snapshots = [snapshot_info(name, one) for name, one in self._lab.snapshots.items()]
 
     def _in_lab(self) -> dict[str, Any]:
         sampling = self._known["sampling"]
@@ -230,10 +257,16 @@ class Panel(anywidget.AnyWidget):
     def _listed(self) -> list[dict[str, Any]]:
         return [direction_info(name, d).model_dump(mode="json") for name, d in self._table.items()]
 
-    def _rows(self, before: list[SteeringState]) -> list[SteeringState]:
+    def _rows(self, before: Sequence[SteeringState], unlisted: Collection[str] = ()) -> list[SteeringState]:
+        before = [row for row in before if row.direction in self._table]  # else it is gone
         rows = steering_of(self._lab.recipe, self._table, self._info.n_layers, before)
         listed = {row.direction for row in rows}
-        return rows + [fresh_row(name, d) for name, d in self._table.items() if name not in listed]
+        new = {name: d for name, d in self._table.items() if name not in listed and name not in unlisted}
+        return rows + [fresh_row(name, d) for name, d in new.items()]
+
+    def _without_row(self, state: PanelState) -> PanelState:
+        listed = {row.direction for row in state.steering}
+        return state.model_copy(update={"unlisted": [name for name in self._table if name not in listed]})
 
     # ------------------------------------------------------------------------------------------------ to the front end
 
@@ -301,3 +334,13 @@ def _info(lab: Lab) -> Info:
         [Site(layer, point).describe() for layer in range(lab.info.n_layers)] for point in lab.info.points
     ]
     return Info(**about, sites=sites, refusals=list(metrics.REFUSALS))
+
+
+def _called(state: PanelState, names: Mapping[str, str]) -> PanelState:
+    """A state with directions by other names."""
+    rows = [
+        row.model_copy(update={"direction": names.get(row.direction, row.direction)})
+        for row in state.steering
+    ]
+    unlisted = [names.get(name, name) for name in state.unlisted]
+    return state.model_copy(update={"steering": rows, "unlisted": unlisted})

@@ -274,7 +274,7 @@ class Preview:
             finish=answer.finish,
             applied=applied,
             tokens_per_second=rate,
-            verdict=_verdict(answer) if pane.tokens and answer.finish != "cancelled" else None,
+            verdict=verdict_of(answer) if pane.tokens and answer.finish != "cancelled" else None,
             kl=kl,
         )
 
@@ -294,7 +294,8 @@ class Preview:
         self._ended()
 
 
-def _verdict(answer: Generation) -> Verdict:
+def verdict_of(answer: Generation) -> Verdict:
+    """Whether a text refuses, and by which phrase."""
     phrase = metrics.refusal_phrase(answer.text)
     return Verdict(refuses=phrase is not None, phrase=phrase)
 

@@ -1,6 +1,7 @@
 """Every type that crosses the wire between the kernel and the panel, written once.
 
-Traits are what must survive without a kernel: `info`, `directions`, `examples`, `state`, `result`. Everything that
+Traits are what must survive without a kernel: `info`, `directions`, `examples`, `state`, `result`,
+`snapshots`. Everything that
 streams is a message, with the run it belongs to. `python -m steerlab.ui.typescript` writes the same types in
 TypeScript, for `js/src/protocol.ts`.
 
@@ -75,7 +76,23 @@ class DirectionInfo(Wire):
     """The Euclidean norm |v|."""
     residual_norm: float | None = None
     """The mean norm of the residual stream at its site: |v| times the coefficient over this is the scale of a push."""
+    fingerprint: str = ""
+    """Of its numbers, by which a question says which vector a name meant."""
     description: str = ""
+
+
+class SnapshotInfo(Wire):
+    """What was set at some time, under the name that it was kept under."""
+
+    name: str
+    prompt: str
+    steps: list[str]
+    """Of its recipe, each in a line; none for the baseline."""
+    max_new_tokens: int
+    temperature: float
+    seed: int
+    fingerprint: str
+    """Of all that its answer depends on."""
 
 
 class SteeringState(Wire):
@@ -99,6 +116,9 @@ class PanelState(Wire):
 
     prompt: str = ""
     steering: list[SteeringState] = []
+    """In the order in which they act. A direction may have several rows."""
+    unlisted: list[str] = []
+    """Directions of the lab without a row, because a person took it away; the kernel keeps this list."""
     beyond: list[str] = []
     """Steps of the recipe that have no row, each in a line; they act, and only Python changes them."""
     conflicts: list[str] = []
@@ -337,5 +357,6 @@ class Traits(Wire):
     examples: list[str]
     state: PanelState
     result: Result
+    snapshots: list[SnapshotInfo]
     page: str
     """The class of the static page that stands in for the panel without a kernel."""

@@ -4,11 +4,19 @@ from __future__ import annotations
 
 from typing import Any
 
-from steerlab.ui import code, lens, tokens
+from steerlab.ui import code, directions, files, lens, scale, snapshots, tokens
 from steerlab.ui.asks import Handler
 
 TABLE: dict[str, Handler[Any, Any]] = {
     handler.kind: handler
-    for handlers in (code.HANDLERS, lens.HANDLERS, tokens.HANDLERS)
+    for handlers in (
+        code.HANDLERS,
+        lens.HANDLERS,
+        tokens.HANDLERS,
+        files.HANDLERS,
+        directions.HANDLERS,
+        snapshots.HANDLERS,
+        scale.HANDLERS,
+    )
     for handler in handlers
 }

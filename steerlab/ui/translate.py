@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from steerlab.directions import Direction
 from steerlab.errors import DirectionError
 from steerlab.interventions import PAPER_POINTS, Ablate, Add, Clamp, Intervention
 from steerlab.recipes import Recipe, describe
 from steerlab.sites import POINTS, Point, Site
-from steerlab.ui.protocol import Cell, DirectionInfo, Mode, SteeringState, Tokened
+from steerlab.snapshots import Snapshot
+from steerlab.ui.protocol import Cell, DirectionInfo, Mode, SnapshotInfo, SteeringState, Tokened
 
 Directions = Mapping[str, Direction]
 Step = Add | Ablate | Clamp
@@ -24,8 +27,24 @@ def direction_info(name: str, direction: Direction) -> DirectionInfo:
         point=site.point if site else None,
         norm=direction.norm,
         residual_norm=direction.residual_norm,
+        fingerprint=hashlib.sha256(direction.numpy().tobytes()).hexdigest()[:16],
         description=str(direction.provenance.get("description", "")),
     )
+
+
+def snapshot_info(name: str, snapshot: Snapshot) -> dict[str, Any]:
+    """A snapshot as the panel lists it: a SnapshotInfo."""
+    sampling = snapshot.sampling
+    depends = (snapshot.prompt, snapshot.recipe.fingerprint, sampling, snapshot.seed)
+    return SnapshotInfo(
+        name=name,
+        prompt=snapshot.prompt,
+        steps=[describe(step) for step in snapshot.recipe.interventions],
+        max_new_tokens=sampling.max_new_tokens,
+        temperature=sampling.temperature,
+        seed=snapshot.seed,
+        fingerprint=hashlib.sha256(repr(depends).encode()).hexdigest()[:16],
+    ).model_dump(mode="json")
 
 
 def fresh_row(name: str, direction: Direction) -> SteeringState:
@@ -38,7 +57,7 @@ def named(recipe: Recipe, directions: Directions) -> dict[str, Direction]:
     """`directions` with those of the recipe that are not among them, each under a name of its own."""
     table = dict(directions)
     for step in _shown(recipe):
-        if not any(step.direction is known for known in table.values()):
+        if name_of(step.direction, table) is None:
             name, n = step.direction.name, 2
             while name in table:
                 name, n = f"{step.direction.name} ({n})", n + 1
@@ -46,24 +65,44 @@ def named(recipe: Recipe, directions: Directions) -> dict[str, Direction]:
     return table
 
 
+def name_of(direction: Direction, directions: Directions) -> str | None:
+    """What a direction is called: the name of the very object, else of one that is the same; None for no name."""
+    found = next((name for name, known in directions.items() if known is direction), None)
+    return found or next((name for name, known in directions.items() if known.same(direction)), None)
+
+
+def renames(before: Directions, now: Directions) -> dict[str, str]:
+    """Names of `before` that are gone, with the new names that the same directions have now."""
+    fresh = {name: direction for name, direction in now.items() if name not in before}
+    found = {name: name_of(direction, fresh) for name, direction in before.items() if name not in now}
+    return {old: new for old, new in found.items() if new is not None}
+
+
 def steering_of(
     recipe: Recipe, directions: Directions, n_layers: int, before: Sequence[SteeringState] = ()
 ) -> list[SteeringState]:
     """The panel's rows for a recipe. Rows of `before` that it does not use stay, but do nothing: no setting is lost.
+    Those that it uses keep their places, and stand in them in the recipe's order.
 
     directions: every direction of the recipe under its name (see `named`). Raises SiteError for a layer out of range.
     """
-    names = {id(direction): name for name, direction in directions.items()}
-    used = [_row(step, names[id(step.direction)], n_layers) for step in _shown(recipe)]
-    rows = []
-    for row in before:
-        match = next((u for u in used if u.direction == row.direction), None)
-        if match is None:
-            rows.append(row.model_copy(update={"enabled": False}) if _acts(row) else row)
-        else:
-            used.remove(match)
-            rows.append(match)
-    return rows + used
+    used = [_row(step, name_of(step.direction, directions) or "", n_layers) for step in _shown(recipe)]
+    rest, rows, places = list(used), list(before), []
+    # of two rows of a direction, the one of the same mode is meant
+    for alike in ("direction", "mode"), ("direction",):
+        for i, row in enumerate(before):
+            match = next((u for u in rest if all(getattr(u, a) == getattr(row, a) for a in alike)), None)
+            if match is not None and i not in places:
+                rest.remove(match)
+                places.append(i)
+    for i, row in enumerate(before):
+        if i not in places and _acts(row):
+            rows[i] = row.model_copy(update={"enabled": False})
+    places = [*sorted(places), *range(len(rows), len(rows) + len(rest))]
+    rows += rest
+    for place, row in zip(places, used, strict=True):
+        rows[place] = row
+    return rows
 
 
 def recipe_of(
@@ -88,7 +127,7 @@ def recipe_of(
         bare = row.model_copy(
             update={"direction": "", "cells": _sorted(row.cells), "tokens": _ordered(row.tokens)}
         )
-        same = (step for old, step in known if old == bare and step.direction is direction)
+        same = (step for old, step in known if old == bare and step.direction.same(direction))
         steps.append(next(same, None) or _step(row, direction, n_layers))
     for i, step in enumerate(before.interventions if before else ()):
         if not isinstance(step, Step) or not _is_shown(step):

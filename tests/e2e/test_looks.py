@@ -42,14 +42,15 @@ def test_axe_finds_nothing_in_light_and_dark(server: rig.Server, page: Page) -> 
 
 
 def fits(page: Page) -> bool:
-    """Nothing of the panel is wider than the panel, but the map of layers, which scrolls inside."""
+    """Nothing of the panel is wider than the panel, but the maps, which scroll inside themselves."""
     return bool(
         page.evaluate(
             """() => {
                 const root = document.querySelector(".sl-app");
                 const right = root.getBoundingClientRect().right;
                 const wide = [...root.querySelectorAll("*")].filter(
-                    (el) => el.getBoundingClientRect().right > right + 1 && !el.closest(".sl-grid, .sl-sr"));
+                    (el) => el.getBoundingClientRect().right > right + 1
+                        && !el.closest(".sl-grid, .sl-heat-grid, .sl-sr"));
                 return wide.length === 0 && root.scrollWidth <= root.clientWidth;
             }"""
         )

@@ -15,10 +15,14 @@ interface Props {
   cells: Cell[];
   /** What is chosen, in words; said where nothing is pointed at. */
   summary: string;
+  /** How strongly each site expresses the direction, from 0 to 1, in words too; null where that is not known. */
+  strength?: ((cell: Cell) => { depth: number; words: string } | null) | undefined;
+  /** The strengths are of an older prompt. */
+  stale?: boolean;
   onChange(cells: Cell[]): void;
 }
 
-export function SitePicker({ info, direction, cells, summary, onChange }: Props) {
+export function SitePicker({ info, direction, cells, summary, strength, stale, onChange }: Props) {
   const { points, n_layers: layers } = info;
   const [focus, setFocus] = useState<Place>([0, direction?.layer ?? 0]);
   const [pointed, setPointed] = useState<Place | null>(null);
@@ -74,7 +78,9 @@ export function SitePicker({ info, direction, cells, summary, onChange }: Props)
       if (event.buttons & 1) paint(place, painting.current);
     },
   });
-  const say = pointed ? describe(info, pointed) : "";
+  const at = pointed && info.points[pointed[0]];
+  const strong = pointed && at && pointed[1] >= 0 ? strength?.([pointed[1], at]) : null;
+  const say = pointed ? describe(info, pointed) + (strong ? `; ${strong.words}` : "") : "";
 
   return (
     <div class="sl-picker">
@@ -85,6 +91,7 @@ export function SitePicker({ info, direction, cells, summary, onChange }: Props)
         aria-label="Layers and points"
         aria-multiselectable="true"
         style={{ "--layers": layers }}
+        data-stale={stale}
         onKeyDown={onKey}
         onPointerLeave={() => setPointed(null)}
         onFocusOut={() => setPointed(null)}
@@ -117,6 +124,7 @@ export function SitePicker({ info, direction, cells, summary, onChange }: Props)
             </span>
             {Array.from({ length: layers }, (_, layer) => {
               const id = key([layer, point]);
+              const strong = strength?.([layer, point]);
               return (
                 <span
                   key={id}
@@ -124,7 +132,8 @@ export function SitePicker({ info, direction, cells, summary, onChange }: Props)
                   class="sl-cell"
                   data-own={own.has(id)}
                   aria-selected={chosen.has(id)}
-                  aria-label={`${id}: ${words(info, [layer, point])}${own.has(id) ? " (found here)" : ""}`}
+                  aria-label={`${id}: ${words(info, [layer, point])}${own.has(id) ? " (found here)" : ""}${strong ? `; ${strong.words}` : ""}`}
+                  style={strong ? { "--strength": `${Math.round(100 * strong.depth)}%` } : undefined}
                   {...handlers([row, layer])}
                 />
               );
@@ -134,6 +143,7 @@ export function SitePicker({ info, direction, cells, summary, onChange }: Props)
       </div>
       <p class="sl-say" aria-hidden={pointed !== null}>
         {say || summary}
+        {!say && strength && <span class="sl-shaded">shade: how strongly the prompt expresses it</span>}
       </p>
     </div>
   );

@@ -4,6 +4,7 @@ import { presets, same, summary } from "./cells";
 import { Segmented } from "./Segmented";
 import { SitePicker } from "./SitePicker";
 import type { Store } from "./store";
+import { useStrength } from "./strength";
 import { TokenPicker } from "./TokenPicker";
 import { templateParts } from "./template";
 import { useUnique } from "./unique";
@@ -13,6 +14,7 @@ export function Where({ store }: { store: Store }) {
   const id = useUnique();
   const picked = useRef(new Map<string, number[]>()); // what a direction had, if its tokens are picked again
   const rows = store.state.value.steering;
+  const strength = useStrength(store, open);
   const index = Math.min(store.selected.value, rows.length - 1);
   const row = rows[index];
   if (!row) return null;
@@ -76,6 +78,8 @@ export function Where({ store }: { store: Store }) {
             direction={direction}
             cells={row.cells}
             summary={summary(info, row.cells)}
+            strength={strength.of}
+            stale={strength.stale}
             onChange={(cells) => store.editRow(index, { cells })}
           />
         )}

@@ -4,7 +4,7 @@
  * Keeps JupyterLab's notebook shortcuts (a, b, dd, the arrows) away from the panel's controls. They are matched in the
  * capture phase at `document`, before any handler of ours, and only this attribute on the focused element itself turns them
  * off. Ctrl, Meta and Alt pass, so that saving and the palette still work, but for the panel's own undo; Escape leaves the cell,
- * as everywhere.
+ * as everywhere, but where it closes a menu or ends a field.
  */
 export function watchKeys(root: HTMLElement, signal: AbortSignal): void {
   window.addEventListener(
@@ -12,7 +12,9 @@ export function watchKeys(root: HTMLElement, signal: AbortSignal): void {
     (event) => {
       const target = event.target as Element;
       const modified = event.ctrlKey || event.metaKey || event.altKey;
-      const passes = (modified && !isUndo(event)) || event.key === "Escape";
+      const passes =
+        (modified && !isUndo(event)) ||
+        (event.key === "Escape" && !target.closest("[role=menu], [data-escape]"));
       if (root.contains(target)) target.toggleAttribute("data-lm-suppress-shortcuts", !passes);
     },
     { capture: true, signal },

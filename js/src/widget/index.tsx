@@ -7,6 +7,7 @@ import { watchConnection, watchKeys, watchRelease, watchTheme } from "./host";
 import { Store } from "./store";
 import "./css/base.css";
 import "./css/controls.css";
+import "./css/rows.css";
 import "./css/picker.css";
 import "./css/preview.css";
 import "./css/tabs.css";
@@ -14,6 +15,8 @@ import "./css/tokens.css";
 import "./css/lens.css";
 import "./css/code.css";
 import "./css/charts.css";
+import "./css/atlas.css";
+import "./css/snapshots.css";
 
 interface Context {
   model: AnyModel<Traits>;

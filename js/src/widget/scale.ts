@@ -54,6 +54,17 @@ export function meaning(row: SteeringState, direction: DirectionInfo | undefined
   return `${row.mode === "clamp" ? "= " : ""}${signed(push)} × ‖resid‖`;
 }
 
+/** The raw numbers behind it. */
+export function raw(row: SteeringState, direction: DirectionInfo | undefined): string {
+  if (!direction) return "";
+  const { norm, residual_norm: stream } = direction;
+  const times =
+    row.mode === "add"
+      ? `${Number(row.coefficient.toFixed(3))} × |v| ${norm.toPrecision(4)}`
+      : `|v| ${norm.toPrecision(4)}`;
+  return stream ? `${times}; mean ‖resid‖ at its site ${stream.toPrecision(4)}` : times;
+}
+
 /** The same for the ear. */
 export function spoken(row: SteeringState, direction: DirectionInfo | undefined): string {
   const push = relative(row, direction);

@@ -25,6 +25,7 @@ export class Store {
   readonly state: Signal<PanelState>;
   readonly info: Signal<Traits["info"]>;
   readonly directions: Signal<Traits["directions"]>;
+  readonly snapshots: Signal<Traits["snapshots"]>;
   readonly examples: readonly string[];
   readonly page: string;
   readonly connection: Signal<Connection> = signal("live");
@@ -49,6 +50,7 @@ export class Store {
     this.state = signal(model.get("state"));
     this.info = signal(model.get("info"));
     this.directions = signal(model.get("directions"));
+    this.snapshots = signal(model.get("snapshots"));
     this.examples = model.get("examples");
     this.page = model.get("page");
     this.questions = new Questions(this.origin, (message) => this.send(message));
@@ -64,6 +66,9 @@ export class Store {
     });
     model.on("change:directions", () => {
       this.directions.value = model.get("directions");
+    });
+    model.on("change:snapshots", () => {
+      this.snapshots.value = model.get("snapshots");
     });
     model.on("msg:custom", (message: KernelMessage) => this.receive(message));
     this.hello();
@@ -124,7 +129,7 @@ export class Store {
   }
 
   /** Send what waits, before something else is done. */
-  private flush(): void {
+  flush(): void {
     const typed = this.typing !== undefined && this.state.value.prompt.trim() !== "";
     this.stopTyping();
     if (typed || this.pace.pending) this.pace.now();

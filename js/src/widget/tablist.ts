@@ -1,8 +1,10 @@
 /** The tabs, in order. A tab is a component here, a style sheet in css/, and a module of its name in steerlab/ui. */
 import type { FunctionComponent } from "preact";
 import { Code } from "./Code";
+import { DirectionsTab } from "./DirectionsTab";
 import { Lens } from "./Lens";
 import { Preview } from "./Preview";
+import { Snapshots } from "./Snapshots";
 import type { Store } from "./store";
 
 export interface TabProps {
@@ -22,5 +24,7 @@ export interface Tab {
 export const TABS: readonly Tab[] = [
   { id: "preview", title: "Preview", Body: Preview },
   { id: "lens", title: "Lens", Body: Lens },
+  { id: "directions", title: "Directions", Body: DirectionsTab },
+  { id: "snapshots", title: "Snapshots", Body: Snapshots },
   { id: "code", title: "Code", Body: Code },
 ];

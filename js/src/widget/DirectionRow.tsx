@@ -1,0 +1,263 @@
+/** One row: on or off, add or ablate, how strongly, and what else can be done with it. */
+import { useEffect, useRef, useState } from "preact/hooks";
+import type { ExportQuestion, RenameQuestion, SteeringState } from "../protocol";
+import { save } from "./bytes";
+import { defaultCells, same } from "./cells";
+import { stretches, type useRested, useZone, warning } from "./cost";
+import { Failed } from "./Failed";
+import { type Item, Menu } from "./Menu";
+import { NumberField } from "./NumberField";
+import { copied, moved, without } from "./rows";
+import { Segmented } from "./Segmented";
+import { Slider } from "./Slider";
+import { meaning, range, raw, spoken } from "./scale";
+import type { Store } from "./store";
+import { useAction } from "./useAction";
+
+interface RowProps {
+  store: Store;
+  row: SteeringState;
+  index: number;
+  count: number;
+  rested: ReturnType<typeof useRested>;
+  /** KL of this row, in nats; null where it does nothing, undefined before it is known. */
+  kl: number | null | undefined;
+  stale: boolean;
+}
+
+export function DirectionRow({ store, row, index, count, rested, kl, stale }: RowProps) {
+  const root = useRef<HTMLDivElement>(null);
+  const direction = store.directions.value.find((d) => d.name === row.direction);
+  const selected = store.selected.value === index && count > 1;
+  const { min, max, step } = range(row, direction);
+  const chosen = Math.min(store.selected.value, count - 1) === index;
+  const zone = useZone(store, rested, index, chosen, { min, max, step });
+  const warn = row.enabled ? warning(zone, row.coefficient) : null;
+  const [renaming, setRenaming] = useState(false);
+  const renamed = useAction<RenameQuestion>(store);
+  const saved = useAction<ExportQuestion>(store);
+  // to move the slider of a row that is off is to want it on
+  const push = (coefficient: number) => store.editRow(index, { coefficient, enabled: true });
+  const rows = () => store.state.value.steering;
+  const move = (to: number, from = index) => {
+    if (to < 0 || to >= count) return;
+    store.edit({ steering: moved(rows(), from, to) });
+    store.selected.value = to;
+    // rows have no names of their own: the focus goes with the row, into what now shows it
+    const list = root.current?.parentElement;
+    requestAnimationFrame(() =>
+      list?.children[to]?.querySelector<HTMLElement>(".sl-grip")?.focus({ preventScroll: true }),
+    );
+  };
+  const vector = (form: ExportQuestion["form"]) => () =>
+    saved.act(
+      {
+        kind: "export",
+        form,
+        direction: row.direction,
+        fingerprint: direction?.fingerprint ?? "",
+        revision: 0,
+      },
+      (answer) => save(answer.files),
+    );
+  const items: Item[] = [
+    {
+      name: "Duplicate",
+      hint: "A second row of the same direction, to do something else with it",
+      choose: () => store.edit({ steering: copied(rows(), index) }),
+    },
+    { name: "Rename…", choose: () => setRenaming(true) },
+    { name: "Move up", off: index === 0, choose: () => move(index - 1) },
+    { name: "Move down", off: index === count - 1, choose: () => move(index + 1) },
+    {
+      name: "Save as .safetensors",
+      hint: "The vector with its site and provenance, as steerlab keeps it",
+      apart: true,
+      choose: vector("safetensors"),
+    },
+    {
+      name: "Save as GGUF control vector",
+      hint: "For llama.cpp and repeng",
+      choose: vector("gguf"),
+    },
+    {
+      name: "Save as direction.pt",
+      hint: "With direction_metadata.json, as the refusal paper’s code reads it",
+      choose: vector("pt"),
+    },
+    {
+      name: "Remove",
+      hint: "The row goes; the direction stays in lab.directions",
+      apart: true,
+      choose: () => store.edit({ steering: without(rows(), index) }),
+    },
+  ];
+  return (
+    <div
+      ref={root}
+      class="sl-row"
+      role="group"
+      aria-label={row.direction}
+      data-off={!row.enabled}
+      data-selected={selected}
+      onFocusCapture={() => {
+        store.selected.value = index;
+      }}
+    >
+      <div class="sl-name-cell">
+        {count > 1 && <Grip name={row.direction} index={index} move={move} />}
+        {renaming ? (
+          <NewName
+            name={row.direction}
+            end={(name) => {
+              setRenaming(false);
+              if (name && name !== row.direction)
+                renamed.act({ kind: "rename", direction: row.direction, name }, () => renamed.forget());
+              requestAnimationFrame(() =>
+                root.current?.querySelector<HTMLElement>(".sl-more")?.focus({ preventScroll: true }),
+              );
+            }}
+          />
+        ) : (
+          <label class="sl-name" title={direction?.description || undefined}>
+            <input
+              type="checkbox"
+              checked={row.enabled}
+              onChange={(event) => store.editRow(index, { enabled: event.currentTarget.checked })}
+            />
+            <span>{row.direction}</span>
+          </label>
+        )}
+      </div>
+      <Segmented
+        label={`What is done with ${row.direction}`}
+        options={MODES}
+        value={row.mode}
+        onChange={(mode) => store.editRow(index, switched(store, row, mode))}
+      />
+      <Slider
+        label={`${NUMBERS[row.mode]} of ${row.direction}`}
+        text={spoken(row, direction)}
+        value={row.coefficient}
+        {...{ min, max, step }}
+        stretches={stretches(zone, { min, max, step })}
+        warning={warn?.words}
+        onChange={push}
+      />
+      <NumberField
+        label={`${NUMBERS[row.mode]} of ${row.direction}, as a number`}
+        value={row.coefficient}
+        step={step}
+        onChange={push}
+      />
+      <div class="sl-means">
+        <span class="sl-meaning" title={raw(row, direction)}>
+          {meaning(row, direction)}
+        </span>
+        <span class="sl-cost" data-stale={stale} data-warn={warn !== null} title={warn?.words ?? COST}>
+          {typeof kl === "number" && row.enabled ? `KL ${kl < 0.005 ? "< 0.01" : kl.toFixed(2)}` : " "}
+          {warn && <strong>{` ${warn.short}`}</strong>}
+        </span>
+      </div>
+      <Menu label={`More for ${row.direction}`} items={items} look="sl-more" side="right">
+        <svg viewBox="0 0 24 24" aria-hidden="true">
+          <path d="M12 5.5v.01M12 12v.01M12 18.5v.01" stroke-width="3.4" />
+        </svg>
+      </Menu>
+      <Failed error={renamed.asked?.error.value ?? saved.asked?.error.value} />
+    </div>
+  );
+}
+
+/** Takes a row to another place: by dragging, or with the arrows. */
+function Grip({ name, index, move }: { name: string; index: number; move(to: number, from: number): void }) {
+  const drag = (list: Element) => {
+    let at = index;
+    // each move draws the rows anew, so what is followed is the pointer, not this button
+    const follow = (event: PointerEvent) => {
+      const over = [...list.children].findIndex((row) => {
+        const { top, bottom } = row.getBoundingClientRect();
+        return event.clientY >= top && event.clientY < bottom;
+      });
+      if (over < 0 || over === at) return;
+      move(over, at);
+      at = over;
+    };
+    const release = () => window.removeEventListener("pointermove", follow);
+    window.addEventListener("pointermove", follow);
+    window.addEventListener("pointerup", release, { once: true });
+  };
+  return (
+    <button
+      type="button"
+      class="sl-grip"
+      aria-label={`Move ${name}: arrow up or down`}
+      title="Drag, or press the arrow keys: rows act in their order"
+      onPointerDown={(event) => {
+        const list = event.currentTarget.closest(".sl-rows");
+        if (event.button === 0 && list) drag(list);
+      }}
+      onKeyDown={(event) => {
+        const by = { ArrowUp: -1, ArrowDown: 1 }[event.key];
+        if (!by) return;
+        event.preventDefault();
+        move(index + by, index);
+      }}
+    >
+      <span aria-hidden="true" />
+    </button>
+  );
+}
+
+function NewName({ name, end }: { name: string; end(name: string | null): void }) {
+  const field = useRef<HTMLInputElement>(null);
+  const over = useRef(false);
+  useEffect(() => {
+    field.current?.focus();
+    field.current?.select();
+  }, []);
+  const finish = (value: string | null) => {
+    if (over.current) return; // to leave the field by Enter is to leave it, too
+    over.current = true;
+    end(value?.trim() || null);
+  };
+  return (
+    <input
+      ref={field}
+      class="sl-text-field"
+      aria-label={`New name of ${name}`}
+      data-escape
+      maxLength={80}
+      defaultValue={name}
+      onKeyDown={(event) => {
+        if (event.key === "Enter") finish(event.currentTarget.value);
+        if (event.key === "Escape") finish(null);
+      }}
+      onBlur={(event) => finish(event.currentTarget.value)}
+    />
+  );
+}
+
+const COST = "KL(all but this row ‖ all) of the first token on this prompt, in nats";
+
+const NUMBERS = { add: "Coefficient", ablate: "Strength", clamp: "Value" };
+
+const MODES = [
+  { value: "add", title: "Add a multiple of the vector to the stream" },
+  { value: "ablate", title: "Remove what the stream has along the vector" },
+  { value: "clamp", title: "Set what the stream has along the vector to a value" },
+] as const;
+
+/** The other mode, with the number it had, and with its own sites unless the person chose others. */
+function switched(store: Store, row: SteeringState, mode: SteeringState["mode"]): Partial<SteeringState> {
+  const info = store.info.value;
+  const direction = store.directions.value.find((d) => d.name === row.direction);
+  const untouched = same(row.cells, defaultCells(row.mode, info, direction));
+  store.remembered.set(`${row.direction} ${row.mode}`, row.coefficient);
+  return {
+    mode,
+    coefficient: store.remembered.get(`${row.direction} ${mode}`) ?? (mode === "clamp" ? 0 : 1),
+    cells: untouched ? defaultCells(mode, info, direction) : row.cells,
+    enabled: true,
+  };
+}

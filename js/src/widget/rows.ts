@@ -1,0 +1,31 @@
+/** The list of rows, changed as a whole: the order of rows is the order of the recipe. */
+import type { DirectionInfo, SteeringState } from "../protocol";
+import { ownCells } from "./cells";
+
+type Rows = readonly SteeringState[];
+
+/** A direction that nobody has used yet, as the kernel lists it. */
+export function freshRow(direction: DirectionInfo): SteeringState {
+  return {
+    direction: direction.name,
+    mode: "add",
+    coefficient: 0,
+    cells: ownCells(direction),
+    tokens: "all",
+    enabled: true,
+  };
+}
+
+/** A row with another place; the rest keep their order. */
+export function moved(rows: Rows, from: number, to: number): SteeringState[] {
+  const row = rows[from];
+  if (!row) return [...rows];
+  const rest = rows.filter((_, i) => i !== from);
+  return [...rest.slice(0, to), row, ...rest.slice(to)];
+}
+
+export const without = (rows: Rows, index: number) => rows.filter((_, i) => i !== index);
+
+/** A row twice. The second does nothing until it is ticked, for otherwise the push would be doubled at once. */
+export const copied = (rows: Rows, index: number): SteeringState[] =>
+  rows.flatMap((row, i) => (i === index ? [row, { ...row, enabled: false }] : [row]));

@@ -1,0 +1,182 @@
+import { afterEach, beforeEach, expect, test, vi } from "vitest";
+import type { DirectionInfo, LoadAnswer, SteeringState } from "../src/protocol";
+import { base64, contents, MOST_MB, save } from "../src/widget/bytes";
+import { FakeModel, frame, input, type Shown, show, state, traits } from "./fakes";
+
+const MINE: DirectionInfo = {
+  name: "mine",
+  layer: 1,
+  point: "resid_post",
+  norm: 1,
+  residual_norm: null,
+  fingerprint: "f2",
+  description: "",
+};
+const [REFUSAL] = state().steering as [SteeringState];
+const OTHER: SteeringState = { ...REFUSAL, direction: "mine", coefficient: 1, cells: [[1, "resid_post"]] };
+
+let panel: Shown;
+beforeEach(() => {
+  const given = traits();
+  const two = { ...given, directions: [...given.directions, MINE] };
+  panel = show(new FakeModel({ ...two, state: state({ steering: [REFUSAL, OTHER] }) }));
+});
+afterEach(() => panel.close());
+
+const button = (words: string) =>
+  [...panel.el.querySelectorAll<HTMLElement>("button")].find(
+    (one) => one.textContent === words || one.getAttribute("aria-label")?.startsWith(words),
+  );
+const press = (key: string) =>
+  document.activeElement?.dispatchEvent(
+    new KeyboardEvent("keydown", { key, bubbles: true, cancelable: true }),
+  );
+const names = () => panel.model.runs.at(-1)?.steering.map((row) => row.direction);
+
+async function pick(row: string, item: string): Promise<void> {
+  button(`More for ${row}`)?.click();
+  await frame();
+  button(item)?.click();
+  await frame();
+}
+
+test("the arrows of the handle move a row, and the focus goes with it", async () => {
+  button("Move refusal")?.focus();
+  press("ArrowDown");
+  await frame();
+  expect(names()).toEqual(["mine", "refusal"]);
+  expect(document.activeElement?.getAttribute("aria-label")).toContain("Move refusal");
+  press("ArrowDown"); // it is the last: nothing more happens
+  expect(panel.model.runs.length).toBe(1);
+});
+
+test("a menu is walked with the arrows and gives the focus back", async () => {
+  const more = button("More for mine");
+  more?.click();
+  await frame();
+  expect(document.activeElement?.textContent).toBe("Duplicate");
+  press("ArrowUp");
+  expect(document.activeElement?.textContent).toBe("Remove");
+  press("Escape");
+  await frame();
+  expect(document.activeElement).toBe(more);
+  expect(more?.getAttribute("aria-expanded")).toBe("false");
+});
+
+test("a row is removed, and its direction can be added again", async () => {
+  await pick("refusal", "Remove");
+  expect(names()).toEqual(["mine"]);
+  button("Add a direction")?.click();
+  await frame();
+  button("refusal")?.click();
+  await vi.waitFor(() => expect(names()).toEqual(["mine", "refusal"]));
+  expect(panel.model.runs.at(-1)?.steering[1]).toEqual(REFUSAL);
+});
+
+test("a second row of a direction does nothing before it is ticked", async () => {
+  await pick("mine", "Duplicate");
+  expect(panel.model.runs.at(-1)?.steering.slice(1)).toEqual([OTHER, { ...OTHER, enabled: false }]);
+});
+
+test("a direction is renamed in its place", async () => {
+  await pick("mine", "Rename…");
+  const field = document.activeElement as HTMLInputElement;
+  expect(field.value).toBe("mine");
+  field.value = "happy";
+  press("Enter");
+  expect(panel.model.asked.at(-1)?.what).toEqual({ kind: "rename", direction: "mine", name: "happy" });
+  await pick("refusal", "Rename…");
+  press("Escape");
+  expect(panel.model.asked.length).toBe(1);
+});
+
+const file = (name: string, ...bytes: number[]) => new File([new Uint8Array(bytes)], name);
+
+async function choose(...files: File[]): Promise<void> {
+  const field = panel.el.querySelector<HTMLInputElement>('input[type="file"]') as HTMLInputElement;
+  Object.defineProperty(field, "files", { value: files, configurable: true });
+  field.dispatchEvent(new Event("change", { bubbles: true }));
+  await frame();
+}
+
+function loaded(answer: Partial<LoadAnswer>): void {
+  const id = panel.model.asked.at(-1)?.id ?? "";
+  panel.model.say({
+    kind: "answer",
+    id,
+    answer: { direction: "", steps: null, question: null, ...answer },
+  });
+}
+
+test("what a file leaves open is asked in fields, and the answers go with the file", async () => {
+  await choose(file("v.pt", 1, 2, 255));
+  const files = [{ name: "v.pt", data: "AQL/" }];
+  const none = { site: null, point: null, layer: null, feature: null };
+  expect(panel.model.asked.at(-1)?.what).toEqual({ kind: "load", files, ...none });
+  loaded({ question: { asks: "site", what: "v.pt does not say", points: [], layers: [], features: 0 } });
+  await frame();
+  const form = panel.el.querySelector<HTMLFormElement>(".sl-open") as HTMLFormElement;
+  expect(form.textContent).toContain("v.pt does not say.");
+  const [layer, point] = [...form.querySelectorAll("select")] as [HTMLSelectElement, HTMLSelectElement];
+  layer.value = "3";
+  layer.dispatchEvent(new Event("change", { bubbles: true }));
+  point.value = "resid_post";
+  point.dispatchEvent(new Event("change", { bubbles: true }));
+  await frame();
+  form.dispatchEvent(new Event("submit", { bubbles: true, cancelable: true }));
+  expect(panel.model.asked.at(-1)?.what).toEqual({ kind: "load", files, ...none, site: [3, "resid_post"] });
+  loaded({ question: { asks: "feature", what: "many", points: [], layers: [], features: 9 } });
+  await frame();
+  input(panel.el.querySelector(".sl-open .sl-number"), "4");
+  await frame();
+  panel.el.querySelector(".sl-open")?.dispatchEvent(new Event("submit", { bubbles: true }));
+  expect(panel.model.asked.at(-1)?.what).toEqual({
+    kind: "load",
+    files,
+    ...none,
+    site: [3, "resid_post"],
+    feature: 4,
+  });
+  loaded({ direction: "v" });
+  await frame();
+  expect(panel.el.querySelector(".sl-open")).toBe(null);
+  expect(panel.el.querySelector(".sl-said")?.textContent).toBe("v was loaded");
+});
+
+test("a file too large for a message is refused with the way in a cell", async () => {
+  const big = new File([new Uint8Array(MOST_MB * 1e6 + 1e5)], "big.gguf");
+  await choose(big);
+  expect(panel.model.asked).toEqual([]);
+  expect(panel.el.querySelector('[role="alert"]')?.textContent).toContain("sl.formats.load(path)");
+  expect(await contents([file("a", 7)])).toEqual([{ name: "a", data: "Bw==" }]);
+});
+
+test("bytes survive base64 in any number", () => {
+  const bytes = Uint8Array.from({ length: 100_001 }, (_, i) => i % 256);
+  expect(Uint8Array.from(atob(base64(bytes)), (c) => c.charCodeAt(0))).toEqual(bytes);
+});
+
+test("a vector is saved by a link to a blob under its own name", async () => {
+  const made: Blob[] = [];
+  const names: string[] = [];
+  vi.spyOn(URL, "createObjectURL").mockImplementation((blob) => {
+    made.push(blob as Blob);
+    return "blob:x";
+  });
+  vi.spyOn(HTMLAnchorElement.prototype, "click").mockImplementation(function (this: HTMLAnchorElement) {
+    names.push(this.download);
+  });
+  await pick("mine", "Save as GGUF control vector");
+  expect(panel.model.asked.at(-1)?.what).toMatchObject({
+    kind: "export",
+    form: "gguf",
+    direction: "mine",
+    fingerprint: "f2",
+  });
+  const id = panel.model.asked.at(-1)?.id ?? "";
+  panel.model.say({ kind: "answer", id, answer: { files: [{ name: "mine.gguf", data: "AQL/" }] } });
+  expect(names).toEqual(["mine.gguf"]);
+  expect(new Uint8Array(await (made[0] as Blob).arrayBuffer())).toEqual(new Uint8Array([1, 2, 255]));
+  save([]);
+  vi.restoreAllMocks();
+});
