@@ -81,7 +81,7 @@ const answer = async (kind: string, made: TokensAnswer | LensAnswer) => {
 };
 
 test("nothing is asked about tokens before somebody looks", () => {
-  expect(panel.model.asked).toEqual([]);
+  expect([...asked("tokens"), ...asked("lens")]).toEqual([]);
 });
 
 test("tokens are coloured once the run has ended, by sign and by depth, and plain again with the next", async () => {

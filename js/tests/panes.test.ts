@@ -143,7 +143,7 @@ test("what Python steers with, and the panel has no row for, is told in words", 
 
 test("conflicts of the recipe stand below its rows, and go when it has none", async () => {
   const { model, el } = panel;
-  const told = () => el.querySelector('[aria-label="Directions"] [role="status"]')?.textContent;
+  const told = () => el.querySelector('.sl-conflicts[role="status"]')?.textContent;
   expect(told()).toBe("");
   const conflicts = ["add 'v' is undone by ablate 'v'", "<b>two</b>"];
   model.change("state", state({ conflicts, revision: 1 }));
