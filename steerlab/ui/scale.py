@@ -137,5 +137,6 @@ def _beyond(
 
 HANDLERS: list[Handler[Any, Any]] = [
     Handler(CostsQuestion, CostsAnswer, costs),
-    Handler(ZoneQuestion, ZoneAnswer, zone),
+    # nobody asked for it in words: it must not stand before what somebody did
+    Handler(ZoneQuestion, ZoneAnswer, zone, lane="long"),
 ]

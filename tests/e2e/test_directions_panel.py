@@ -129,7 +129,7 @@ def test_snapshots_are_kept_compared_restored_and_shared(server: rig.Server, pag
     assert first != second
     rig.until_prints(page, "print(str(lab.run([lab.snapshots['push'].row])[0]).strip())", second.strip())
     tab.get_by_role("button", name="Restore plain").click()
-    expect(panel.slider).not_to_have_value("1.5")
+    expect(panel.root.get_by_role("checkbox", name="refusal")).not_to_be_checked()
     rig.until_prints(page, "print(len(lab.recipe))", "0")
     tab.get_by_role("button", name="Restore push").click()
     expect(panel.slider).to_have_value("1.5")

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import pytest
 import torch
@@ -14,19 +13,10 @@ from steerlab.estimators import DirectionMap
 V = Direction(range(1, 17), Site(3, "resid_pre"), name="mine", provenance={"method": "by hand", "n": [1, 2]})
 
 
-def ask(wire: Wire, kind: str, **what: Any) -> dict[str, Any]:
-    id = str(len(wire.messages))
-    wire.say(kind="ask", id=id, what={"kind": kind, **what})
-    ends = lambda: [m for m in wire.messages if m["kind"] in ("answer", "failure") and m["id"] == id]  # noqa: E731
-    wire.until(ends)
-    (end,) = ends()
-    return end["answer"] if end["kind"] == "answer" else end["error"]
-
-
 def test_cosines_and_provenance_of_every_direction_the_recipe_s_too(wire: Wire) -> None:
     refusal = wire.lab.directions["refusal"]
     wire.lab.directions = {"refusal": refusal, "mine": V, "not": -refusal}
-    answer = ask(wire, "directions", revision=1)
+    answer = wire.ask("directions", revision=1)
     assert answer["names"] == ["refusal", "mine", "not"]
     assert answer["cosines"][0][2] == pytest.approx(-1)
     assert answer["cosines"][1][0] == pytest.approx(V.cosine(refusal), abs=1e-4)
@@ -42,19 +32,19 @@ def test_a_map_has_norms_beside_the_stream_s_and_cosines_between_layers(wire: Wi
     vectors = torch.zeros(2, 3, 16, dtype=torch.float64)
     vectors[1, 1, 0], vectors[1, 2, :2] = 3.0, torch.tensor([1.0, 1.0])
     wire.lab.map = DirectionMap(vectors, torch.full((2, 3), 6.0), (-2, -1), "resid_pre", name="x")
-    found = ask(wire, "directions", revision=1)["map"]
+    found = wire.ask("directions", revision=1)["map"]
     assert found["positions"] == [-2, -1]
     assert found["norms"][0] == [None, None, None], "where the sides do not differ there is no direction"
     assert found["norms"][1][1:] == [3.0, pytest.approx(math.sqrt(2), abs=1e-4)]
     assert found["residual_norms"][1] == [6.0, 6.0, 6.0]
-    values = ask(wire, "map-cosines", map=found["id"], position=-1)["values"]
+    values = wire.ask("map-cosines", map=found["id"], position=-1)["values"]
     assert values[0] == [None, None, None]
     assert values[1][2] == pytest.approx(math.sqrt(0.5), abs=1e-4)
-    assert "not the lab's any more" in ask(wire, "map-cosines", map="other", position=-1)["what"]
+    assert "not the lab's any more" in wire.ask("map-cosines", map="other", position=-1)["what"]
 
 
 def test_expression_is_by_point_and_layer_and_beside_chance(wire: Wire) -> None:
-    answer = ask(wire, "expression", direction="refusal", fingerprint="", prompt="Hello there")
+    answer = wire.ask("expression", direction="refusal", fingerprint="", prompt="Hello there")
     assert answer["points"] == wire.panel.info["points"]
     assert [len(row) for row in answer["shares"]] == [10] * 5
     assert all(0 <= share <= 1 for row in answer["shares"] for share in row)
@@ -65,9 +55,9 @@ def test_expression_is_by_point_and_layer_and_beside_chance(wire: Wire) -> None:
 
 
 def test_what_cannot_be_told_is_told_in_words(wire: Wire) -> None:
-    error = ask(wire, "nearest", direction="refusal", fingerprint="", by="unembedding")
+    error = wire.ask("nearest", direction="refusal", fingerprint="", by="unembedding")
     assert "weights" in error["what"] + error["hint"]
-    assert "no direction 'x'" in ask(wire, "nearest", direction="x", fingerprint="")["what"]
+    assert "no direction 'x'" in wire.ask("nearest", direction="x", fingerprint="")["what"]
 
 
 @pytest.mark.skipif(
@@ -75,13 +65,13 @@ def test_what_cannot_be_told_is_told_in_words(wire: Wire) -> None:
 )
 def test_the_embedded_model_has_a_map_on_request_and_tokens_near_its_direction() -> None:
     wire = Wire(Lab())
-    made = ask(wire, "bundled-map")
-    found = ask(wire, "directions", revision=1)["map"]
+    made = wire.ask("bundled-map")
+    found = wire.ask("directions", revision=1)["map"]
     assert found["id"] == made["id"]
     assert len(found["norms"][-1]) == 10
-    values = ask(wire, "map-cosines", map=made["id"], position=found["positions"][-1])["values"]
+    values = wire.ask("map-cosines", map=made["id"], position=found["positions"][-1])["values"]
     assert values[-1][-1] == pytest.approx(1)
     for by in ("unembedding", "embedding", "head"):
-        near = ask(wire, "nearest", direction="refusal", fingerprint="", by=by)
+        near = wire.ask("nearest", direction="refusal", fingerprint="", by=by)
         assert len(near["along"]) == len(near["against"]) == 10
         assert near["along"][0]["value"] >= near["along"][9]["value"]

@@ -15,16 +15,6 @@ from steerlab.formats import gguf, load, refusal_direction, steering_vectors
 V = Direction(range(1, 17), Site(3, "resid_pre"), name="mine", provenance={"position": -1})
 
 
-def ask(wire: Wire, kind: str, **what: Any) -> dict[str, Any]:
-    """The answer to a question, or its error."""
-    id = str(len(wire.messages))
-    wire.say(kind="ask", id=id, what={"kind": kind, **what})
-    ends = lambda: [m for m in wire.messages if m["kind"] in ("answer", "failure") and m["id"] == id]  # noqa: E731
-    wire.until(ends)
-    (end,) = ends()
-    return end["answer"] if end["kind"] == "answer" else end["error"]
-
-
 def sent(*paths: Path) -> list[dict[str, str]]:
     return [{"name": p.name, "data": base64.b64encode(p.read_bytes()).decode()} for p in paths]
 
@@ -41,52 +31,52 @@ def received(answer: dict[str, Any], folder: Path) -> list[Path]:
 
 
 def test_a_file_of_steerlab_becomes_a_direction_with_a_row(wire: Wire, tmp_path: Path) -> None:
-    answer = ask(wire, "load", files=sent(V.save(tmp_path / "v.safetensors")))
+    answer = wire.ask("load", files=sent(V.save(tmp_path / "v.safetensors")))
     assert answer["direction"] == "mine"
     assert rows(wire) == ["refusal", "mine"]
     loaded = wire.lab.directions["mine"]
     assert torch.equal(loaded.vector, V.vector)
     assert loaded.residual_norm, "measured, so that the slider has a scale"
-    ask(wire, "load", files=sent(tmp_path / "v.safetensors"))
+    wire.ask("load", files=sent(tmp_path / "v.safetensors"))
     assert rows(wire) == ["refusal", "mine", "mine (2)"], "nothing is written over"
 
 
 def test_a_site_that_a_file_does_not_say_is_asked_for_and_taken(wire: Wire, tmp_path: Path) -> None:
     refusal_direction.write(tmp_path, V)
     alone = sent(tmp_path / "direction.pt")
-    question = ask(wire, "load", files=alone)["question"]
+    question = wire.ask("load", files=alone)["question"]
     assert question["asks"] == "site"
     assert question["what"].startswith("direction.pt does not say where its vector belongs")
     assert rows(wire) == ["refusal"]
-    assert ask(wire, "load", files=alone, site=[4, "resid_post"])["direction"] == "direction"
+    assert wire.ask("load", files=alone, site=[4, "resid_post"])["direction"] == "direction"
     assert wire.lab.directions["direction"].site == Site(4, "resid_post")
 
 
 def test_metadata_beside_a_file_answers_instead(wire: Wire, tmp_path: Path) -> None:
     refusal_direction.write(tmp_path, V)
     both = sent(tmp_path / "direction.pt", tmp_path / "direction_metadata.json")
-    assert ask(wire, "load", files=both)["direction"] == "direction"
+    assert wire.ask("load", files=both)["direction"] == "direction"
     assert wire.lab.directions["direction"].site == V.site
 
 
 def test_a_layer_of_many_and_a_point_are_asked_for(wire: Wire, tmp_path: Path) -> None:
     several = [Direction(V.vector, Site(layer, "resid_post")) for layer in (1, 2, 5)]
     file = sent(gguf.write(tmp_path / "v.gguf", several, model_hint="llama"))
-    assert ask(wire, "load", files=file)["question"] | {"what": ""} == {
+    assert wire.ask("load", files=file)["question"] | {"what": ""} == {
         "asks": "layer",
         "what": "",
         "points": [],
         "layers": [1, 2, 5],
         "features": 0,
     }
-    assert ask(wire, "load", files=file, layer=2)["direction"] == "v 2"
+    assert wire.ask("load", files=file, layer=2)["direction"] == "v 2"
     from safetensors.torch import save_file
 
     save_file({"layer.3": V.vector}, tmp_path / "s.safetensors")
     file = sent(tmp_path / "s.safetensors")
-    question = ask(wire, "load", files=file)["question"]
+    question = wire.ask("load", files=file)["question"]
     assert (question["asks"], "mlp_out" in question["points"]) == ("point", True)
-    ask(wire, "load", files=file, point="mlp_out")
+    wire.ask("load", files=file, point="mlp_out")
     assert wire.lab.directions["s 3"].site == Site(3, "mlp_out")
 
 
@@ -96,9 +86,9 @@ def test_a_feature_of_an_autoencoder_is_asked_for(wire: Wire, tmp_path: Path) ->
     save_file({"W_dec": torch.eye(16)[:5].contiguous()}, tmp_path / "sae_weights.safetensors")
     (tmp_path / "cfg.json").write_text(json.dumps({"hook_name": "blocks.2.hook_resid_post"}))
     files = sent(*tmp_path.iterdir())
-    question = ask(wire, "load", files=files)["question"]
+    question = wire.ask("load", files=files)["question"]
     assert (question["asks"], question["features"]) == ("feature", 5)
-    ask(wire, "load", files=files, feature=4)
+    wire.ask("load", files=files, feature=4)
     assert wire.lab.directions["feature 4"].vector[4] == 1
 
 
@@ -113,7 +103,7 @@ def test_a_feature_of_an_autoencoder_is_asked_for(wire: Wire, tmp_path: Path) ->
 def test_what_cannot_be_read_is_told_in_words_without_our_folder(
     wire: Wire, name: str, data: bytes, words: str
 ) -> None:
-    error = ask(wire, "load", files=[{"name": name, "data": base64.b64encode(data).decode()}])
+    error = wire.ask("load", files=[{"name": name, "data": base64.b64encode(data).decode()}])
     assert words in error["what"]
     assert "/tmp" not in error["what"] + error["hint"]
     assert rows(wire) == ["refusal"]
@@ -121,7 +111,7 @@ def test_what_cannot_be_read_is_told_in_words_without_our_folder(
 
 def test_a_direction_of_another_width_is_refused(wire: Wire, tmp_path: Path) -> None:
     other = Direction([1.0, 2.0, 3.0], Site(1, "resid_pre"), name="narrow")
-    error = ask(wire, "load", files=sent(other.save(tmp_path / "n.safetensors")))
+    error = wire.ask("load", files=sent(other.save(tmp_path / "n.safetensors")))
     assert "d_model" in error["what"] or "width" in error["what"]
     assert "narrow" not in wire.lab.directions
 
@@ -129,11 +119,11 @@ def test_a_direction_of_another_width_is_refused(wire: Wire, tmp_path: Path) -> 
 def test_a_recipe_goes_out_and_comes_in_again_and_is_undone(wire: Wire, tmp_path: Path) -> None:
     recipe = Recipe([Ablate(wire.lab.directions["refusal"]), Add(V, 2.0)])
     wire.lab.recipe = recipe
-    (file,) = received(ask(wire, "export", form="recipe", revision=1), tmp_path / "out")
+    (file,) = received(wire.ask("export", form="recipe", revision=1), tmp_path / "out")
     assert file.name == "recipe.steer.json"
     assert Recipe.load(file) == recipe
     wire.lab.recipe = Recipe([])
-    assert ask(wire, "load", files=sent(file))["steps"] == 2
+    assert wire.ask("load", files=sent(file))["steps"] == 2
     assert wire.lab.recipe == recipe
     assert rows(wire) == ["refusal", "mine"], "the lab's own direction is known again"
     wire.say(kind="undo")
@@ -153,7 +143,7 @@ def test_a_direction_goes_out_as_a_file_that_can_be_read(
 ) -> None:
     mine = Direction(V.vector, V.site, name="mine", provenance={"position": -1, "model_hint": "llama"})
     wire.lab.directions = {**wire.lab.directions, "mine": mine}
-    files = received(ask(wire, "export", form=form, direction="mine"), tmp_path / "out")
+    files = received(wire.ask("export", form=form, direction="mine"), tmp_path / "out")
     assert [file.name for file in files] == names
     read = load(tmp_path / "out") if form == "pt" else load(files[0])
     assert torch.equal(read.vector, V.vector)
@@ -163,16 +153,16 @@ def test_a_direction_goes_out_as_a_file_that_can_be_read(
 
 
 def test_what_a_format_cannot_say_is_told(wire: Wire) -> None:
-    error = ask(wire, "export", form="gguf", direction="refusal")
+    error = wire.ask("export", form="gguf", direction="refusal")
     assert "names the type of its model" in error["what"]
-    assert "no direction 'x'" in ask(wire, "export", form="pt", direction="x")["what"]
+    assert "no direction 'x'" in wire.ask("export", form="pt", direction="x")["what"]
 
 
 def test_a_direction_is_renamed_with_its_row_and_in_the_recipe(wire: Wire) -> None:
     wire.push(1.5)
     wire.lab.directions = {**wire.lab.directions, "mine": V}
     before = wire.lab.recipe
-    assert ask(wire, "rename", direction="refusal", name=" no ")["name"] == "no"
+    assert wire.ask("rename", direction="refusal", name=" no ")["name"] == "no"
     assert list(wire.lab.directions) == ["no", "mine"]
     assert wire.lab.recipe == before
     assert wire.lab.recipe.interventions[0].direction is wire.lab.directions["no"]
@@ -180,8 +170,8 @@ def test_a_direction_is_renamed_with_its_row_and_in_the_recipe(wire: Wire) -> No
         ("no", 1.5),
         ("mine", 0.0),
     ]
-    assert "already" in ask(wire, "rename", direction="no", name="mine")["what"]
-    assert "needs a name" in ask(wire, "rename", direction="no", name=" ")["what"]
+    assert "already" in wire.ask("rename", direction="no", name="mine")["what"]
+    assert "needs a name" in wire.ask("rename", direction="no", name=" ")["what"]
     wire.say(kind="undo")
     assert [(r["direction"], r["coefficient"]) for r in wire.panel.state["steering"]] == [
         ("no", 0.0),
@@ -238,4 +228,4 @@ def test_a_direction_may_have_two_rows(wire: Wire) -> None:
 
 def test_a_steering_vector_is_read_too(wire: Wire, tmp_path: Path) -> None:
     file = steering_vectors.write(tmp_path / "s.safetensors", Direction(V.vector, Site(2, "resid_post")))
-    assert ask(wire, "load", files=sent(file))["direction"] == "s 2"
+    assert wire.ask("load", files=sent(file))["direction"] == "s 2"

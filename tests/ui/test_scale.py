@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import pytest
 from wires import Wire
@@ -10,17 +9,6 @@ from steerlab import Ablate, Add, Direction, Recipe, Row, Site, metrics
 from steerlab.ui.scale import LOOPS, _beyond, _repetition
 
 V = Direction(range(1, 17), Site(3, "resid_pre"), name="mine")
-
-
-def ask(wire: Wire, kind: str, **what: Any) -> dict[str, Any]:
-    id = str(len(wire.messages))
-    wire.say(kind="ask", id=id, what={"kind": kind, **what})
-    ends = lambda: [m for m in wire.messages if m["kind"] in ("answer", "failure") and m["id"] == id]  # noqa: E731
-    wire.until(ends)
-    (end,) = ends()
-    assert end["kind"] == "answer", end
-    answer: dict[str, Any] = end["answer"]
-    return answer
 
 
 def kl(wire: Wire, without: Recipe, whole: Recipe) -> float:
@@ -33,7 +21,7 @@ def test_a_row_costs_what_the_recipe_without_it_would_say_otherwise(wire: Wire) 
     r = wire.lab.directions["refusal"]
     wire.lab.recipe = Recipe([Add(r, 1.5), Ablate(V)])
     rows = [*wire.panel.state["steering"], {**wire.panel.state["steering"][0], "enabled": False}]
-    answer = ask(wire, "costs", prompt="Hello", steering=rows, fingerprints=["", "", ""])
+    answer = wire.ask("costs", prompt="Hello", steering=rows, fingerprints=["", "", ""])
     assert answer["kl"][0] == pytest.approx(kl(wire, Recipe([Ablate(V)]), wire.lab.recipe), rel=1e-3)
     assert answer["kl"][1] == pytest.approx(kl(wire, Recipe([Add(r, 1.5)]), wire.lab.recipe), rel=1e-3)
     assert answer["kl"][2] is None, "it is off"
@@ -43,7 +31,7 @@ def test_a_row_costs_what_the_recipe_without_it_would_say_otherwise(wire: Wire) 
 def test_the_zone_begins_where_the_kl_passes_the_budget(wire: Wire) -> None:
     numbers = [-4.0, -2.0, -1.0, -0.5, 0.5, 1.0, 2.0, 4.0]
     rows = wire.panel.state["steering"]
-    answer = ask(wire, "zone", prompt="Hello", steering=rows, row=0, fingerprints=[""], numbers=numbers)
+    answer = wire.ask("zone", prompt="Hello", steering=rows, row=0, fingerprints=[""], numbers=numbers)
     refusal = wire.lab.directions["refusal"]
     for number, found in zip(numbers, answer["kl"], strict=True):
         assert found == pytest.approx(kl(wire, Recipe([]), Recipe([Add(refusal, number)])), rel=1e-3)

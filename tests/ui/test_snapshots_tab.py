@@ -9,17 +9,8 @@ from steerlab import Ablate, Add, Lab, Recipe, Sampling
 from steerlab.demo import WEIGHTS
 
 
-def ask(wire: Wire, kind: str, **what: Any) -> dict[str, Any]:
-    id = str(len(wire.messages))
-    wire.say(kind="ask", id=id, what={"kind": kind, **what})
-    ends = lambda: [m for m in wire.messages if m["kind"] in ("answer", "failure") and m["id"] == id]  # noqa: E731
-    wire.until(ends)
-    (end,) = ends()
-    return end["answer"] if end["kind"] == "answer" else end["error"]
-
-
 def do(wire: Wire, what: str, name: str) -> dict[str, Any]:
-    return ask(wire, "snapshot", do=what, name=name, revision=wire.panel.state["revision"])
+    return wire.ask("snapshot", do=what, name=name, revision=wire.panel.state["revision"])
 
 
 def test_what_is_set_is_kept_and_restored_as_one_undoable_change(wire: Wire) -> None:
@@ -69,7 +60,7 @@ def test_snapshots_are_compared_in_their_order(wire: Wire) -> None:
     wire.push(1.5)
     do(wire, "keep", "push")
     names = ["push", "plain"]
-    texts = ask(wire, "compare", names=names, fingerprints=["", ""])["texts"]
+    texts = wire.ask("compare", names=names, fingerprints=["", ""])["texts"]
     assert [text["name"] for text in texts] == names
     assert [text["verdict"]["refuses"] for text in texts] == [True, False]
     assert texts[0]["applied"]["of"] > 0
@@ -87,7 +78,7 @@ def test_snapshots_are_compared_in_their_order(wire: Wire) -> None:
     ],
 )
 def test_what_cannot_be_is_told_in_words(wire: Wire, kind: str, what: dict[str, Any], words: str) -> None:
-    assert words in ask(wire, kind, **what)["what"]
+    assert words in wire.ask(kind, **what)["what"]
 
 
 @pytest.mark.skipif(
@@ -97,8 +88,8 @@ def test_a_shared_text_sets_another_panel() -> None:
     one, other = Wire(Lab()), Wire(Lab())
     one.push(1.0)
     one.run(prompt="Hello", seed=5)
-    text = ask(one, "share", revision=1)["text"]
-    assert ask(other, "open-shared", text=f" {text[:40]}\n{text[40:]} ") == {"warning": ""}
+    text = one.ask("share", revision=1)["text"]
+    assert other.ask("open-shared", text=f" {text[:40]}\n{text[40:]} ") == {"warning": ""}
     assert other.lab.prompt == "Hello"
     assert other.lab.recipe == one.lab.recipe
     assert other.panel.state["seed"] == 5

@@ -32,6 +32,20 @@ class Wire:
         row = {**self.panel.state["steering"][0], "enabled": True, "coefficient": coefficient, **changes}
         self.run(steering=[row, *self.panel.state["steering"][1:]])
 
+    def ask(self, kind: str, **what: Any) -> dict[str, Any]:
+        """Ask what a tab asks; the answer, or in words why there is none."""
+        id = f"asked {len(self.messages)}"
+        self.say(kind="ask", id=id, what={"kind": kind, **what})
+        end: list[dict[str, Any]] = []
+
+        def ended() -> bool:
+            end[:] = [m for m in (*self.kinds("answer"), *self.kinds("failure")) if m["id"] == id]
+            return bool(end)
+
+        self.until(ended)
+        told: dict[str, Any] = end[0]["answer"] if end[0]["kind"] == "answer" else end[0]["error"]
+        return told
+
     def kinds(self, kind: str) -> list[dict[str, Any]]:
         return [m for m in self.messages if m["kind"] == kind]
 

@@ -186,6 +186,7 @@ export class Store {
       this.lost(); // the connection is closed: the kernel was restarted or shut down
       return;
     }
+    if (message.kind === "ask" || message.kind === "cancel") return; // an answer may take its time
     clearTimeout(this.unanswered);
     this.unanswered = setTimeout(() => {
       if (this.connection.value === "live") this.connection.value = "waiting";
