@@ -19,7 +19,7 @@ from steerlab.errors import SteerlabError
 from steerlab.serving.environment import environment
 from steerlab.serving.server import Server, serve
 
-SERVED = ("llama", "gpt2", "gemma3", "gpt-neox")
+SERVED = models.ARCHITECTURES
 
 
 def folder(root: Path, architecture: str) -> Path:
