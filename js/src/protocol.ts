@@ -236,6 +236,15 @@ export interface Info {
   refusals: string[];
 }
 
+/** Kernel -> front end: where the job is that a server computes for this lab. */
+export interface Job {
+  kind: "job";
+  /** "sending", the server's own stages in lower case, "fetching"; "" where there is no job any more. */
+  stage: string;
+  /** Its place in the queue, from 1, where the server said one. */
+  position: number | null;
+}
+
 /** The lens over a part of a text. Layers count from 0, tokens from `start`. */
 export interface LensAnswer {
   run: number;
@@ -655,7 +664,7 @@ export interface ZoneQuestion {
 
 export type FrontEndMessage = Hello | Run | Stop | Undo | Redo | Ask | Cancel;
 
-export type KernelMessage = Start | PromptTokens | Tokens | End | Complaint | Snapshot | Progress | Part | Answer | Failure;
+export type KernelMessage = Start | PromptTokens | Tokens | End | Complaint | Job | Snapshot | Progress | Part | Answer | Failure;
 
 /** What can be asked, by kind. */
 export interface Asks {

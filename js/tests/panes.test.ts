@@ -203,3 +203,20 @@ test("a verdict opens the rule that gave it", async () => {
   );
   expect(foot?.querySelector('[data-hit="true"]')?.textContent).toBe("i cannot");
 });
+
+test("where a server's job is stands in the header until it is over", async () => {
+  const { model, el } = panel;
+  const told = () => el.querySelector(".sl-status")?.textContent;
+  model.say({ kind: "job", stage: "queued", position: 3 });
+  await frame();
+  expect(told()).toBe("in the server's queue, number 3");
+  model.say({ kind: "job", stage: "deploying", position: null });
+  await frame();
+  expect(told()).toBe("the server loads the model");
+  model.say({ kind: "job", stage: "a stage of tomorrow", position: null });
+  await frame();
+  expect(told()).toBe("a stage of tomorrow");
+  model.say({ kind: "job", stage: "", position: null });
+  await frame();
+  expect(told()).toBe("ready");
+});

@@ -101,6 +101,9 @@ class Panel(anywidget.AnyWidget):
         lab.observe(self._on_directions, "directions")
         lab.observe(self._on_seed, "seed")
         lab.observe(self._on_snapshots, "snapshots")
+        self._job = protocol.Job(stage="")
+        if (watchers := getattr(lab.backend, "watchers", None)) is not None:
+            watchers.append(self._on_job)
 
     # ------------------------------------------------------------------------------------------- from the front end
 
@@ -114,6 +117,8 @@ class Panel(anywidget.AnyWidget):
             case protocol.Hello():
                 first, self._seen = not self._seen, True
                 self._tell(self._preview.snapshot(self._state, self._desk.asking()))
+                if self._job.stage:
+                    self._tell(self._job)
                 if first:
                     self._start()
             case protocol.Run(state=state, gesture=gesture):
@@ -230,6 +235,14 @@ class Panel(anywidget.AnyWidget):
 
     def _on_snapshots(self, _change: object) -> None:
         self.snapshots = [snapshot_info(name, one) for name, one in self._lab.snapshots.items()]
+
+    def _on_job(self, status: Any) -> None:
+        """A server said where a job is (`backends.ndif`); what is over is no job any more."""
+        over = status.stage in ("completed", "cancelled", "failed")
+        job = protocol.Job(stage="" if over else status.stage, position=None if over else status.position)
+        if job != self._job:
+            self._job = job
+            self._tell(job)
 
     def _in_lab(self) -> dict[str, Any]:
         sampling = self._known["sampling"]

@@ -288,6 +288,16 @@ class Complaint(Wire):
     error: Trouble
 
 
+class Job(Wire):
+    """Kernel -> front end: where the job is that a server computes for this lab."""
+
+    kind: Literal["job"] = "job"
+    stage: str
+    """"sending", the server's own stages in lower case, "fetching"; "" where there is no job any more."""
+    position: int | None = None
+    """Its place in the queue, from 1, where the server said one."""
+
+
 class Snapshot(Wire):
     """Kernel -> front end: everything that there is, in answer to a hello."""
 
@@ -341,7 +351,7 @@ class Failure(Wire):
 
 FromFrontEnd = Hello | Run | Stop | Undo | Redo | Ask | Cancel
 KernelMessage = (
-    Start | PromptTokens | Tokens | End | Complaint | Snapshot | Progress | Part | Answer | Failure
+    Start | PromptTokens | Tokens | End | Complaint | Job | Snapshot | Progress | Part | Answer | Failure
 )
 
 front_end_message: TypeAdapter[FromFrontEnd] = TypeAdapter(

@@ -1,20 +1,35 @@
 /** Which model this is, and what it is doing. */
+import type { Job } from "../protocol";
 import type { Store } from "./store";
 
 const WORDS = { idle: "ready", done: "ready", running: "generating", stopped: "stopped", error: "error" };
+/** The stages of a job on a server; one that is not here is shown by its own name. */
+const STAGES: Record<string, string> = {
+  sending: "sending to the server",
+  received: "received by the server",
+  queued: "in the server's queue",
+  provisioning: "the server makes room for the model",
+  deploying: "the server loads the model",
+  dispatched: "about to run on the server",
+  running: "running on the server",
+  fetching: "fetching the result",
+};
 
 export function Header({ store }: { store: Store }) {
   const { name, backend, device, n_layers, d_model, dtype } = store.info.value;
   const { undoable, redoable } = store.state.value;
   const connection = store.connection.value;
+  const job = store.job.value;
   const status = store.stream.status.value;
   const word =
     connection === "gone"
       ? "kernel gone"
       : connection === "waiting"
         ? "waiting for the kernel"
-        : WORDS[status];
-  const look = connection === "live" ? status : connection;
+        : job
+          ? staged(job)
+          : WORDS[status];
+  const look = connection !== "live" ? connection : job ? "running" : status;
   return (
     <div class="sl-header">
       <svg class="sl-logo" viewBox="0 0 24 24" aria-hidden="true">
@@ -51,6 +66,11 @@ export function Header({ store }: { store: Store }) {
       </span>
     </div>
   );
+}
+
+function staged({ stage, position }: Job): string {
+  const words = STAGES[stage] ?? stage;
+  return position ? `${words}, number ${position}` : words;
 }
 
 interface StepProps {

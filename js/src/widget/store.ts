@@ -3,6 +3,7 @@ import type { AnyModel } from "@anywidget/types";
 import { type Signal, signal } from "@preact/signals";
 import type {
   FrontEndMessage,
+  Job,
   KernelMessage,
   PanelState,
   Question,
@@ -29,6 +30,8 @@ export class Store {
   readonly examples: readonly string[];
   readonly page: string;
   readonly connection: Signal<Connection> = signal("live");
+  /** What a server does for this lab, while it does something. */
+  readonly job: Signal<Job | null> = signal(null);
   /** The row whose sites are shown. */
   readonly selected: Signal<number> = signal(0);
   /** The number a row had in its other mode, by row and mode. */
@@ -154,6 +157,9 @@ export class Store {
       case "failure":
         this.questions.receive(message);
         break;
+      case "job":
+        this.job.value = message.stage ? message : null;
+        break;
       case "snapshot":
         this.adopt(message.state);
         this.questions.greeted(message);
@@ -196,6 +202,7 @@ export class Store {
   private lost(): void {
     clearTimeout(this.unanswered);
     this.connection.value = "gone";
+    this.job.value = null;
     this.stream.settle();
     this.questions.lost();
   }
