@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import torch
 
 from steerlab import Ablate, Add, Direction, Lab, Row, Sampling, Site
-from steerlab.backends.base import ModelInfo, OnTokens
+from steerlab.backends.base import ModelInfo, OnTokens, before_pass
 from steerlab.backends.fake import FakeBackend
 from steerlab.generations import Applied, Generation, Token
 from steerlab.sites import POINTS
@@ -47,6 +47,7 @@ class Scripted(FakeBackend):
         texts = [self._words(row)[: sampling.max_new_tokens] for row in rows]
         step = 0
         while step < max(map(len, texts)) and not (cancel and cancel.is_set()):
+            before_pass.get()()
             time.sleep(self.delay)
             if on_tokens:
                 on_tokens([Token(i, step, text[step]) for i, text in enumerate(texts) if step < len(text)])
