@@ -312,8 +312,15 @@ class Panel(anywidget.AnyWidget):
 
     def _start(self) -> None:
         state, known = self._state, self._known
-        rows = rows_of(state.prompt, known["recipe"], state.seed, control=state.control)
-        self._preview.start(rows, known["sampling"], origin=state.origin, edit=state.edit)
+        self._preview.start(
+            state.prompt,
+            known["recipe"],
+            known["sampling"],
+            state.seed,
+            control=state.control,
+            origin=state.origin,
+            edit=state.edit,
+        )
 
     def _failed(self, error: Exception) -> Trouble:
         self.last_exception = error

@@ -97,12 +97,21 @@ class Preview:
     # ---------------------------------------------------------------------------------------------- what a panel asks
 
     def start(
-        self, rows: Mapping[PaneId, Row], sampling: Sampling, *, origin: str = "", edit: int = 0
+        self,
+        prompt: str,
+        recipe: Recipe,
+        sampling: Sampling,
+        seed: int,
+        *,
+        control: bool = False,
+        origin: str = "",
+        edit: int = 0,
     ) -> None:
-        """Show the answers to these rows (`rows_of`), a pane each; what is running ends within one token.
+        """Show the panes (`rows_of`); what is running ends within one token.
 
         origin, edit: of the state that asks for it, which the front end is told again.
         """
+        rows = rows_of(prompt, recipe, seed, control=control)
         with self._lock:
             self.panes = {name: self.panes.get(name) or Pane() for name in rows}
             self.run, self.seq, self.status, self.error = self.run + 1, 0, "running", None
@@ -126,7 +135,6 @@ class Preview:
             self._send(self._started(renewed, resumed, ready))
             run = self.run
         # without rows too: the prompt's tokens may be new, and the end of a run comes from one place
-        prompt = str(rows["baseline"].prompt)
         self._lab.worker.submit(partial(self._job, run, prompt, jobs, sampling))
 
     def stop(self) -> None:
