@@ -2,8 +2,8 @@
 
 Measured are moves made while the lab rests and while it generates, against one prefill and one decoding step of the
 same prompt through plain transformers, in the same kernel and the same run; in wall seconds, because a person waits
-for them. Every such move goes to a coefficient that was never used, so nothing comes from memory. Then the lab rests and
-makes the texts beside the slider's ready, and moves over those are measured against what a person takes for at once.
+for them. Every such move goes to a coefficient that was never used, so nothing comes from memory. Then the lab rests,
+makes the texts beside the slider's ready, and moves over those are measured against what people take for at once.
 """
 
 from __future__ import annotations
