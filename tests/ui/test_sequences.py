@@ -5,7 +5,6 @@ everywhere: in the panel, in the lab, in the texts, and in a front end that foll
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -15,7 +14,6 @@ from wires import Wire
 
 from steerlab import Ablate, Add, Direction, Lab, Recipe, Sampling, Site
 from steerlab.backends.fake import FakeBackend
-from steerlab.interventions import Intervention
 from steerlab.sites import POINTS
 from steerlab.ui.preview import rows_of
 from steerlab.ui.protocol import PanelState
@@ -126,7 +124,7 @@ def check(person: Person) -> None:
     assert set(lab.directions) <= set(listed)
     from_rows = recipe_of(state.steering, listed, LAYERS, lab.recipe)
     acting = [s for s in lab.recipe.interventions if not (isinstance(s, Add) and s.coefficient == 0)]
-    assert steps(from_rows.interventions) == steps(acting)
+    assert from_rows.fingerprint == Recipe(acting).fingerprint
 
     result = panel.result
     if not panel._seen:
@@ -145,10 +143,6 @@ def check(person: Person) -> None:
     for name, pane in result["panes"].items():
         assert followed["panes"][name] == pane["tokens"], f"what a front end shows of {name}"
     assert followed["asking"] == set()
-
-
-def steps(interventions: Sequence[Intervention]) -> list[str]:
-    return sorted(Recipe([step]).fingerprint for step in interventions)
 
 
 def follow(messages: list[dict[str, Any]]) -> dict[str, Any]:

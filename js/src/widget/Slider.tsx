@@ -18,7 +18,18 @@ interface Props {
   onChange(value: number): void;
 }
 
-export function Slider({ label, text, value, min, max, step, stretches, warning, ready = [], onChange }: Props) {
+export function Slider({
+  label,
+  text,
+  value,
+  min,
+  max,
+  step,
+  stretches,
+  warning,
+  ready = [],
+  onChange,
+}: Props) {
   const at = (x: number) => (max > min ? (x - min) / (max - min) : 0);
   const style = { "--from": at(Math.min(0, value)), "--to": at(Math.max(0, value)), "--zero": at(0) };
   return (
@@ -48,7 +59,9 @@ export function Slider({ label, text, value, min, max, step, stretches, warning,
         {...{ min, max, step, value }}
         onInput={(event) => onChange(tidy(event.currentTarget.valueAsNumber, step))}
         onDblClick={() => onChange(0)}
-        title={warning ?? `Double-click for 0${ready.length ? ". Small ticks mark texts that are ready" : ""}`}
+        title={
+          warning ?? `Double-click for 0${ready.length ? ". Small ticks mark texts that are ready" : ""}`
+        }
       />
       <div class="sl-ticks" aria-hidden="true">
         <span class="sl-tick" style={{ "--at": at(min) }}>
