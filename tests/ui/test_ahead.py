@@ -142,13 +142,19 @@ def gated() -> Iterator[Wire]:
     lab.backend.let.release(1000)
 
 
-def test_it_gives_way_to_a_new_prompt_within_one_token_and_its_plan_is_thrown_away(gated: Wire) -> None:
+def interrupted(gated: Wire, *coefficients: float) -> Gated:
+    """A model that has made one token ahead, and is held at the next."""
     backend = gated.lab.backend
     assert isinstance(backend, Gated)
     rested(gated)
-    scrub(gated, 1.0, 2.0)
+    scrub(gated, *coefficients)
     backend.let.release()
     gated.until(lambda: backend.passes[-1] == "idle")
+    return backend
+
+
+def test_it_gives_way_to_a_new_prompt_within_one_token_and_its_plan_is_thrown_away(gated: Wire) -> None:
+    backend = interrupted(gated, 1.0, 2.0)
     before = len(backend.passes)
     gated.run(prompt="Now")
     backend.let.release(1000)
@@ -162,12 +168,7 @@ def test_it_gives_way_to_a_new_prompt_within_one_token_and_its_plan_is_thrown_aw
 
 
 def test_a_tab_s_question_goes_first_and_then_it_goes_on(gated: Wire) -> None:
-    backend = gated.lab.backend
-    assert isinstance(backend, Gated)
-    rested(gated)
-    scrub(gated, 1.0, 2.0)
-    backend.let.release()
-    gated.until(lambda: backend.passes[-1] == "idle")
+    backend = interrupted(gated, 1.0, 2.0)
     before = len(backend.passes)
     asking = gated.lab.worker.background(
         lambda cancel: void(gated.lab.run([Row("Asked")], Sampling(8), cancel=cancel))
@@ -186,12 +187,7 @@ def void(_: object) -> None: ...
 
 
 def test_a_stop_ends_it(gated: Wire) -> None:
-    backend = gated.lab.backend
-    assert isinstance(backend, Gated)
-    rested(gated)
-    scrub(gated, 1.0)
-    backend.let.release()
-    gated.until(lambda: backend.passes[-1] == "idle")
+    backend = interrupted(gated, 1.0)
     gated.say(kind="stop")
     backend.let.release(1000)
     assert gated.lab.worker.join(10)
