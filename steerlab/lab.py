@@ -51,6 +51,8 @@ if TYPE_CHECKING:
     from steerlab.backends.ndif.wire import JobStatus, RemoteModel
     from steerlab.ui.panel import Panel
 
+AHEAD = 32  # coefficients beside a slider's
+
 
 class Lab(Finding, traitlets.HasTraits):
     """A model to steer: `Lab()` the embedded one, or a Hugging Face id, a local folder, or a `(model, tokenizer)` pair.
@@ -71,6 +73,11 @@ class Lab(Finding, traitlets.HasTraits):
     recipe = traitlets.Instance(Recipe, args=(), help="The recipe of the steered text in the panel.")
     sampling = traitlets.Instance(Sampling, args=(), help="How the panel's texts are sampled.")
     seed = traitlets.Int(0, help="The seed of the panel's texts where they are sampled.")
+    ahead = traitlets.Int(
+        min=0,
+        help="For how many coefficients beside a slider's the panel makes texts while the lab rests, so that a drag "
+        "over them answers at once; 0 for none, as where the model is far away.",
+    )
     directions = traitlets.Dict(
         value_trait=traitlets.Instance(Direction),
         key_trait=traitlets.Unicode(),
@@ -223,6 +230,10 @@ class Lab(Finding, traitlets.HasTraits):
         for key, answer in answers.items():
             self._answers.keep(key, answer)
         return [answers[key] for key in keys]
+
+    def recall(self, row: Row, sampling: Sampling) -> Generation | None:
+        """The row's answer, where it was given before and is still in memory."""
+        return self._answers.get(answer_key(row, sampling))
 
     def compare(
         self, prompts: Sequence[Prompt], recipes: Sequence[Recipe], *, max_new_tokens: int = 64
@@ -528,6 +539,12 @@ class Lab(Finding, traitlets.HasTraits):
     def __repr__(self) -> str:
         info = self.info
         return f"Lab({info.name}: {info.n_layers} layers of width {info.d_model}, {info.backend} on {info.device})"
+
+    @traitlets.default("ahead")
+    def _default_ahead(self) -> int:
+        return (
+            0 if self.info.backend == "ndif" else AHEAD
+        )  # work that nobody asked for burdens no shared machine
 
     @traitlets.validate("recipe")
     def _check_recipe(self, proposal: dict[str, Any]) -> Recipe:

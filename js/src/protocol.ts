@@ -234,6 +234,8 @@ export interface Info {
   context: number;
   /** The phrases by which a text is told to refuse (`metrics.REFUSALS`). */
   refusals: string[];
+  /** For how many coefficients of a slider texts are made ahead (`Lab.ahead`). */
+  ahead: number;
 }
 
 /** Kernel -> front end: where the job is that a server computes for this lab. */
@@ -422,6 +424,8 @@ export interface PanelState {
   revision: number;
   /** The id of the front end that made the change; empty for Python. */
   origin: string;
+  /** Counted up by that front end with each of its changes, so that it knows the run of its newest one. */
+  edit: number;
 }
 
 /** Kernel -> front end: a part of an answer that is ready, in order. */
@@ -447,6 +451,22 @@ export interface PromptTokens {
   kind: "prompt";
   run: number;
   tokens: string[];
+}
+
+/** Kernel -> front end: texts that were made ahead, in answer to a Scrub. The front end may show one at once; the
+run that its change asks for then begins with the same text. */
+export interface Ready {
+  kind: "ready";
+  /** They hold for it, but for the coefficient of the row, which is on. */
+  state: PanelState;
+  row: number;
+  texts: ReadyText[];
+}
+
+/** What the panes will show at a coefficient. Panes that are not named stay as they are. */
+export interface ReadyText {
+  coefficient: number;
+  panes: Record<string, PaneResult>;
 }
 
 /** Front end -> kernel: make the change again that was taken back last. */
@@ -481,6 +501,17 @@ export interface Run {
   state: PanelState;
   /** Changes of one gesture, like a drag of the slider, are undone together; empty for one that stands alone. */
   gesture: string;
+}
+
+/** Front end -> kernel: nothing is going on, so make these texts ahead; answered by Ready. Any new state ends it. */
+export interface Scrub {
+  kind: "scrub";
+  /** Of the state that they are neighbours of; of an older one nothing is made. */
+  revision: number;
+  /** Whose slider it is. */
+  row: number;
+  /** The most wanted first. */
+  coefficients: number[];
 }
 
 /** The text. */
@@ -545,6 +576,12 @@ export interface Start {
   panes: string[];
   /** Go on where they were cut short. */
   resumed: string[];
+  /** Their whole text was known already. */
+  ready: Record<string, PaneResult>;
+  /** Of the state that is run. */
+  origin: string;
+  /** Of the state that is run. */
+  edit: number;
 }
 
 /** One row of the panel's list: a direction and what is done with it. */
@@ -662,9 +699,9 @@ export interface ZoneQuestion {
   numbers: number[];
 }
 
-export type FrontEndMessage = Hello | Run | Stop | Undo | Redo | Ask | Cancel;
+export type FrontEndMessage = Hello | Run | Stop | Scrub | Undo | Redo | Ask | Cancel;
 
-export type KernelMessage = Start | PromptTokens | Tokens | End | Complaint | Job | Snapshot | Progress | Part | Answer | Failure;
+export type KernelMessage = Start | PromptTokens | Tokens | End | Ready | Complaint | Job | Snapshot | Progress | Part | Answer | Failure;
 
 /** What can be asked, by kind. */
 export interface Asks {

@@ -1,6 +1,14 @@
 /** A widget model without a kernel, and the traits of a small lab. */
 import type { AnyModel } from "@anywidget/types";
-import type { Ask, FrontEndMessage, KernelMessage, PaneEnd, PanelState, Traits } from "../src/protocol";
+import type {
+  Ask,
+  FrontEndMessage,
+  KernelMessage,
+  PaneEnd,
+  PanelState,
+  Start,
+  Traits,
+} from "../src/protocol";
 import factory from "../src/widget/index";
 
 export const POINTS = ["resid_pre", "attn_out", "resid_mid", "mlp_out", "resid_post"] as const;
@@ -20,6 +28,7 @@ export function traits(layers = 4): Traits {
       ),
       context: 256,
       refusals: ["i'm sorry", "i cannot"],
+      ahead: 0,
     },
     directions: [
       {
@@ -64,6 +73,7 @@ export function state(change: Partial<PanelState> = {}): PanelState {
     redoable: false,
     revision: 0,
     origin: "",
+    edit: 0,
     ...change,
   };
 }
@@ -168,12 +178,17 @@ export const say = {
     panes = ["baseline", "steered"],
     resumed: string[] = [],
     shown = ["baseline", "steered"],
+    more: Partial<Start> = {},
   ): KernelMessage => ({
     kind: "start",
     run,
     shown,
     panes,
     resumed,
+    ready: {},
+    origin: "",
+    edit: 0,
+    ...more,
   }),
   tokens: (run: number, seq: number, panes: Record<string, string[]>): KernelMessage => ({
     kind: "tokens",

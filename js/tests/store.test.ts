@@ -110,15 +110,15 @@ describe("the store", () => {
     expect(model.runs.length).toBe(1);
   });
 
-  test("a stop calls off what was waiting", () => {
+  test("a stop comes after what was waiting, so that panel and kernel have the same set", () => {
     const model = new FakeModel();
     const store = new Store(model.any);
     push(store, 1);
     push(store, 2);
     store.stop();
     vi.advanceTimersByTime(1000);
-    expect(model.runs.length).toBe(1);
-    expect(model.sent.at(-1)).toEqual({ kind: "stop" });
+    expect(model.runs.at(-1)?.steering[0]?.coefficient).toBe(2);
+    expect(model.sent.slice(-2).map((m) => m.kind)).toEqual(["run", "stop"]);
   });
 
   test("a kernel that does not answer is waited for, in words, until it does", () => {

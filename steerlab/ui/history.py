@@ -12,7 +12,7 @@ from steerlab.ui.protocol import PanelState
 
 KEPT = 200
 # what the kernel adds to a state, which nobody set
-TOLD = {"beyond", "conflicts", "undoable", "redoable", "revision", "origin"}
+TOLD = {"beyond", "conflicts", "undoable", "redoable", "revision", "origin", "edit"}
 
 
 class Moment(NamedTuple):

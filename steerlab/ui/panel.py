@@ -23,9 +23,10 @@ from steerlab.lab import Lab
 from steerlab.recipes import conflicts
 from steerlab.sites import Site
 from steerlab.ui import protocol, snapshot
+from steerlab.ui.ahead import Ahead
 from steerlab.ui.asks import Desk
 from steerlab.ui.history import History, Moment
-from steerlab.ui.preview import Preview
+from steerlab.ui.preview import Preview, rows_of
 from steerlab.ui.protocol import Info, PanelState, SteeringState, Trouble
 from steerlab.ui.questions import TABLE
 from steerlab.ui.translate import (
@@ -85,6 +86,7 @@ class Panel(anywidget.AnyWidget):
         self._seen = False  # a front end said hello
         self._placed = False  # the static page is in the notebook
         self._preview = Preview(lab, self._tell, self._ended, self._failed)
+        self._ahead = Ahead(lab, self._preview, self._tell, self._failed)
         self._desk = Desk(lab, TABLE, self._tell, self._failed)
         super().__init__(
             info=self._info.model_dump(mode="json"),
@@ -101,6 +103,7 @@ class Panel(anywidget.AnyWidget):
         lab.observe(self._on_directions, "directions")
         lab.observe(self._on_seed, "seed")
         lab.observe(self._on_snapshots, "snapshots")
+        lab.observe(self._on_ahead, "ahead")
         self._job = protocol.Job(stage="")
         if (watchers := getattr(lab.backend, "watchers", None)) is not None:
             watchers.append(self._on_job)
@@ -124,13 +127,17 @@ class Panel(anywidget.AnyWidget):
             case protocol.Run(state=state, gesture=gesture):
                 self._take(state, gesture)
             case protocol.Stop():
+                self._ahead.drop()
                 self._preview.stop()
+            case protocol.Scrub():
+                self._scrub(message)
             case protocol.Undo():
                 self._restore(self._history.undo)
             case protocol.Redo():
                 self._restore(self._history.redo)
             case protocol.Ask():
                 self._desk.ask(message)
+                self._ahead.resume()
             case protocol.Cancel(id=id):
                 self._desk.cancel(id)
 
@@ -144,6 +151,23 @@ class Panel(anywidget.AnyWidget):
                 self._adopt(state, gesture)
             except SteerlabError as error:
                 self._tell(protocol.Complaint(error=trouble(error)))
+
+    def _scrub(self, scrub: protocol.Scrub) -> None:
+        """Make texts ahead, unless what they are neighbours of is gone."""
+        with self._lock:
+            state, lab = self._state, self._lab
+            if scrub.revision != state.revision or scrub.row >= len(state.steering):
+                return
+            wanted = {}
+            for coefficient in scrub.coefficients[: lab.ahead]:
+                row = state.steering[scrub.row].model_copy(
+                    update={"coefficient": coefficient, "enabled": True}
+                )
+                steering = [*state.steering[: scrub.row], row, *state.steering[scrub.row + 1 :]]
+                recipe = recipe_of(steering, self._table, self._info.n_layers, lab.recipe)
+                rows = rows_of(state.prompt, recipe, state.seed, control=state.control)
+                wanted[coefficient] = {name: row for name, row in rows.items() if name != "baseline"}
+            self._ahead.plan(state, scrub.row, wanted, self._known["sampling"])
 
     def _on_state(self, change: Any) -> None:
         with self._lock:
@@ -217,6 +241,12 @@ class Panel(anywidget.AnyWidget):
                 self._history.put(Moment(state, self._known["recipe"]))
                 self._renew(state)
 
+    def _on_ahead(self, change: Any) -> None:
+        with self._lock:
+            self._ahead.drop()
+            self._info = self._info.model_copy(update={"ahead": change["new"]})
+            self.info = self._info.model_dump(mode="json")
+
     def _on_directions(self, _change: object) -> None:
         with self._lock:
             before = self._table
@@ -285,6 +315,7 @@ class Panel(anywidget.AnyWidget):
 
     def _renew(self, state: PanelState) -> None:
         """Number the state, show it everywhere, and generate once somebody looks."""
+        self._ahead.drop()
         self._state = state.model_copy(update={"revision": self._state.revision + 1, **self._told()})
         self._changes[state.origin] = self._state.revision
         self.state = self._state.model_dump(mode="json")
@@ -295,7 +326,13 @@ class Panel(anywidget.AnyWidget):
     def _start(self) -> None:
         state, known = self._state, self._known
         self._preview.start(
-            state.prompt, known["recipe"], known["sampling"], state.seed, control=state.control
+            state.prompt,
+            known["recipe"],
+            known["sampling"],
+            state.seed,
+            control=state.control,
+            origin=state.origin,
+            edit=state.edit,
         )
 
     def _failed(self, error: Exception) -> Trouble:
@@ -346,7 +383,7 @@ def _info(lab: Lab) -> Info:
     sites = [
         [Site(layer, point).describe() for layer in range(lab.info.n_layers)] for point in lab.info.points
     ]
-    return Info(**about, sites=sites, refusals=list(metrics.REFUSALS))
+    return Info(**about, sites=sites, refusals=list(metrics.REFUSALS), ahead=lab.ahead)
 
 
 def _called(state: PanelState, names: Mapping[str, str]) -> PanelState:

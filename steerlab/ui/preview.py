@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections import OrderedDict
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Literal
@@ -26,6 +27,7 @@ from steerlab.ui.stream import Pump
 
 # The same at every move of the slider; no seed that people use, which would draw a random direction of theirs again.
 CONTROL_SEED = 240611717
+KEPT = 2048  # distances that are remembered
 
 
 @dataclass
@@ -87,29 +89,42 @@ class Preview:
         self.status: Status = "idle"
         self.error: Trouble | None = None
         self.panes: dict[PaneId, Pane] = {"baseline": Pane(), "steered": Pane()}
+        self._kl: OrderedDict[Key, float] = OrderedDict()
+        self._asked = ("", 0)  # origin and edit of the state that is run
         self._tokenized = ""  # the prompt that prompt_tokens belong to
         self.prompt_tokens: list[str] = []
 
     # ---------------------------------------------------------------------------------------------- what a panel asks
 
     def start(
-        self, prompt: str, recipe: Recipe, sampling: Sampling, seed: int, *, control: bool = False
+        self,
+        prompt: str,
+        recipe: Recipe,
+        sampling: Sampling,
+        seed: int,
+        *,
+        control: bool = False,
+        origin: str = "",
+        edit: int = 0,
     ) -> None:
-        """Show this prompt under the baseline and the recipe; what is running ends within one token.
+        """Show the panes (`rows_of`); what is running ends within one token.
 
-        control: whether it is shown under the recipe with random directions of the same norms, too.
+        origin, edit: of the state that asks for it, which the front end is told again.
         """
-        rows = {"baseline": Row(prompt, BASELINE, seed), "steered": Row(prompt, recipe, seed)}
-        if control:
-            rows["control"] = Row(prompt, randomised(recipe, seed=CONTROL_SEED), seed)
+        rows = rows_of(prompt, recipe, seed, control=control)
         with self._lock:
             self.panes = {name: self.panes.get(name) or Pane() for name in rows}
             self.run, self.seq, self.status, self.error = self.run + 1, 0, "running", None
-            jobs, renewed, resumed = {}, [], []
+            self._asked = (origin, edit)
+            jobs, renewed, resumed, ready = {}, [], [], []
             for name, row in rows.items():
                 pane, same = self.panes[name], self.panes[name].key == answer_key(row, sampling)
                 pane.replayed, pane.pending = 0, False
                 if same and pane.complete:
+                    continue
+                if known := self._recall(row, sampling):
+                    self.panes[name] = known
+                    ready.append(name)
                     continue
                 jobs[name] = row
                 if same and pane.tokens:
@@ -117,8 +132,7 @@ class Preview:
                 else:
                     renewed.append(name)
                     pane.pending = True
-            self._send(self._started(renewed, resumed))
-            self._copy_twins(jobs, sampling)
+            self._send(self._started(renewed, resumed, ready))
             run = self.run
         # without rows too: the prompt's tokens may be new, and the end of a run comes from one place
         self._lab.worker.submit(partial(self._job, run, prompt, jobs, sampling))
@@ -159,21 +173,47 @@ class Preview:
                 asking=asking,
             )
 
+    # --------------------------------------------------------------------------------------------- ahead of any run
+
+    def answers(
+        self, wanted: Sequence[Mapping[PaneId, Row]], sampling: Sampling, cancel: threading.Event
+    ) -> list[dict[PaneId, PaneResult] | None]:
+        """What the panes will show, for every item of `wanted`, run in one batch; None for what was cancelled."""
+        rows = [row for item in wanted for row in item.values()]
+        self._lab.run(rows, sampling, cancel=cancel)
+        if not cancel.is_set():
+            self._measure(rows, sampling)
+        return [self.known(item, sampling) for item in wanted]
+
+    def known(self, rows: Mapping[PaneId, Row], sampling: Sampling) -> dict[PaneId, PaneResult] | None:
+        """What the panes will show, where all of it is in memory."""
+        with self._lock:
+            panes = {name: self._recall(row, sampling) for name, row in rows.items()}
+        found = {name: pane.result() for name, pane in panes.items() if pane}
+        return found if len(found) == len(panes) else None
+
+    def _recall(self, row: Row, sampling: Sampling) -> Pane | None:
+        """A pane whose text is known, with all that is said of it."""
+        key, answer = answer_key(row, sampling), self._lab.recall(row, sampling)
+        if answer is None or (len(row.recipe) and key not in self._kl):
+            return None
+        return Pane(key, row, list(answer.pieces), list(answer.token_ids), self._end(key, answer, rate=None))
+
     # ------------------------------------------------------------------------------------------------ before a run
 
-    def _started(self, renewed: list[PaneId], resumed: Sequence[PaneId] = ()) -> protocol.Start:
-        return protocol.Start(run=self.run, shown=list(self.panes), panes=renewed, resumed=list(resumed))
-
-    def _copy_twins(self, jobs: dict[PaneId, Row], sampling: Sampling) -> None:
-        """A pane that wants what another one holds takes it: at coefficient zero the steered text is the baseline's."""
-        for name, row in list(jobs.items()):
-            key = answer_key(row, sampling)
-            twin = next((p for p in self.panes.values() if p.complete and p.key == key), None)
-            if twin:
-                end = twin.end.model_copy(update={"tokens_per_second": None})
-                self.panes[name] = Pane(key, row, list(twin.tokens), list(twin.ids), end)
-                self._tell({name: twin.tokens})
-                del jobs[name]
+    def _started(
+        self, renewed: Sequence[PaneId], resumed: Sequence[PaneId] = (), ready: Sequence[PaneId] = ()
+    ) -> protocol.Start:
+        origin, edit = self._asked
+        return protocol.Start(
+            run=self.run,
+            shown=list(self.panes),
+            panes=list(renewed),
+            resumed=list(resumed),
+            ready={name: self.panes[name].result() for name in ready},
+            origin=origin,
+            edit=edit,
+        )
 
     # ------------------------------------------------------------------------------------- on the worker's thread
 
@@ -206,7 +246,8 @@ class Preview:
                 else []
             )
             pump.flush()
-            shifts = {} if cancel.is_set() else self._shifts(rows)
+            if not cancel.is_set():
+                self._measure(list(rows.values()), sampling)
         except Exception as error:
             pump.flush()
             self._fail(run, self._failed(error))
@@ -214,19 +255,27 @@ class Preview:
         with self._lock:
             if run == self.run:
                 for name, answer in zip(names, answers, strict=True):
-                    self._close(name, answer, _rate(times[name]), shifts.get(name))
+                    self._close(name, answer_key(rows[name], sampling), answer, _rate(times[name]))
                 stopped = any(answer.finish == "cancelled" for answer in answers)
                 self._finish("stopped" if stopped else "done")
 
-    def _shifts(self, rows: dict[PaneId, Row]) -> dict[PaneId, float]:
-        """KL(baseline || pane) at the first token of every pane that is steered, in nats."""
-        steered = {name: row for name, row in rows.items() if len(row.recipe)}
+    def _measure(self, rows: Sequence[Row], sampling: Sampling) -> None:
+        """Take KL(baseline || row) at the first token of every row that is steered, in nats; all have one prompt."""
+        with self._lock:
+            steered = {
+                key: row
+                for row in rows
+                if len(row.recipe) and (key := answer_key(row, sampling)) not in self._kl
+            }
         if not steered:
-            return {}
+            return
         plain = [replace(row, recipe=BASELINE) for row in list(steered.values())[:1]]
         logits = self._lab.backend.score([*plain, *steered.values()])
         kl = metrics.kl(logits[:1].expand(len(steered), -1), logits[1:])
-        return dict(zip(steered, kl.tolist(), strict=True))
+        with self._lock:
+            self._kl |= dict(zip(steered, kl.tolist(), strict=True))
+            while len(self._kl) > KEPT:
+                self._kl.popitem(last=False)
 
     def _take(self, name: PaneId, row: Row, key: Key, token: Token, pump: Pump) -> None:
         pane = self.panes[name]
@@ -265,17 +314,20 @@ class Preview:
 
     # -------------------------------------------------------------------------------------------------- after a run
 
-    def _close(self, name: PaneId, answer: Generation, rate: float | None, kl: float | None) -> None:
+    def _close(self, name: PaneId, key: Key, answer: Generation, rate: float | None) -> None:
         pane = self.panes[name]
-        if pane.pending:  # stopped before its first token: the old text stays, and so does what is said of it
-            return
-        applied = protocol.Applied(**answer.applied._asdict()) if answer.applied.of else None
-        pane.end = PaneEnd(
+        if (
+            not pane.pending
+        ):  # stopped before its first token: the old text stays, and so does what is said of it
+            pane.end = self._end(key, answer, rate)
+
+    def _end(self, key: Key, answer: Generation, rate: float | None) -> PaneEnd:
+        return PaneEnd(
             finish=answer.finish,
-            applied=applied,
+            applied=protocol.Applied(**answer.applied._asdict()) if answer.applied.of else None,
             tokens_per_second=rate,
-            verdict=verdict_of(answer) if pane.tokens and answer.finish != "cancelled" else None,
-            kl=kl,
+            verdict=verdict_of(answer) if answer.pieces and answer.finish != "cancelled" else None,
+            kl=self._kl.get(key),
         )
 
     def _fail(self, run: int, error: Trouble) -> None:
@@ -292,6 +344,16 @@ class Preview:
         ends = {name: pane.end for name, pane in self.panes.items()}
         self._send(protocol.End(run=self.run, status=status, panes=ends, error=self.error))
         self._ended()
+
+
+def rows_of(prompt: str, recipe: Recipe, seed: int, *, control: bool) -> dict[PaneId, Row]:
+    """What the panes show: the baseline, the recipe and, with `control`, the recipe with random directions of the same
+    norms.
+    """
+    rows = {"baseline": Row(prompt, BASELINE, seed), "steered": Row(prompt, recipe, seed)}
+    if control:
+        rows["control"] = Row(prompt, randomised(recipe, seed=CONTROL_SEED), seed)
+    return rows
 
 
 def verdict_of(answer: Generation) -> Verdict:

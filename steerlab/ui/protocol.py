@@ -63,6 +63,8 @@ class Info(Wire):
     """The longest text it can read, in tokens."""
     refusals: list[str] = []
     """The phrases by which a text is told to refuse (`metrics.REFUSALS`)."""
+    ahead: int = 0
+    """For how many coefficients of a slider texts are made ahead (`Lab.ahead`)."""
 
 
 class DirectionInfo(Wire):
@@ -136,6 +138,8 @@ class PanelState(Wire):
     """Counted up by the kernel with every change; a front end sends the one that it last saw."""
     origin: str = ""
     """The id of the front end that made the change; empty for Python."""
+    edit: int = 0
+    """Counted up by that front end with each of its changes, so that it knows the run of its newest one."""
 
 
 class Trouble(Wire):
@@ -212,6 +216,18 @@ class Stop(Wire):
     kind: Literal["stop"] = "stop"
 
 
+class Scrub(Wire):
+    """Front end -> kernel: nothing is going on, so make these texts ahead; answered by Ready. Any new state ends it."""
+
+    kind: Literal["scrub"] = "scrub"
+    revision: int
+    """Of the state that they are neighbours of; of an older one nothing is made."""
+    row: Annotated[int, Field(ge=0)]
+    """Whose slider it is."""
+    coefficients: Annotated[list[float], Field(max_length=1024)]
+    """The most wanted first."""
+
+
 class Undo(Wire):
     """Front end -> kernel: take the last change back, whoever made it."""
 
@@ -251,6 +267,12 @@ class Start(Wire):
     """Written anew: their old text stays until the first token."""
     resumed: list[PaneId] = []
     """Go on where they were cut short."""
+    ready: dict[PaneId, PaneResult] = {}
+    """Their whole text was known already."""
+    origin: str = ""
+    """Of the state that is run."""
+    edit: int = 0
+    """Of the state that is run."""
 
 
 class PromptTokens(Wire):
@@ -279,6 +301,25 @@ class End(Wire):
     status: Literal["done", "stopped", "error"]
     panes: dict[PaneId, PaneEnd] = {}
     error: Trouble | None = None
+
+
+class ReadyText(Wire):
+    """What the panes will show at a coefficient. Panes that are not named stay as they are."""
+
+    coefficient: float
+    panes: dict[PaneId, PaneResult]
+
+
+class Ready(Wire):
+    """Kernel -> front end: texts that were made ahead, in answer to a Scrub. The front end may show one at once; the
+    run that its change asks for then begins with the same text.
+    """
+
+    kind: Literal["ready"] = "ready"
+    state: PanelState
+    """They hold for it, but for the coefficient of the row, which is on."""
+    row: int
+    texts: list[ReadyText]
 
 
 class Complaint(Wire):
@@ -349,9 +390,20 @@ class Failure(Wire):
     error: Trouble
 
 
-FromFrontEnd = Hello | Run | Stop | Undo | Redo | Ask | Cancel
+FromFrontEnd = Hello | Run | Stop | Scrub | Undo | Redo | Ask | Cancel
 KernelMessage = (
-    Start | PromptTokens | Tokens | End | Complaint | Job | Snapshot | Progress | Part | Answer | Failure
+    Start
+    | PromptTokens
+    | Tokens
+    | End
+    | Ready
+    | Complaint
+    | Job
+    | Snapshot
+    | Progress
+    | Part
+    | Answer
+    | Failure
 )
 
 front_end_message: TypeAdapter[FromFrontEnd] = TypeAdapter(

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import torch
 
 from steerlab import Ablate, Add, Direction, Lab, Row, Sampling, Site
-from steerlab.backends.base import ModelInfo, OnTokens
+from steerlab.backends.base import ModelInfo, OnTokens, before_pass
 from steerlab.backends.fake import FakeBackend
 from steerlab.generations import Applied, Generation, Token
 from steerlab.sites import POINTS
@@ -47,6 +47,7 @@ class Scripted(FakeBackend):
         texts = [self._words(row)[: sampling.max_new_tokens] for row in rows]
         step = 0
         while step < max(map(len, texts)) and not (cancel and cancel.is_set()):
+            before_pass.get()()
             time.sleep(self.delay)
             if on_tokens:
                 on_tokens([Token(i, step, text[step]) for i, text in enumerate(texts) if step < len(text)])
@@ -83,4 +84,50 @@ def lab(*, n_layers: int = 10, delay: float = 0.0, fails: Exception | None = Non
     made.directions = {
         "refusal": Direction(noise, Site(n_layers // 2, "resid_pre"), name="refusal", residual_norm=9.0)
     }
+    return made
+
+
+class Scheduled(Scripted):
+    """Writes numbered words, `rate` of them a second to every row, on time: after a late step the next ones hurry.
+
+    What is asked stands in the words, so that a dropped or a foreign one is seen.
+    """
+
+    def __init__(self, *, rate: float = 200) -> None:
+        super().__init__()
+        self.rate = rate
+
+    def generate(
+        self,
+        rows: Sequence[Row],
+        sampling: Sampling,
+        *,
+        on_tokens: OnTokens | None = None,
+        cancel: threading.Event | None = None,
+    ) -> list[Generation]:
+        texts = [scheduled_words(row, sampling.max_new_tokens) for row in rows]
+        began, step = time.monotonic(), 0
+        while step < sampling.max_new_tokens and not (cancel and cancel.is_set()):
+            before_pass.get()()
+            time.sleep(max(0.0, began + step / self.rate - time.monotonic()))
+            if on_tokens:
+                on_tokens([Token(i, step, text[step]) for i, text in enumerate(texts)])
+            step += 1
+        return [self._generation(row, text[:step], len(text)) for row, text in zip(rows, texts, strict=True)]
+
+
+def scheduled_words(row: Row, n: int) -> list[str]:
+    """The words of a Scheduled model: the coefficient, and whose it is."""
+    steps = row.recipe.interventions
+    push = f"{sum(getattr(step, 'coefficient', 0.0) for step in steps):g}"
+    random = any(d.provenance.get("method") == "random" for step in steps for d in step.directions)
+    return [f"{'r' if random else 's'}{push}.{i} " for i in range(n)]
+
+
+def scheduled(*, rate: float = 200, tokens: int = 600) -> Lab:
+    """A lab over Scheduled."""
+    made = lab()
+    made.backend = Scheduled(rate=rate)
+    made.sampling = Sampling(tokens)
+    made.ahead = 0
     return made

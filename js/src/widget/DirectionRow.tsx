@@ -142,6 +142,7 @@ export function DirectionRow({ store, row, index, count, rested, kl, stale }: Ro
         {...{ min, max, step }}
         stretches={stretches(zone, { min, max, step })}
         warning={warn?.words}
+        ready={store.ahead.marks(store.state.value, index)}
         onChange={push}
       />
       <NumberField

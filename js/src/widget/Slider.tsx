@@ -1,5 +1,6 @@
 /** A slider that is filled from zero, with a mark there, so that nothing and its opposite are told apart at a glance. */
 import type { Stretch } from "./cost";
+import { tidy } from "./scale";
 
 interface Props {
   label: string;
@@ -12,10 +13,23 @@ interface Props {
   /** Parts of the track that are shaded, and what is said of the number in them. */
   stretches?: readonly Stretch[];
   warning?: string | undefined;
+  /** Values whose texts are there already; each is marked. */
+  ready?: readonly number[];
   onChange(value: number): void;
 }
 
-export function Slider({ label, text, value, min, max, step, stretches, warning, onChange }: Props) {
+export function Slider({
+  label,
+  text,
+  value,
+  min,
+  max,
+  step,
+  stretches,
+  warning,
+  ready = [],
+  onChange,
+}: Props) {
   const at = (x: number) => (max > min ? (x - min) / (max - min) : 0);
   const style = { "--from": at(Math.min(0, value)), "--to": at(Math.max(0, value)), "--zero": at(0) };
   return (
@@ -35,6 +49,9 @@ export function Slider({ label, text, value, min, max, step, stretches, warning,
         />
       ))}
       <div class="sl-track" aria-hidden="true" />
+      <svg class="sl-ready" aria-hidden="true" viewBox="0 0 1 1" preserveAspectRatio="none">
+        <path d={ready.map((x) => `M${at(x).toFixed(4)} 0V1`).join("")} />
+      </svg>
       <input
         type="range"
         aria-label={label}
@@ -42,7 +59,9 @@ export function Slider({ label, text, value, min, max, step, stretches, warning,
         {...{ min, max, step, value }}
         onInput={(event) => onChange(tidy(event.currentTarget.valueAsNumber, step))}
         onDblClick={() => onChange(0)}
-        title={warning ?? "Double-click for 0"}
+        title={
+          warning ?? `Double-click for 0${ready.length ? ". Small ticks mark texts that are ready" : ""}`
+        }
       />
       <div class="sl-ticks" aria-hidden="true">
         <span class="sl-tick" style={{ "--at": at(min) }}>
@@ -59,11 +78,6 @@ export function Slider({ label, text, value, min, max, step, stretches, warning,
       </div>
     </div>
   );
-}
-
-/** Without the crumbs of binary fractions, and 0 exactly 0. */
-function tidy(value: number, step: number): number {
-  return Math.abs(value) < step / 2 ? 0 : Number(value.toPrecision(6));
 }
 
 function short(x: number): string {

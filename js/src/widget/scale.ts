@@ -34,6 +34,11 @@ export function niceStep(x: number): number {
   return Number((factor * power).toPrecision(1));
 }
 
+/** A slider's number without the crumbs of binary fractions, and 0 exactly 0. */
+export function tidy(value: number, step: number): number {
+  return Math.abs(value) < step / 2 ? 0 : Number(value.toPrecision(6));
+}
+
 /** The push, or the value that is set, relative to the stream at its site, where that is known. */
 export function relative(row: SteeringState, direction: DirectionInfo | undefined): number | null {
   if (row.mode === "ablate" || !direction?.residual_norm) return null;

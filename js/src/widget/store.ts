@@ -1,6 +1,6 @@
 /** One per widget model, shared by all of its views: what is set, what the kernel says, and whether there is a kernel. */
 import type { AnyModel } from "@anywidget/types";
-import { type Signal, signal } from "@preact/signals";
+import { effect, type Signal, signal } from "@preact/signals";
 import type {
   FrontEndMessage,
   Job,
@@ -10,6 +10,7 @@ import type {
   SteeringState,
   Traits,
 } from "../protocol";
+import { Ahead } from "./ahead";
 import { type Asked, Questions } from "./asks";
 import { Details } from "./details";
 import { Gestures, thing } from "./gestures";
@@ -20,7 +21,9 @@ import { Stream } from "./stream";
 export type Connection = "live" | "waiting" | "gone";
 
 const PATIENCE_MS = 3000;
+const UNHURRIED = new Set(["ask", "cancel", "scrub"]);
 const TYPING_MS = 450;
+const REST_MS = 120; // after which nobody seems to be doing anything
 
 export class Store {
   readonly state: Signal<PanelState>;
@@ -39,6 +42,8 @@ export class Store {
   readonly stream: Stream;
   readonly questions: Questions;
   readonly details: Details;
+  /** Texts that are ready for the sliders. */
+  readonly ahead = new Ahead();
 
   private readonly origin = Math.random().toString(36).slice(2);
   private readonly pace = new Pace(() =>
@@ -46,6 +51,8 @@ export class Store {
   );
   private readonly gestures = new Gestures(this.origin);
   private gesture = "";
+  private edits = 0;
+  private resting: ReturnType<typeof setTimeout> | undefined;
   private typing: ReturnType<typeof setTimeout> | undefined;
   private unanswered: ReturnType<typeof setTimeout> | undefined;
 
@@ -58,6 +65,7 @@ export class Store {
     this.page = model.get("page");
     this.questions = new Questions(this.origin, (message) => this.send(message));
     this.stream = new Stream(
+      this.origin,
       () => this.hello(),
       () => this.pace.landed(),
     );
@@ -68,6 +76,7 @@ export class Store {
       this.info.value = model.get("info");
     });
     model.on("change:directions", () => {
+      this.ahead.clear(); // a name may mean another vector now
       this.directions.value = model.get("directions");
     });
     model.on("change:snapshots", () => {
@@ -75,6 +84,7 @@ export class Store {
     });
     model.on("msg:custom", (message: KernelMessage) => this.receive(message));
     this.hello();
+    effect(() => this.rest());
   }
 
   /** Change what is set; the steered text follows. "typing" waits for a pause, "now" for nothing. */
@@ -83,8 +93,10 @@ export class Store {
     const gesture = what ? this.gestures.next(what) : this.gesture; // to run again is to change nothing
     if (gesture !== this.gesture) this.flush();
     this.gesture = gesture;
-    this.state.value = { ...this.state.value, ...change, origin: this.origin };
+    this.state.value = { ...this.state.value, ...change, origin: this.origin, edit: ++this.edits };
     this.stopTyping();
+    const ready = when === "typing" ? null : this.ahead.lookup(this.state.value);
+    if (ready) this.stream.lead(this.edits, ready);
     if (when === "now") this.pace.now();
     else if (when === "soon") this.pace.call();
     else
@@ -120,9 +132,9 @@ export class Store {
     return this.questions.ask(what);
   }
 
+  /** End what is running; what is set stays set, in the kernel too. */
   stop(): void {
-    this.stopTyping();
-    this.pace.cancel();
+    this.flush();
     this.send({ kind: "stop" });
   }
 
@@ -136,6 +148,23 @@ export class Store {
     const typed = this.typing !== undefined && this.state.value.prompt.trim() !== "";
     this.stopTyping();
     if (typed || this.pace.pending) this.pace.now();
+  }
+
+  /** Once nothing has been going on for a moment, have the texts beside the slider's made. */
+  private rest(): void {
+    const idle = this.stream.status.value === "done" && this.connection.value === "live";
+    const { ahead } = this.info.value;
+    const state = this.state.value;
+    const row = this.selected.value;
+    clearTimeout(this.resting);
+    if (!idle || !ahead) return;
+    this.resting = setTimeout(() => {
+      if (this.pace.pending || this.typing) return;
+      const direction = this.directions.value.find((d) => d.name === state.steering[row]?.direction);
+      const coefficients = this.ahead.wanted(state, row, direction, ahead);
+      if (coefficients.length)
+        this.send({ kind: "scrub", revision: this.state.value.revision, row, coefficients });
+    }, REST_MS);
   }
 
   private stopTyping(): void {
@@ -160,6 +189,9 @@ export class Store {
       case "job":
         this.job.value = message.stage ? message : null;
         break;
+      case "ready":
+        this.ahead.take(message, this.state.value);
+        break;
       case "snapshot":
         this.adopt(message.state);
         this.questions.greeted(message);
@@ -181,6 +213,7 @@ export class Store {
     }
     this.stopTyping();
     this.pace.cancel();
+    this.ahead.clear(); // it may hold what the panel has no row for
     this.state.value = state;
   }
 
@@ -192,7 +225,7 @@ export class Store {
       this.lost(); // the connection is closed: the kernel was restarted or shut down
       return;
     }
-    if (message.kind === "ask" || message.kind === "cancel") return; // an answer may take its time
+    if (UNHURRIED.has(message.kind)) return; // an answer may take its time
     clearTimeout(this.unanswered);
     this.unanswered = setTimeout(() => {
       if (this.connection.value === "live") this.connection.value = "waiting";
@@ -205,5 +238,6 @@ export class Store {
     this.job.value = null;
     this.stream.settle();
     this.questions.lost();
+    this.ahead.clear();
   }
 }

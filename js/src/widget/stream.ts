@@ -4,6 +4,7 @@ import type {
   Complaint,
   End,
   PaneEnd,
+  PaneResult,
   PromptTokens,
   Result,
   Snapshot,
@@ -57,6 +58,13 @@ export class Pane {
     for (const sink of this.sinks) sink.replace(tokens);
   }
 
+  /** A whole text at once. One that stands already is not drawn again. */
+  show({ tokens, ...end }: PaneResult): void {
+    const stands = this.phase.value === "resting" && tokens.length === this.tokens.length;
+    if (!stands || tokens.some((token, i) => token !== this.tokens[i])) this.replace(tokens);
+    this.settle(end);
+  }
+
   begin(resumed: boolean): void {
     this.phase.value = resumed ? "running" : "pending";
     if (!resumed) for (const sink of this.sinks) sink.age();
@@ -89,8 +97,12 @@ export class Stream {
   /** The newest run that the kernel began. */
   readonly run: Signal<number> = signal(0);
   private seq = 0;
+  /** The change whose text was shown before the kernel ran it, and whether what the kernel runs is still older. */
+  private led = 0;
+  private behind = false;
 
   constructor(
+    private readonly origin: string,
     private readonly resync: () => void,
     private readonly landed: () => void,
   ) {}
@@ -112,6 +124,7 @@ export class Stream {
         pane.replace(tokens);
         pane.settle(end);
       }
+      this.behind = false;
       this.promptTokens.value = result.prompt_tokens;
       this.status.value = result.status;
       this.error.value = result.error;
@@ -126,6 +139,17 @@ export class Stream {
     });
   }
 
+  /** Show texts that are ready for a change of ours, before the kernel has heard of it. */
+  lead(edit: number, texts: Record<string, PaneResult>): void {
+    batch(() => {
+      this.led = edit;
+      this.behind = true;
+      this.status.value = "running"; // until the kernel has confirmed it
+      this.error.value = null;
+      for (const [id, text] of Object.entries(texts)) this.pane(id).show(text);
+    });
+  }
+
   receive(message: Streamed): void {
     batch(() => this.take(message));
   }
@@ -137,6 +161,12 @@ export class Stream {
       return;
     }
     if (message.run < this.run.value) return; // of a run that a newer one has replaced
+    if (message.kind === "start") this.behind = message.origin === this.origin && message.edit < this.led;
+    if (this.behind && message.kind !== "snapshot") {
+      this.run.value = message.run; // of what was set before: its texts would take the place of newer ones
+      if (message.kind === "end" || message.kind === "tokens") this.landed();
+      return;
+    }
     switch (message.kind) {
       case "start":
         if (message.run > this.run.value) this.seq = 0;
@@ -146,6 +176,7 @@ export class Stream {
         this.error.value = null;
         for (const id of message.panes) this.pane(id).begin(false);
         for (const id of message.resumed) this.pane(id).begin(true);
+        for (const [id, text] of Object.entries(message.ready)) this.pane(id).show(text);
         for (const pane of this.panes.value) {
           if (!message.panes.includes(pane.id) && !message.resumed.includes(pane.id)) this.keep(pane);
         }

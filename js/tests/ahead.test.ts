@@ -1,0 +1,202 @@
+import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
+import type { PanelState, PaneResult } from "../src/protocol";
+import { neighbours } from "../src/widget/ahead";
+import { Store } from "../src/widget/store";
+import { FakeModel, frame, input, NO_END, type Shown, say, show, state, text, traits } from "./fakes";
+
+const result = (...tokens: string[]): PaneResult => ({ ...NO_END, finish: "stop", tokens });
+
+/** What the kernel has made: the steered text at a coefficient is a word for it. */
+function ready(of: PanelState, ...coefficients: number[]) {
+  const texts = coefficients.map((coefficient) => ({
+    coefficient,
+    panes: { steered: result("at ", String(coefficient)), control: result("random ", String(coefficient)) },
+  }));
+  return { kind: "ready", state: of, row: 0, texts } as const;
+}
+
+const SHOWN = ["baseline", "steered", "control"];
+
+function resting(model: FakeModel, run = 1): void {
+  model.say(say.start(run, SHOWN, [], SHOWN));
+  model.say(say.tokens(run, 1, { baseline: ["base"], steered: ["base"], control: ["base"] }));
+  model.say(say.done(run));
+}
+
+describe("which neighbours", () => {
+  const slider = { min: -1, max: 1, step: 0.25 };
+
+  test("the value itself, then the nearest steps, widening", () => {
+    expect(neighbours(0.25, slider, 6)).toEqual([0.25, 0, 0.5, -0.25, 0.75, -0.5]);
+  });
+
+  test("all of the slider and no more", () => {
+    expect(neighbours(1, slider, 99).length).toBe(9);
+    expect(neighbours(0.3, slider, 3)).toEqual([0.3, 0.25, 0.5]);
+  });
+
+  test("a step's number is the one that the slider gives", () => {
+    const fine = { min: -6, max: 6, step: 0.1 };
+    expect(neighbours(0, fine, 8)).toEqual([0, -0.1, 0.1, -0.2, 0.2, -0.3, 0.3, -0.4]);
+  });
+});
+
+describe("asking", () => {
+  beforeEach(() => {
+    vi.useFakeTimers();
+  });
+  afterEach(() => {
+    vi.useRealTimers();
+  });
+
+  function lab(ahead = 4): { model: FakeModel; store: Store; scrubs: () => number[][] } {
+    const values = traits();
+    values.info.ahead = ahead;
+    const model = new FakeModel(values);
+    const store = new Store(model.any);
+    const scrubs = () => model.sent.flatMap((m) => (m.kind === "scrub" ? [m.coefficients] : []));
+    return { model, store, scrubs };
+  }
+
+  test("once a run is done and nothing goes on, what is not ready is asked for", () => {
+    const { model, scrubs } = lab();
+    expect(scrubs()).toEqual([]);
+    resting(model);
+    vi.advanceTimersByTime(1000);
+    expect(scrubs()).toEqual([[0, -0.1, 0.1, -0.2]]);
+    model.say(ready(state(), 0, -0.1));
+    resting(model, 2);
+    vi.advanceTimersByTime(1000);
+    expect(scrubs()[1]).toEqual([0.1, -0.2]);
+    model.say(ready(state(), 0.1, -0.2));
+    resting(model, 3);
+    vi.advanceTimersByTime(1000);
+    expect(scrubs().length).toBe(2);
+  });
+
+  test("not while a person moves, types or has stopped, and not where it is off", () => {
+    const { model, store, scrubs } = lab();
+    resting(model);
+    store.editRow(0, { coefficient: 1 });
+    store.editRow(0, { coefficient: 2 });
+    vi.advanceTimersByTime(100);
+    store.edit({ prompt: "H" }, "typing");
+    vi.advanceTimersByTime(300);
+    expect(scrubs()).toEqual([]);
+    const off = lab(0);
+    resting(off.model);
+    vi.advanceTimersByTime(1000);
+    expect(off.scrubs()).toEqual([]);
+  });
+
+  test("a kernel that takes its time over them is not taken for a silent one", () => {
+    const { model, store } = lab();
+    resting(model);
+    vi.advanceTimersByTime(10_000);
+    expect(store.connection.value).toBe("live");
+  });
+
+  test("what is ready for one slider is not shown at another", () => {
+    const { model, store } = lab();
+    resting(model);
+    model.say(ready(state(), 0.1));
+    expect(store.ahead.marks(store.state.value, 0)).toEqual([0.1]);
+    expect(store.ahead.marks(store.state.value, 1)).toEqual([]);
+    model.say(ready(state({ prompt: "Another" }), 0.2));
+    expect(store.ahead.marks(store.state.value, 0)).toEqual([0.1]);
+    store.edit({ prompt: "New" });
+    expect(store.ahead.marks(store.state.value, 0)).toEqual([]);
+    model.change("state", state({ revision: 9 })); // from elsewhere: perhaps with steps that no row shows
+    expect(store.ahead.marks(store.state.value, 0)).toEqual([]);
+  });
+});
+
+describe("a drag", () => {
+  let panel: Shown;
+  const slider = () => panel.el.querySelector(".sl-slider input");
+  const last = () => panel.model.runs.at(-1) as PanelState;
+  const texts = () => ["baseline", "steered", "control"].map((id) => text(panel.el, id));
+  const confirm = (run: number, of: PanelState, more: ReturnType<typeof result>) =>
+    panel.model.say(
+      say.start(run, [], [], SHOWN, { origin: of.origin, edit: of.edit, ready: { steered: more } }),
+    );
+
+  beforeEach(async () => {
+    panel = show();
+    resting(panel.model);
+    panel.model.say(ready(state(), 0.1, 0.2, 0.3));
+    await frame();
+  });
+  afterEach(() => panel.close());
+
+  test("each coefficient that is ready is marked", () => {
+    expect(panel.el.querySelector(".sl-ready path")?.getAttribute("d")?.match(/M/g)?.length).toBe(3);
+    expect(slider()?.getAttribute("title")).toContain("ready");
+  });
+
+  test("shows the text within a frame, before the kernel says anything, and the baseline stays", async () => {
+    input(slider(), "0.2");
+    await new Promise((resolve) => requestAnimationFrame(resolve));
+    expect(texts()).toEqual(["base", "at 0.2", "random 0.2"]);
+    expect(last().steering[0]?.coefficient).toBe(0.2);
+    confirm(2, last(), result("at ", "0.2"));
+    panel.model.say(say.done(2));
+    await frame();
+    expect(texts()).toEqual(["base", "at 0.2", "random 0.2"]);
+    expect(panel.el.querySelector(".sl-status")?.textContent).toBe("ready");
+  });
+
+  test("a text that the kernel confirms is not drawn again", async () => {
+    input(slider(), "0.2");
+    await frame();
+    const drawn = panel.el.querySelector('[data-pane="steered"] .sl-text span');
+    confirm(2, last(), result("at ", "0.2"));
+    panel.model.say(say.done(2));
+    await frame();
+    expect(panel.el.querySelector('[data-pane="steered"] .sl-text span')).toBe(drawn);
+  });
+
+  test("what the kernel says of an older place never takes the text back", async () => {
+    input(slider(), "0.1");
+    const first = last();
+    input(slider(), "0.3");
+    confirm(2, first, result("at ", "0.1"));
+    panel.model.say(say.tokens(2, 1, { steered: ["late"] }));
+    panel.model.say(say.done(2));
+    await frame();
+    expect(texts()[1]).toBe("at 0.3");
+    expect(last().steering[0]?.coefficient).toBe(0.3);
+    confirm(3, last(), result("the kernel's word"));
+    await frame();
+    expect(texts()[1]).toBe("the kernel's word");
+  });
+
+  test("a run that streams is left behind by a text that is ready", async () => {
+    input(slider(), "2");
+    panel.model.say(say.start(2, ["steered"], [], SHOWN, { origin: last().origin, edit: last().edit }));
+    panel.model.say(say.tokens(2, 1, { steered: ["slow"] }));
+    input(slider(), "0.1");
+    panel.model.say(say.tokens(2, 2, { steered: [" words"] }));
+    await frame();
+    expect(texts()[1]).toBe("at 0.1");
+  });
+
+  test("a change from Python is shown, whatever was ready", async () => {
+    input(slider(), "0.1");
+    panel.model.change("state", state({ prompt: "From Python", revision: 3 }));
+    panel.model.say(say.start(2, ["steered"], [], SHOWN));
+    panel.model.say(say.tokens(2, 1, { steered: ["python"] }));
+    await frame();
+    expect(texts()[1]).toBe("python");
+  });
+
+  test("stop leaves the kernel with what is shown", async () => {
+    input(slider(), "0.1");
+    input(slider(), "0.3");
+    await new Promise((resolve) => setTimeout(resolve)); // the button is drawn anew
+    panel.el.querySelector<HTMLButtonElement>(".sl-stop")?.click();
+    await frame();
+    const kinds = panel.model.sent.slice(-2).map((m) => m.kind);
+    expect([kinds, last().steering[0]?.coefficient]).toEqual([["run", "stop"], 0.3]);
+  });
+});

@@ -1,0 +1,72 @@
+"""Three panes that are written at a steady rate in real JupyterLab, and what the browser makes of it."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+
+import rig
+from panel import SCRIPTED, PanelInPage, open_panel
+from playwright.sync_api import Page, expect
+
+PANES = ("baseline", "steered", "control")
+# Notes the time between frames, and tasks of 50 ms and more, from here on.
+WATCH = """() => {
+    const seen = window.steerlabFrames = { gaps: [], tasks: [], on: true };
+    new PerformanceObserver(list => {
+        for (const { duration } of list.getEntries()) if (seen.on) seen.tasks.push(duration);
+    }).observe({ type: "longtask" });
+    let last = performance.now();
+    const frame = now => {
+        if (!seen.on) return;
+        seen.gaps.push(now - last);
+        last = now;
+        requestAnimationFrame(frame);
+    };
+    requestAnimationFrame(frame);
+}"""
+
+
+@dataclass(frozen=True)
+class Streamed:
+    """What was seen. texts: by pane, as they stood at the end. wanted: the same as the model wrote them. gaps: between
+    frames; tasks: of the page's main thread, 50 and more; both in milliseconds.
+    """
+
+    seconds: float
+    texts: dict[str, str]
+    wanted: dict[str, str]
+    gaps: list[float]
+    tasks: list[float]
+
+
+def stream(page: Page, server: rig.Server, *, rate: int, tokens: int) -> Streamed:
+    """Move the slider once, and follow `tokens` tokens a pane to their end."""
+    cell = f"{SCRIPTED}lab = scripted.scheduled(rate=2000, tokens=1)\nlab"
+    panel = open_panel(page, server, "stress.ipynb", cell)
+    page.evaluate(WATCH)
+    began = page.evaluate("performance.now()")
+    rig.execute(page, f"lab.backend.rate = {rate}; lab.sampling = type(lab.sampling)({tokens})")
+    page.wait_for_function(
+        f"document.querySelectorAll('[data-pane=\"steered\"] .sl-text span:not(.sl-old)').length >= {tokens}",
+        timeout=1000 * (60 + 5 * tokens / rate),
+        polling=200,
+    )
+    seen = page.evaluate("() => { steerlabFrames.on = false; return steerlabFrames; }")
+    seconds = (page.evaluate("performance.now()") - began) / 1000
+    return Streamed(seconds, texts(panel), wanted(page, tokens), seen["gaps"], seen["tasks"])
+
+
+def texts(panel: PanelInPage) -> dict[str, str]:
+    expect(panel.root.locator(".sl-status")).to_have_text("ready", timeout=30_000)
+    return {name: panel.pane(name).locator(".sl-text").text_content() or "" for name in PANES}
+
+
+def wanted(page: Page, tokens: int) -> dict[str, str]:
+    code = f"""
+import json
+from steerlab.ui.preview import rows_of
+rows = rows_of(lab.prompt, lab.recipe, lab.seed, control=True)
+print(json.dumps({{name: "".join(scripted.scheduled_words(row, {tokens})) for name, row in rows.items()}}))
+"""
+    return dict(json.loads(rig.execute(page, code)))

@@ -1,0 +1,16 @@
+"""Nothing is dropped where tokens come fast. `python benchmarks/stream_stress.py` is the long form, with its frames."""
+
+from __future__ import annotations
+
+import pytest
+import rig
+import stress
+from playwright.sync_api import Page
+
+pytestmark = pytest.mark.e2e
+
+
+def test_two_hundred_tokens_a_second_in_three_panes_arrive_whole(server: rig.Server, page: Page) -> None:
+    seen = stress.stream(page, server, rate=200, tokens=600)
+    assert seen.texts == seen.wanted
+    assert len(seen.gaps) > 10, "the page went on drawing"

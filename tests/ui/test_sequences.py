@@ -1,0 +1,194 @@
+"""Random sequences of what a person, a tab and a cell do to one panel. Each has to end in one and the same state
+everywhere: in the panel, in the lab, in the texts, and in a front end that followed every message.
+"""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from wires import Wire
+
+from steerlab import Ablate, Add, Direction, Lab, Recipe, Sampling, Site
+from steerlab.backends.fake import FakeBackend
+from steerlab.sites import POINTS
+from steerlab.ui.preview import rows_of
+from steerlab.ui.protocol import PanelState
+from steerlab.ui.translate import recipe_of
+
+LAYERS, WIDTH = 3, 8
+PROMPTS = ["Hi", "How do I bake bread?", "", "x" * 300, "<b>\u202eא"]
+COEFFICIENTS = [0.0, 0.5, -0.5, 1.0, 2.0]
+
+
+def direction(seed: int) -> Direction:
+    noise = torch.Generator().manual_seed(seed)
+    return Direction(torch.randn(WIDTH, generator=noise), Site(seed % LAYERS, "resid_pre"), name=f"d{seed}")
+
+
+DIRECTIONS = {f"d{seed}": direction(seed) for seed in range(3)}
+
+coefficient = st.sampled_from(COEFFICIENTS)
+cells = st.lists(st.tuples(st.integers(0, LAYERS - 1), st.sampled_from(POINTS)), max_size=3)
+row = st.fixed_dictionaries(
+    {},
+    optional={
+        "coefficient": coefficient,
+        "mode": st.sampled_from(["add", "ablate", "clamp"]),
+        "enabled": st.booleans(),
+        "cells": cells,
+        "tokens": st.sampled_from(["all", "prompt", "generated"]),
+    },
+)
+setting = st.fixed_dictionaries(
+    {},
+    optional={
+        "prompt": st.sampled_from(PROMPTS),
+        "control": st.booleans(),
+        "max_new_tokens": st.integers(1, 6),
+        "temperature": st.sampled_from([0.0, 0.8]),
+        "seed": st.integers(0, 2),
+    },
+)
+recipe = st.lists(
+    st.one_of(
+        st.builds(Add, st.sampled_from(list(DIRECTIONS.values())), coefficient),
+        st.builds(Ablate, st.sampled_from(list(DIRECTIONS.values()))),
+    ),
+    max_size=3,
+).map(Recipe)
+actions = st.one_of(
+    st.tuples(st.just("move"), row),
+    st.tuples(st.just("set"), setting),
+    st.tuples(st.just("stale"), setting),
+    st.tuples(st.just("scrub"), st.lists(coefficient, max_size=4)),
+    st.tuples(st.sampled_from(["stop", "undo", "redo", "hello", "nonsense", "cancel"]), st.none()),
+    st.tuples(st.just("ask"), st.sampled_from(["code", "unknown"])),
+    st.tuples(st.just("trait"), setting),
+    st.tuples(st.just("lab.recipe"), recipe),
+    st.tuples(st.just("lab.prompt"), st.sampled_from(PROMPTS)),
+    st.tuples(st.just("lab.sampling"), st.builds(Sampling, st.integers(1, 6))),
+    st.tuples(st.just("lab.seed"), st.integers(0, 2)),
+    st.tuples(st.just("lab.directions"), st.sets(st.sampled_from(sorted(DIRECTIONS)))),
+    st.tuples(st.just("lab.ahead"), st.integers(0, 4)),
+    st.tuples(st.just("wait"), st.none()),
+)
+
+
+class Person(Wire):
+    """Does what it is told, as a front end, a tab or a cell would."""
+
+    def do(self, what: str, how: Any) -> None:
+        state, lab = self.panel.state, self.lab
+        match what:
+            case "move" if state["steering"]:
+                first = {**state["steering"][0], **how}
+                self.run(steering=[first, *state["steering"][1:]])
+            case "set":
+                self.run(**how)
+            case "stale":
+                self.say(
+                    kind="run", state={**state, **how, "revision": state["revision"] - 1, "origin": "other"}
+                )
+            case "scrub":
+                self.say(kind="scrub", revision=state["revision"], row=0, coefficients=how)
+            case "stop" | "undo" | "redo" | "hello":
+                self.say(kind=what)
+            case "nonsense":
+                self.say(kind="run", state={"prompt": 7})
+            case "cancel":
+                self.say(kind="cancel", id="q")
+            case "ask":
+                self.say(kind="ask", id="q", what={"kind": how, "revision": state["revision"]})
+            case "trait":
+                self.panel.state = {**state, **how}
+            case "lab.recipe" | "lab.prompt" | "lab.sampling" | "lab.seed" | "lab.ahead":
+                setattr(lab, what.removeprefix("lab."), how)
+            case "lab.directions":
+                lab.directions = {name: DIRECTIONS[name] for name in sorted(how)}
+            case "wait":
+                assert lab.worker.join(30)
+
+
+def check(person: Person) -> None:
+    """All that there is says the same."""
+    lab, panel = person.lab, person.panel
+    state = PanelState.model_validate(panel.state)
+    assert (state.prompt, state.seed) == (lab.prompt, lab.seed)
+    assert Sampling(state.max_new_tokens, state.temperature) == lab.sampling
+    listed = {**panel._table}
+    assert {d["name"] for d in panel.directions} == set(listed) == {r.direction for r in state.steering}
+    assert set(lab.directions) <= set(listed)
+    from_rows = recipe_of(state.steering, listed, LAYERS, lab.recipe)
+    acting = [s for s in lab.recipe.interventions if not (isinstance(s, Add) and s.coefficient == 0)]
+    assert from_rows.fingerprint == Recipe(acting).fingerprint
+
+    result = panel.result
+    if not panel._seen:
+        assert result["status"] == "idle"
+        return
+    assert result["status"] in ("done", "stopped", "error")
+    assert set(result["panes"]) == {"baseline", "steered", *(["control"] if state.control else [])}
+    if result["status"] == "done":
+        rows = rows_of(lab.prompt, lab.recipe, lab.seed, control=state.control)
+        for name, one in rows.items():
+            alone = FakeBackend(n_layers=LAYERS, d_model=WIDTH).generate([one], lab.sampling)[0]
+            assert "".join(result["panes"][name]["tokens"]) == alone.text, name
+            assert result["panes"][name]["finish"] == alone.finish
+    followed = follow(person.messages)
+    assert followed["run"] == panel._preview.run
+    for name, pane in result["panes"].items():
+        assert followed["panes"][name] == pane["tokens"], f"what a front end shows of {name}"
+    assert followed["asking"] == set()
+
+
+def follow(messages: list[dict[str, Any]]) -> dict[str, Any]:
+    """What a front end has after these messages, from the first on."""
+    run, panes, pending, asking = 0, {}, set(), set()
+    for m in messages:
+        match m["kind"]:
+            case "snapshot":
+                run, pending = m["run"], set(m["pending"])
+                panes = {name: list(pane["tokens"]) for name, pane in m["result"]["panes"].items()}
+            case "start":
+                run, pending = m["run"], set(m["panes"])
+                panes = {name: panes.get(name, []) for name in m["shown"]}
+                panes |= {name: list(pane["tokens"]) for name, pane in m["ready"].items()}
+            case "tokens" if m["run"] == run:
+                for name, words in m["panes"].items():
+                    panes[name] = ([] if name in pending else panes[name]) + words
+                    pending.discard(name)
+            case "progress" | "part":
+                asking.add(m["id"])
+            case "answer" | "failure":
+                asking.discard(m["id"])
+    return {"run": run, "panes": panes, "asking": asking}
+
+
+@settings(
+    max_examples=100,
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow],
+    print_blob=True,
+    derandomize=True,
+)
+@given(st.lists(actions, min_size=3, max_size=12))
+def test_any_sequence_of_actions_ends_in_one_state_everywhere(sequence: list[tuple[str, Any]]) -> None:
+    failures: list[threading.ExceptHookArgs] = []
+    before, threading.excepthook = threading.excepthook, failures.append
+    lab = Lab(FakeBackend(n_layers=LAYERS, d_model=WIDTH))
+    lab.directions, lab.sampling, lab.prompt = dict(list(DIRECTIONS.items())[:2]), Sampling(4), "Hi"
+    person = Person(lab)
+    try:
+        for what, how in sequence:
+            person.do(what, how)
+        assert lab.worker.join(30)
+        check(person)
+        assert failures == []
+    finally:
+        lab.worker.cancel()
+        lab.worker.cancel_idle()
+        threading.excepthook = before
