@@ -34,6 +34,13 @@ export interface Cancel {
   id: string;
 }
 
+/** An answer in a cell. */
+export interface CellText {
+  prompt: string;
+  text: string;
+  verdict: Verdict;
+}
+
 /** The ways of writing the recipe. */
 export interface CodeAnswer {
   forms: CodeForm[];
@@ -148,6 +155,10 @@ export interface DirectionsQuestion {
   map: string;
 }
 
+/** It is done. */
+export interface Done {
+}
+
 /** Kernel -> front end: the run is over. After an error the panes keep their last good text. */
 export interface End {
   kind: "end";
@@ -209,6 +220,22 @@ export interface FileBytes {
   name: string;
   /** Its bytes, in base64. */
   data: string;
+}
+
+/** Every subset that was measured. */
+export interface FrontierAnswer {
+  subsets: SubsetPoint[];
+  /** The share that is refused without ablation. */
+  baseline: Stat;
+}
+
+/** How few layers of ablation suffice, and what does each subset cost? */
+export interface FrontierQuestion {
+  kind: "frontier";
+  direction: string;
+  method: "windows" | "greedy";
+  harmful: PromptSet;
+  harmless: PromptSet;
 }
 
 /** Front end -> kernel: a view appeared; answered by a Snapshot. */
@@ -422,6 +449,17 @@ export interface Part {
   part: Asks[keyof Asks]['part'];
 }
 
+/** A cell of a sweep that was shown. */
+export interface Place {
+  /** Of the direction. */
+  name: string;
+  /** Its fingerprint. */
+  direction: string;
+  layer: number;
+  coefficient: number;
+  control: boolean;
+}
+
 /** Kernel -> front end: how far an answer is, at most 10 times a second. */
 export interface Progress {
   kind: "progress";
@@ -431,6 +469,21 @@ export interface Progress {
   total: number;
   /** What is being done, in a few words. */
   text: string;
+}
+
+/** Prompts, and where they are from. */
+export interface PromptSet {
+  /** Bundled ones that a safe assistant refuses, or answers; text: one a line; file: what stood in it. */
+  source: "harmful" | "harmless" | "text" | "file";
+  /** How many of the bundled ones. */
+  n: number;
+  /** Whether bundled ones are of the wordings that the embedded model never saw. */
+  held_out: boolean;
+  text: string;
+  /** The file's name; its ending says of what kind it is. */
+  file: string;
+  /** Of a table; empty where its name is a usual one. */
+  column: string;
 }
 
 /** Kernel -> front end: the prompt as the model reads it. */
@@ -472,6 +525,19 @@ export interface Run {
   state: PanelState;
   /** Changes of one gesture, like a drag of the slider, are undone together; empty for one that stands alone. */
   gesture: string;
+}
+
+/** Set the panel to what a cell does. */
+export interface SetCell {
+  kind: "sweep-set";
+  place: Place;
+}
+
+/** Set the panel to the ablation of a direction at some layers; none is no ablation. */
+export interface SetLayers {
+  kind: "frontier-set";
+  direction: string;
+  layers: number[];
 }
 
 /** The text. */
@@ -538,6 +604,15 @@ export interface Start {
   resumed: string[];
 }
 
+/** A metric over the prompts of a cell so far. */
+export interface Stat {
+  value: number | null;
+  /** The 95% interval, which is known at the end. */
+  low: number | null;
+  high: number | null;
+  n: number;
+}
+
 /** One row of the panel's list: a direction and what is done with it. */
 export interface SteeringState {
   direction: string;
@@ -555,6 +630,81 @@ export interface SteeringState {
 /** Front end -> kernel: stop what is running, keep its text. */
 export interface Stop {
   kind: "stop";
+}
+
+/** A subset of layers at which the direction is ablated. */
+export interface SubsetPoint {
+  layers: number[];
+  /** The share of harmful prompts that are still about to be refused. */
+  refusal: Stat;
+  /** KL to the baseline on harmless prompts, in nats. */
+  kl: Stat;
+  /** Whether no other subset has less of both. */
+  on_frontier: boolean;
+  /** The same on prompts that the search did not see, where it was measured again on them. */
+  unseen_refusal: Stat | null;
+  unseen_kl: Stat | null;
+  /** Whether it does there, with 95% confidence, what every layer does, for less KL. */
+  keeps: boolean;
+}
+
+/** The whole map. */
+export interface SweepAnswer {
+  cells: SweepCell[];
+  /** The fingerprint of the direction, by which it is known again. */
+  direction: string;
+  prompts: number;
+  /** Rows that the sweep before had measured already. */
+  reused: number;
+  rows: number;
+}
+
+/** A place of the map with what was measured there. */
+export interface SweepCell {
+  layer: number;
+  coefficient: number;
+  control: boolean;
+  stats: Record<string, Stat>;
+}
+
+/** Every cell with what is measured of it so far. */
+export interface SweepMap {
+  cells: SweepCell[];
+  /** The fingerprint of the direction, by which it is known again. */
+  direction: string;
+}
+
+/** How does the model change with the layer and the coefficient at which a direction is added? */
+export interface SweepQuestion {
+  kind: "sweep";
+  direction: string;
+  layers: number[];
+  coefficients: number[];
+  metrics: ("refusal_score" | "kl" | "refusal_rate" | "repetition" | "cross_entropy")[];
+  prompts: PromptSet;
+  /** Whether random directions of the same norm are measured beside. */
+  control: boolean;
+  max_new_tokens: number;
+  temperature: number;
+  /** Of answers that are sampled. */
+  seed: number;
+}
+
+/** The first prompts' answers. */
+export interface TextsAnswer {
+  texts: CellText[];
+  /** How many prompts there are. */
+  of: number;
+}
+
+/** What does the model write in a cell? */
+export interface TextsQuestion {
+  kind: "sweep-texts";
+  place: Place;
+  prompts: PromptSet;
+  max_new_tokens: number;
+  temperature: number;
+  seed: number;
 }
 
 /** Kernel -> front end: new tokens, some panes at once, at most 30 times a second. */
@@ -676,6 +826,11 @@ export interface Asks {
   "open-shared": { question: OpenSharedQuestion; part: never; answer: OpenSharedAnswer };
   "costs": { question: CostsQuestion; part: never; answer: CostsAnswer };
   "zone": { question: ZoneQuestion; part: never; answer: ZoneAnswer };
+  "sweep": { question: SweepQuestion; part: SweepMap; answer: SweepAnswer };
+  "sweep-set": { question: SetCell; part: never; answer: Done };
+  "sweep-texts": { question: TextsQuestion; part: never; answer: TextsAnswer };
+  "frontier": { question: FrontierQuestion; part: never; answer: FrontierAnswer };
+  "frontier-set": { question: SetLayers; part: never; answer: Done };
 }
 
 export type Question = Asks[keyof Asks]["question"];

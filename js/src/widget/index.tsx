@@ -17,6 +17,7 @@ import "./css/code.css";
 import "./css/charts.css";
 import "./css/atlas.css";
 import "./css/snapshots.css";
+import "./css/sweep.css";
 
 interface Context {
   model: AnyModel<Traits>;
