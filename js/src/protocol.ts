@@ -222,6 +222,50 @@ export interface FileBytes {
   data: string;
 }
 
+/** The map, and what was found in it. */
+export interface FindAnswer {
+  name: string;
+  cells: MapCell[];
+  /** Whether the cells have the selection's scores. */
+  scored: boolean;
+  /** None where every candidate was rejected. */
+  best: Found | null;
+  trouble: Trouble | null;
+  /** Then: thresholds that are enough. */
+  relax: Thresholds[];
+  /** How many went into the directions, after the selection left some out. */
+  prompts: [number, number];
+}
+
+/** Which direction tells two sides of prompts apart? */
+export interface FindQuestion {
+  kind: "find";
+  name: string;
+  /** selection: difference in means, and the paper's choice of a cell. means, components (of pairs), caa, probe, pair (of two prompts): the cell that is asked for. */
+  method: "selection" | "means" | "components" | "caa" | "probe" | "pair";
+  /** What shows the concept; for caa the answers that show it. */
+  positive: PromptSet;
+  negative: PromptSet;
+  /** For caa: what the answers answer, in the same order. */
+  asked: PromptSet | null;
+  /** Where the stream is read. */
+  point: "resid_pre" | "attn_out" | "resid_mid" | "mlp_out" | "resid_post";
+  /** Of the cell, and for caa where answers are read. */
+  position: number | "response";
+  layer: number;
+  /** Thresholds of the selection. */
+  max_kl: number;
+  min_induce: number;
+  /** Whether the selection leaves out prompts that the model takes the other way. */
+  drop: boolean;
+}
+
+/** The cell that was taken. */
+export interface Found {
+  position: number | "response";
+  layer: number;
+}
+
 /** Every subset that was measured. */
 export interface FrontierAnswer {
   subsets: SubsetPoint[];
@@ -326,6 +370,20 @@ export interface LoadQuestion {
 /** It is there. */
 export interface MapAnswer {
   id: string;
+}
+
+/** A candidate. */
+export interface MapCell {
+  position: number | "response";
+  layer: number;
+  /** How far the means of the two sides lie apart along it, in multiples of the stream's norm; None where they do not. */
+  apart: number | null;
+  /** The selection's three scores; None where they were not measured. */
+  bypass: number | null;
+  induce: number | null;
+  kl: number | null;
+  /** Why the selection left it out. */
+  rejected: string;
 }
 
 /** The map of a search: a direction for every position and layer. */
@@ -707,6 +765,12 @@ export interface TextsQuestion {
   seed: number;
 }
 
+/** Thresholds with which a candidate would pass. */
+export interface Thresholds {
+  max_kl: number;
+  min_induce: number;
+}
+
 /** Kernel -> front end: new tokens, some panes at once, at most 30 times a second. */
 export interface Tokens {
   kind: "tokens";
@@ -773,6 +837,21 @@ export interface Undo {
   kind: "undo";
 }
 
+/** Steer with the candidate of a cell of the map that was found last. */
+export interface UseCandidate {
+  kind: "find-use";
+  name: string;
+  position: number | "response";
+  layer: number;
+  /** Whether the name means it from now on. */
+  keep: boolean;
+}
+
+/** What it is called. */
+export interface Used {
+  direction: string;
+}
+
 /** Whether a text refuses: it does where it holds a phrase of `Info.refusals`. */
 export interface Verdict {
   refuses: boolean;
@@ -831,6 +910,8 @@ export interface Asks {
   "sweep-texts": { question: TextsQuestion; part: never; answer: TextsAnswer };
   "frontier": { question: FrontierQuestion; part: never; answer: FrontierAnswer };
   "frontier-set": { question: SetLayers; part: never; answer: Done };
+  "find": { question: FindQuestion; part: never; answer: FindAnswer };
+  "find-use": { question: UseCandidate; part: never; answer: Used };
 }
 
 export type Question = Asks[keyof Asks]["question"];

@@ -67,7 +67,7 @@ export function Frontier({ store, direction }: { store: Store; direction: string
           >
             Measure
           </button>
-          <span class="sl-hint">
+          <span class="sl-remark">
             {subsets} subsets{n !== null && m !== null ? ` × ${n + m} prompts, one token each` : ""}
           </span>
         </div>
@@ -75,7 +75,7 @@ export function Frontier({ store, direction }: { store: Store; direction: string
       <Working asked={asked} what="The frontier" />
       <Failed error={asked?.error.value} />
       {asked?.status.value === "cancelled" && (
-        <p class="sl-hint" role="status">
+        <p class="sl-remark" role="status">
           Cancelled: nothing of it is kept.
         </p>
       )}
@@ -112,7 +112,7 @@ export function Frontier({ store, direction }: { store: Store; direction: string
       )}
       <Failed error={setting?.error.value} />
       {chosen !== null && setting?.status.value === "answered" && shown && (
-        <p class="sl-hint" role="status">
+        <p class="sl-remark" role="status">
           The panel is set to {shown[chosen]?.where}. Ctrl+Z takes it back.
         </p>
       )}

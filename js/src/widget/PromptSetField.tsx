@@ -88,7 +88,7 @@ export function PromptSetField({ label, value, own, placeholder, onChange }: Pro
             value={value.column}
             onInput={(event) => onChange({ ...value, column: event.currentTarget.value })}
           />
-          <p id={id} class="sl-hint">
+          <p id={id} class="sl-remark">
             CSV, TSV, JSON, JSON lines, or text with one a line. The column only where its name is unusual.
           </p>
         </div>

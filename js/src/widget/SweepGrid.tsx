@@ -157,13 +157,13 @@ export function SweepGrid({ store, direction, open }: Props) {
           >
             Measure
           </button>
-          <span class="sl-hint">{rows ? cost(rows, n, together(metric)) : ""}</span>
+          <span class="sl-remark">{rows ? cost(rows, n, together(metric)) : ""}</span>
         </div>
       </form>
       <Working asked={asked} what="The sweep" />
       <Failed error={asked?.error.value} />
       {asked?.status.value === "cancelled" && (
-        <p class="sl-hint" role="status">
+        <p class="sl-remark" role="status">
           Cancelled
           {asked.progress.value
             ? ` at ${asked.progress.value.done} of ${asked.progress.value.total} rows`
@@ -181,9 +181,9 @@ export function SweepGrid({ store, direction, open }: Props) {
           </p>
         )
       )}
-      {shown && found.size > 0 && <p class="sl-hint">{METRICS[shown].hint}.</p>}
+      {shown && found.size > 0 && <p class="sl-remark">{METRICS[shown].hint}.</p>}
       {shown && metric !== shown && !busy && (
-        <p class="sl-hint">
+        <p class="sl-remark">
           The map shows {METRICS[shown].title}: Measure again for {METRICS[metric].title}.
         </p>
       )}
@@ -257,7 +257,7 @@ function Texts({ store, question }: { store: Store; question: TextsQuestion }) {
       <h5>
         {control ? "A random direction" : name} × {signedShort(coefficient)} at layer {layer}
         {answer && answer.of > answer.texts.length && (
-          <span class="sl-hint">
+          <span class="sl-remark">
             {" "}
             the first {answer.texts.length} of {answer.of} prompts
           </span>

@@ -18,6 +18,7 @@ import "./css/charts.css";
 import "./css/atlas.css";
 import "./css/snapshots.css";
 import "./css/sweep.css";
+import "./css/find.css";
 
 interface Context {
   model: AnyModel<Traits>;
