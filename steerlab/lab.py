@@ -264,8 +264,8 @@ class Lab(Finding, traitlets.HasTraits):
         harmful prompts that the model does not refuse and harmless ones that it does are dropped from both, as in the
         paper; the direction's provenance says how many were kept. The direction joins `lab.directions` under `name`;
         `lab.candidates` keeps every candidate with its scores and the reason it fell, and `lab.map` their directions:
-        `lab.map.at(position, layer)`. Raises PromptError where the
-        prompts are too few or are not refused and answered, and DirectionError where every candidate falls.
+        `lab.map.at(position, layer)`. Raises PromptError where the prompts are too few or are not refused and answered,
+        and DirectionError where every candidate falls.
         """
         n, m = len(harmful), len(harmless)
         if min(n, m) < 2:

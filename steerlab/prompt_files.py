@@ -9,7 +9,7 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -53,6 +53,15 @@ def read(
             f"subset={subset!r} is of a data set, and no split was given", 'Add one: split="train".'
         )
     records = _records(Path(source)) if split is None else _data_set(str(source), subset, split)
+    return _prompts(source, records, column)
+
+
+def parse(text: str, name: str, column: str | None = None) -> list[Prompt]:
+    """The prompts of a file's text, as `read` takes them; its name says by its ending of what kind it is."""
+    return _prompts(name, _reader(Path(name))(Path(name), text.removeprefix("\ufeff")), column)
+
+
+def _prompts(source: object, records: list[Record], column: str | None) -> list[Prompt]:
     if not records:
         raise FileError(f"{source} has no prompts", "It is empty, or only a header.")
     tables = [isinstance(record.value, dict) for record in records]
@@ -125,7 +134,7 @@ def _is_text(value: Any) -> bool:
 # --------------------------------------------------------------------------------------------------------------- kinds
 
 
-def _records(path: Path) -> list[Record]:
+def _reader(path: Path) -> Callable[[Path, str], list[Record]]:
     readers = {
         ".csv": _table,
         ".tsv": _table,
@@ -134,15 +143,20 @@ def _records(path: Path) -> list[Record]:
         ".ndjson": _json_lines,
         ".txt": _lines,
     }
+    if path.suffix.lower() not in readers:
+        raise FileError(
+            f"{path.name} is of no kind that is known here", f"Save it as one of {', '.join(readers)}."
+        )
+    return readers[path.suffix.lower()]
+
+
+def _records(path: Path) -> list[Record]:
     if not path.is_file():
         raise FileError(
             f"there is no file {path}",
             'Look at the path; of a data set of the hub, say the split: read("owner/name", split="train").',
         )
-    if path.suffix.lower() not in readers:
-        raise FileError(
-            f"{path.name} is of no kind that is known here", f"Save it as one of {', '.join(readers)}."
-        )
+    reader = _reader(path)
     try:
         text = path.read_bytes().decode("utf-8-sig")  # a byte-order mark is dropped, where there is one
     except OSError as error:
@@ -151,7 +165,7 @@ def _records(path: Path) -> list[Record]:
         raise FileError(
             f"{path} is not UTF-8 text: byte {error.start} cannot be read", "Save it as UTF-8."
         ) from error
-    return readers[path.suffix.lower()](path, text)
+    return reader(path, text)
 
 
 def _lines(_path: Path, text: str) -> list[Record]:

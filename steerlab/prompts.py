@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from steerlab.demo import world
 from steerlab.errors import PromptError
 from steerlab.prompt_files import Prompt as Prompt
+from steerlab.prompt_files import parse as parse
 from steerlab.prompt_files import read as read
 
 if TYPE_CHECKING:

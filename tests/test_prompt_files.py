@@ -51,7 +51,9 @@ def test_every_kind_of_file_gives_the_same_prompts(write: Write, mark: str, end:
         "plain.json": ['["Hi", "Go, now"]'],
     }
     for name, lines in files.items():
-        assert prompts.read(write(name, mark + end.join(lines))) == ["Hi", "Go, now"], name
+        text = mark + end.join(lines)
+        assert prompts.read(write(name, text)) == ["Hi", "Go, now"], name
+        assert prompts.parse(text, name) == ["Hi", "Go, now"], name
 
 
 def test_the_column_is_given_or_found(write: Write) -> None:

@@ -564,3 +564,36 @@ def test_a_table_says_how_far_it_is(lab: Lab) -> None:
     assert repr(sweep) == "Sweep(2 cells x 3 prompts: kl; 6 of 6 rows measured)"
     first = json.loads(json.dumps(sweep.to_frame().to_dict("records")))[0]
     assert first == {"layer": 0, "coefficient": 0.0, "prompt": PROMPTS[0], "kl": 0.0, "why": ""}
+
+
+def test_rows_of_another_table_are_not_measured_again(lab: Lab, backend: Counting) -> None:
+    v = V
+    first = lab.sweep(v, layers=[0, 1], coefficients=[0, 1], prompts=["a", "b"], metrics=["kl", "repetition"])
+    cells = [cell for cell in first.cells if cell.place["layer"] == 1]
+    again = Scores(backend, cells, ["b", "c"], metrics=["kl"], sampling=Sampling(3))
+    again.adopt(first)
+    assert again.done == 2, "those of b; what the logits say does not depend on the sampling"
+    assert again.values("kl", cells[1]) == [first.values("kl", cells[1])[1]]
+    fresh = Scores(backend, cells, ["b", "c"], metrics=["kl"]).resume()
+    assert the_same(again.resume(), fresh)
+
+
+def test_rows_that_would_say_something_else_are_not_taken_over(lab: Lab, backend: Counting) -> None:
+    v = V
+    given = {
+        "cells": lab.sweep(v, coefficients=[1], prompts=["a"], metrics=["repetition"]).cells,
+        "prompts": ["a"],
+    }
+    first = lab.scores
+    assert first is not None
+    for other in (
+        Scores(backend, **given, metrics=["repetition"], sampling=Sampling(7)),
+        Scores(backend, **given, metrics=["repetition", "kl"], sampling=lab.sampling),
+        Scores(backend, **given, metrics=[length], sampling=lab.sampling),
+        Scores(Counting(), **given, metrics=["repetition"], sampling=lab.sampling),
+    ):
+        other.adopt(first)
+        assert other.done == 0
+    same = Scores(backend, **given, metrics=["repetition"], sampling=lab.sampling)
+    same.adopt(first)
+    assert same.finished

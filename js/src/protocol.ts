@@ -34,6 +34,13 @@ export interface Cancel {
   id: string;
 }
 
+/** An answer in a cell. */
+export interface CellText {
+  prompt: string;
+  text: string;
+  verdict: Verdict;
+}
+
 /** The ways of writing the recipe. */
 export interface CodeAnswer {
   forms: CodeForm[];
@@ -148,6 +155,10 @@ export interface DirectionsQuestion {
   map: string;
 }
 
+/** It is done. */
+export interface Done {
+}
+
 /** Kernel -> front end: the run is over. After an error the panes keep their last good text. */
 export interface End {
   kind: "end";
@@ -209,6 +220,66 @@ export interface FileBytes {
   name: string;
   /** Its bytes, in base64. */
   data: string;
+}
+
+/** The map, and what was found in it. */
+export interface FindAnswer {
+  name: string;
+  cells: MapCell[];
+  /** Whether the cells have the selection's scores. */
+  scored: boolean;
+  /** None where every candidate was rejected. */
+  best: Found | null;
+  trouble: Trouble | null;
+  /** Then: thresholds that are enough. */
+  relax: Thresholds[];
+  /** How many went into the directions, after the selection left some out. */
+  prompts: [number, number];
+}
+
+/** Which direction tells two sides of prompts apart? */
+export interface FindQuestion {
+  kind: "find";
+  name: string;
+  /** selection: difference in means, and the paper's choice of a cell. means, components (of pairs), caa, probe, pair (of two prompts): the cell that is asked for. */
+  method: "selection" | "means" | "components" | "caa" | "probe" | "pair";
+  /** What shows the concept; for caa the answers that show it. */
+  positive: PromptSet;
+  negative: PromptSet;
+  /** For caa: what the answers answer, in the same order. */
+  asked: PromptSet | null;
+  /** Where the stream is read. */
+  point: "resid_pre" | "attn_out" | "resid_mid" | "mlp_out" | "resid_post";
+  /** Of the cell, and for caa where answers are read. */
+  position: number | "response";
+  layer: number;
+  /** Thresholds of the selection. */
+  max_kl: number;
+  min_induce: number;
+  /** Whether the selection leaves out prompts that the model takes the other way. */
+  drop: boolean;
+}
+
+/** The cell that was taken. */
+export interface Found {
+  position: number | "response";
+  layer: number;
+}
+
+/** Every subset that was measured. */
+export interface FrontierAnswer {
+  subsets: SubsetPoint[];
+  /** The share that is refused without ablation. */
+  baseline: Stat;
+}
+
+/** How few layers of ablation suffice, and what does each subset cost? */
+export interface FrontierQuestion {
+  kind: "frontier";
+  direction: string;
+  method: "windows" | "greedy";
+  harmful: PromptSet;
+  harmless: PromptSet;
 }
 
 /** Front end -> kernel: a view appeared; answered by a Snapshot. */
@@ -310,6 +381,20 @@ export interface LoadQuestion {
 /** It is there. */
 export interface MapAnswer {
   id: string;
+}
+
+/** A candidate. */
+export interface MapCell {
+  position: number | "response";
+  layer: number;
+  /** How far the means of the two sides lie apart along it, in multiples of the stream's norm; None where they do not. */
+  apart: number | null;
+  /** The selection's three scores; None where they were not measured. */
+  bypass: number | null;
+  induce: number | null;
+  kl: number | null;
+  /** Why the selection left it out. */
+  rejected: string;
 }
 
 /** The map of a search: a direction for every position and layer. */
@@ -435,6 +520,17 @@ export interface Part {
   part: Asks[keyof Asks]['part'];
 }
 
+/** A cell of a sweep that was shown. */
+export interface Place {
+  /** Of the direction. */
+  name: string;
+  /** Its fingerprint. */
+  direction: string;
+  layer: number;
+  coefficient: number;
+  control: boolean;
+}
+
 /** Kernel -> front end: how far an answer is, at most 10 times a second. */
 export interface Progress {
   kind: "progress";
@@ -444,6 +540,21 @@ export interface Progress {
   total: number;
   /** What is being done, in a few words. */
   text: string;
+}
+
+/** Prompts, and where they are from. */
+export interface PromptSet {
+  /** Bundled ones that a safe assistant refuses, or answers; text: one a line; file: what stood in it. */
+  source: "harmful" | "harmless" | "text" | "file";
+  /** How many of the bundled ones. */
+  n: number;
+  /** Whether bundled ones are of the wordings that the embedded model never saw. */
+  held_out: boolean;
+  text: string;
+  /** The file's name; its ending says of what kind it is. */
+  file: string;
+  /** Of a table; empty where its name is a usual one. */
+  column: string;
 }
 
 /** Kernel -> front end: the prompt as the model reads it. */
@@ -512,6 +623,19 @@ export interface Scrub {
   row: number;
   /** The most wanted first. */
   coefficients: number[];
+}
+
+/** Set the panel to what a cell does. */
+export interface SetCell {
+  kind: "sweep-set";
+  place: Place;
+}
+
+/** Set the panel to the ablation of a direction at some layers; none is no ablation. */
+export interface SetLayers {
+  kind: "frontier-set";
+  direction: string;
+  layers: number[];
 }
 
 /** The text. */
@@ -584,6 +708,15 @@ export interface Start {
   edit: number;
 }
 
+/** A metric over the prompts of a cell so far. */
+export interface Stat {
+  value: number | null;
+  /** The 95% interval, which is known at the end. */
+  low: number | null;
+  high: number | null;
+  n: number;
+}
+
 /** One row of the panel's list: a direction and what is done with it. */
 export interface SteeringState {
   direction: string;
@@ -601,6 +734,87 @@ export interface SteeringState {
 /** Front end -> kernel: stop what is running, keep its text. */
 export interface Stop {
   kind: "stop";
+}
+
+/** A subset of layers at which the direction is ablated. */
+export interface SubsetPoint {
+  layers: number[];
+  /** The share of harmful prompts that are still about to be refused. */
+  refusal: Stat;
+  /** KL to the baseline on harmless prompts, in nats. */
+  kl: Stat;
+  /** Whether no other subset has less of both. */
+  on_frontier: boolean;
+  /** The same on prompts that the search did not see, where it was measured again on them. */
+  unseen_refusal: Stat | null;
+  unseen_kl: Stat | null;
+  /** Whether it does there, with 95% confidence, what every layer does, for less KL. */
+  keeps: boolean;
+}
+
+/** The whole map. */
+export interface SweepAnswer {
+  cells: SweepCell[];
+  /** The fingerprint of the direction, by which it is known again. */
+  direction: string;
+  prompts: number;
+  /** Rows that the sweep before had measured already. */
+  reused: number;
+  rows: number;
+}
+
+/** A place of the map with what was measured there. */
+export interface SweepCell {
+  layer: number;
+  coefficient: number;
+  control: boolean;
+  stats: Record<string, Stat>;
+}
+
+/** Every cell with what is measured of it so far. */
+export interface SweepMap {
+  cells: SweepCell[];
+  /** The fingerprint of the direction, by which it is known again. */
+  direction: string;
+}
+
+/** How does the model change with the layer and the coefficient at which a direction is added? */
+export interface SweepQuestion {
+  kind: "sweep";
+  direction: string;
+  layers: number[];
+  coefficients: number[];
+  metrics: ("refusal_score" | "kl" | "refusal_rate" | "repetition" | "cross_entropy")[];
+  prompts: PromptSet;
+  /** Whether random directions of the same norm are measured beside. */
+  control: boolean;
+  max_new_tokens: number;
+  temperature: number;
+  /** Of answers that are sampled. */
+  seed: number;
+}
+
+/** The first prompts' answers. */
+export interface TextsAnswer {
+  texts: CellText[];
+  /** How many prompts there are. */
+  of: number;
+}
+
+/** What does the model write in a cell? */
+export interface TextsQuestion {
+  kind: "sweep-texts";
+  place: Place;
+  prompts: PromptSet;
+  max_new_tokens: number;
+  temperature: number;
+  seed: number;
+}
+
+/** Thresholds with which a candidate would pass. */
+export interface Thresholds {
+  max_kl: number;
+  min_induce: number;
 }
 
 /** Kernel -> front end: new tokens, some panes at once, at most 30 times a second. */
@@ -669,6 +883,21 @@ export interface Undo {
   kind: "undo";
 }
 
+/** Steer with the candidate of a cell of the map that was found last. */
+export interface UseCandidate {
+  kind: "find-use";
+  name: string;
+  position: number | "response";
+  layer: number;
+  /** Whether the name means it from now on. */
+  keep: boolean;
+}
+
+/** What it is called. */
+export interface Used {
+  direction: string;
+}
+
 /** Whether a text refuses: it does where it holds a phrase of `Info.refusals`. */
 export interface Verdict {
   refuses: boolean;
@@ -722,6 +951,13 @@ export interface Asks {
   "open-shared": { question: OpenSharedQuestion; part: never; answer: OpenSharedAnswer };
   "costs": { question: CostsQuestion; part: never; answer: CostsAnswer };
   "zone": { question: ZoneQuestion; part: never; answer: ZoneAnswer };
+  "sweep": { question: SweepQuestion; part: SweepMap; answer: SweepAnswer };
+  "sweep-set": { question: SetCell; part: never; answer: Done };
+  "sweep-texts": { question: TextsQuestion; part: never; answer: TextsAnswer };
+  "frontier": { question: FrontierQuestion; part: never; answer: FrontierAnswer };
+  "frontier-set": { question: SetLayers; part: never; answer: Done };
+  "find": { question: FindQuestion; part: never; answer: FindAnswer };
+  "find-use": { question: UseCandidate; part: never; answer: Used };
 }
 
 export type Question = Asks[keyof Asks]["question"];

@@ -44,7 +44,9 @@ class DirectionMap:
         if position not in self.positions:
             raise DirectionError(f"position {position} is not in the map", f"It has {list(self.positions)}.")
         if not 0 <= layer < self.n_layers:
-            raise SiteError(f"layer {layer} is out of range: the map has layers 0 to {self.n_layers - 1}")
+            raise SiteError(
+                f"layer {layer} is out of range: the map has {self.n_layers} layers", "They count from 0."
+            )
         if not self.differs(position, layer):
             raise DirectionError(
                 f"the two sides do not differ at position {position} of layer {layer}",

@@ -49,8 +49,9 @@ class Measured(NamedTuple):
 class Meter:
     """Measures rows batch by batch. It holds what the baseline made of the prompts of one batch, no more.
 
-    names: of the metrics, in their order. generates: whether they need answers. refusal_tokens: None unless the refusal
-    score is asked for. Raises PromptError for a metric that is not known, or two of one name.
+    names: of the metrics, in their order. generates: whether they need answers. own: whether a metric is a function
+    that a person brought. refusal_tokens: None unless the refusal score is asked for. Raises PromptError for a metric
+    that is not known, or two of one name.
     """
 
     def __init__(
@@ -71,6 +72,7 @@ class Meter:
                     f"two metrics are named {name!r}", "Give functions that have names of their own."
                 )
         self.judges = [Asked(judge, name) for name, judge in pairs if judge is not None]
+        self.own = any(judge is not None and judge is not OF_TEXT.get(name) for name, judge in pairs)
         self.generates = bool(self.judges) or "cross_entropy" in self.names
         self._backend, self._sampling = backend, sampling
         self._logits: dict[int, Tensor] = {}

@@ -16,6 +16,7 @@ from steerlab import metrics
 from steerlab.backends.base import Backend, encode_row
 from steerlab.errors import PromptError
 from steerlab.generations import Sampling
+from steerlab.judges import Verdict
 from steerlab.metrics import Estimate
 from steerlab.prompts import Prompt
 from steerlab.rows import Row
@@ -67,6 +68,7 @@ class Scores:
             backend.check(recipe)
         for prompt in self.prompts:
             encode_row(backend.tokenizer, Row(prompt), backend.info.context)
+        self._backend, self._sampling = backend, (sampling, seed)
         self._meter = Meter(backend, metrics, sampling, refusal_tokens=refusal_tokens)
         self.metrics = self._meter.names
         self.refusal_tokens = self._meter.refusal_tokens
@@ -149,19 +151,44 @@ class Scores:
         self._found |= dict(zip(batch, measured, strict=True))
         return True
 
+    def adopt(self, other: Scores) -> None:
+        """Take over the rows of another table that say what they would say here, so that they are not measured again:
+        of the same backend, with all of these metrics. Nothing is taken where a metric is a function of one's own, or
+        where what the metrics depend on differs: the refusal tokens, the sampling of answers and its seed.
+        """
+        same = (
+            self._backend is other._backend
+            and set(self.metrics) <= set(other.metrics)
+            and not (self._meter.own or other._meter.own)
+            and self.refusal_tokens in (None, other.refusal_tokens)
+            and (not self._meter.generates or self._sampling == other._sampling)
+        )
+        if same:
+            for key, found in other._found.items():
+                if key in self._rows:
+                    values = {name: found.values[name] for name in self.metrics}
+                    why = {name: reason for name, reason in found.why.items() if name in values}
+                    self._found.setdefault(
+                        key, Measured(values, why, found.text if self._meter.judges else None)
+                    )
+
     # ------------------------------------------------------------ what was found
 
-    def estimate(self, metric: str, cell: Cell) -> Estimate:
-        """A metric over the prompts of a cell: a share where every value is a bool, else a mean; NaN and n = 0 where no
-        row has a value.
-        """
+    def values(self, metric: str, cell: Cell) -> list[Verdict]:
+        """A metric's values over the prompts of a cell, of those that are measured and have one."""
         if metric not in self.metrics:
             raise PromptError(
                 f"{metric!r} was not measured",
                 f"This table has {', '.join(self.metrics)}: sweep again with it.",
             )
         values = [found.values[metric] for _, found in self._of(cell)]
-        valid = [value for value in values if value == value]
+        return [value for value in values if value == value]
+
+    def estimate(self, metric: str, cell: Cell) -> Estimate:
+        """A metric over the prompts of a cell: a share where every value is a bool, else a mean; NaN and n = 0 where no
+        row has a value.
+        """
+        valid = self.values(metric, cell)
         if all(isinstance(value, bool) for value in valid):
             return metrics.rate([bool(value) for value in valid])
         return metrics.average(torch.tensor(valid, dtype=torch.float64))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from steerlab.ui import code, directions, files, lens, scale, snapshots, tokens
+from steerlab.ui import code, directions, files, find, frontier, lens, scale, snapshots, sweep, tokens
 from steerlab.ui.asks import Handler
 
 TABLE: dict[str, Handler[Any, Any]] = {
@@ -17,6 +17,9 @@ TABLE: dict[str, Handler[Any, Any]] = {
         directions.HANDLERS,
         snapshots.HANDLERS,
         scale.HANDLERS,
+        sweep.HANDLERS,
+        frontier.HANDLERS,
+        find.HANDLERS,
     )
     for handler in handlers
 }

@@ -515,3 +515,13 @@ def test_picked_tokens_go_both_ways(wire: Wire) -> None:
     wire.push(1.0, tokens=[0])
     assert wire.kinds("complaint")
     assert wire.lab.recipe == Recipe([Add(refusal, 1.0, tokens=[-1])]), "there is no token 0 in a prompt"
+
+
+def test_the_row_of_a_direction_that_only_an_older_recipe_had_goes_with_it(wire: Wire) -> None:
+    other = Direction(torch.ones(16), Site(2, "resid_pre"), name="other")
+    wire.lab.recipe = Recipe([Add(other)])
+    wire.lab.recipe = Recipe([])
+    assert [row["direction"] for row in wire.panel.state["steering"]] == ["refusal"]
+    wire.push(1.0)
+    assert not wire.kinds("complaint")
+    assert len(wire.lab.recipe) == 1

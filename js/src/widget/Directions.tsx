@@ -2,6 +2,7 @@
 import { Adding } from "./Adding";
 import { useCosts, useRested } from "./cost";
 import { DirectionRow } from "./DirectionRow";
+import { Finder } from "./Find";
 import type { Store } from "./store";
 
 export function Directions({ store }: { store: Store }) {
@@ -13,7 +14,7 @@ export function Directions({ store }: { store: Store }) {
       <h4 class="sl-label">Directions</h4>
       {rows.length === 0 && (
         <p class="sl-empty">
-          No direction is in use. Add or load one, or find one in a cell:{" "}
+          No direction is in use. Add, load or find one; in a cell:{" "}
           <code>lab.find_direction(harmful, harmless)</code>
         </p>
       )}
@@ -29,6 +30,7 @@ export function Directions({ store }: { store: Store }) {
         ))}
       </div>
       <Adding store={store} />
+      <Finder store={store} />
       {beyond.length > 0 && (
         <p class="sl-beyond">
           and from Python:{" "}

@@ -17,6 +17,8 @@ import "./css/code.css";
 import "./css/charts.css";
 import "./css/atlas.css";
 import "./css/snapshots.css";
+import "./css/sweep.css";
+import "./css/find.css";
 
 interface Context {
   model: AnyModel<Traits>;

@@ -5,6 +5,7 @@ import { DirectionsTab } from "./DirectionsTab";
 import { Lens } from "./Lens";
 import { Preview } from "./Preview";
 import { Snapshots } from "./Snapshots";
+import { Sweep } from "./Sweep";
 import type { Store } from "./store";
 
 export interface TabProps {
@@ -23,6 +24,7 @@ export interface Tab {
 
 export const TABS: readonly Tab[] = [
   { id: "preview", title: "Preview", Body: Preview },
+  { id: "sweep", title: "Sweep", Body: Sweep },
   { id: "lens", title: "Lens", Body: Lens },
   { id: "directions", title: "Directions", Body: DirectionsTab },
   { id: "snapshots", title: "Snapshots", Body: Snapshots },

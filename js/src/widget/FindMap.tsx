@@ -1,0 +1,125 @@
+/** What a search found: the map of positions x layers, its winner, and why others fell. A click on a cell uses that candidate. */
+import { useState } from "preact/hooks";
+import type { FindAnswer, MapCell, Thresholds, UseCandidate } from "../protocol";
+import type { Asked } from "./asks";
+import { Note } from "./Banner";
+import { digits, type Scale, scaleOf } from "./charts/colour";
+import { Heatmap } from "./charts/Heatmap";
+import { Failed } from "./Failed";
+import type { Store } from "./store";
+
+interface Props {
+  store: Store;
+  answer: FindAnswer;
+  onRelax(thresholds: Thresholds): void;
+}
+
+export function FindMap({ store, answer, onRelax }: Props) {
+  const { cells, scored, best, name, relax, trouble } = answer;
+  const [used, setUsed] = useState<Asked<"find-use"> | null>(null);
+  const positions = [...new Set(cells.map(({ position }) => position))];
+  const layers = [...new Set(cells.map(({ layer }) => layer))].sort((a, b) => a - b);
+  const byPlace = new Map(cells.map((one) => [`${one.position} ${one.layer}`, one]));
+  const at = (row: number, column: number) => byPlace.get(`${positions[row]} ${layers[column]}`);
+  const value = (one: MapCell | undefined) => (scored ? one?.bypass : one?.apart) ?? null;
+  const scale = scored
+    ? scaleOf(cells.map(value), "bypass: refusal score, ablated", "diverging")
+    : scaleOf([0, ...cells.map(value)], "sides apart, × ‖resid‖");
+  const place = (one: { position: MapCell["position"]; layer: number } | null | undefined) =>
+    one ? ([positions.indexOf(one.position), layers.indexOf(one.layer)] as const) : undefined;
+  const use = (one: Omit<UseCandidate, "kind" | "name" | "keep">, keep = false) =>
+    setUsed(store.ask({ kind: "find-use", name, position: one.position, layer: one.layer, keep }));
+  const last = used?.question;
+  const isKept = last && (last.keep || used?.answer.value?.direction === name);
+  const written = layers.length <= 16;
+  return (
+    <div class="sl-found">
+      {trouble ? (
+        <>
+          <Note kind="error" what={trouble.what} hint={trouble.hint} />
+          <div class="sl-form-go">
+            {relax.map((limits) => (
+              <button
+                key={JSON.stringify(limits)}
+                type="button"
+                class="sl-button"
+                onClick={() => onRelax(limits)}
+              >
+                Find again with KL at most {limits.max_kl}, induce at least {limits.min_induce}
+              </button>
+            ))}
+          </div>
+        </>
+      ) : (
+        <p role="status">
+          <strong>{name}</strong> is in the list
+          {best && `, from ${where(best.position)} of layer ${best.layer}`}
+          {` (${answer.prompts[0]} prompts against ${answer.prompts[1]})`}. Choose a cell to steer with its
+          candidate.
+        </p>
+      )}
+      <Heatmap
+        label={`Candidates for ${name} by position and layer`}
+        rows={{ title: "position", labels: positions.map((p) => String(p).replace("-", "−")) }}
+        columns={{ title: "layer", labels: layers.map(String) }}
+        scale={scale}
+        cell={(row, column) => {
+          const one = at(row, column);
+          const number = value(one);
+          const reason =
+            one && (one.rejected || (one.apart === null ? "the two sides do not differ here" : ""));
+          return {
+            value: number,
+            ...(written && number !== null ? { text: digits(scale, number) } : {}),
+            ...(reason ? { reason } : {}),
+          };
+        }}
+        detail={(row, column) => say(at(row, column), scored, scale)}
+        marked={best ? { place: place(best) ?? [0, 0], words: scored ? "the winner" : "taken" } : undefined}
+        rejected={scored ? "rejected" : "no direction"}
+        chosen={last && used?.status.value === "answered" ? place(last) : undefined}
+        onChoose={(row, column) => {
+          const one = at(row, column);
+          if (one && one.apart !== null) use(one);
+        }}
+        cellWidth={written ? 41 : 22}
+        labelWidth={92}
+      />
+      <Failed error={used?.error.value} />
+      {last && used?.answer.value && (
+        <div class="sl-form-go">
+          <span role="status">
+            In use: {where(last.position)} of layer {last.layer}. Ctrl+Z takes it back.
+          </span>
+          {!isKept && (
+            <button type="button" class="sl-button" onClick={() => use(last, true)}>
+              Keep it as {name}
+            </button>
+          )}
+        </div>
+      )}
+      {!last && best && (
+        <div class="sl-form-go">
+          <button type="button" class="sl-button" onClick={() => use(best)}>
+            Use it
+          </button>
+        </div>
+      )}
+    </div>
+  );
+}
+
+const where = (position: MapCell["position"]) =>
+  position === "response" ? "the answers" : `position ${String(position).replace("-", "−")}`;
+
+/** A candidate in a line; a score that was not measured was not needed, once another had ruled the cell out. */
+function say(one: MapCell | undefined, scored: boolean, scale: Scale): string {
+  if (!one) return "";
+  const place = `${where(one.position)}, layer ${one.layer}`;
+  if (one.apart === null) return `${place}: ${one.rejected || "the two sides do not differ here"}`;
+  if (!scored) return `${place}: ${scale.title} ${digits(scale, one.apart)}`;
+  const score = (name: string, x: number | null) =>
+    `${name} ${x === null ? "not needed" : x.toFixed(2).replace("-", "−")}`;
+  const scores = [score("bypass", one.bypass), score("induce", one.induce), score("KL", one.kl)].join(", ");
+  return `${place}: ${one.rejected ? `rejected, ${one.rejected}; ` : ""}${scores}`;
+}

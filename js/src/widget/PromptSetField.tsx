@@ -1,0 +1,98 @@
+/** A set of prompts: a bundled one, typed text, or a file that the browser reads; only its text goes to the kernel. */
+import type { PromptSet } from "../protocol";
+import { NumberField } from "./NumberField";
+import { useUnique } from "./unique";
+
+interface Props {
+  /** What they are: "Prompts that show it". */
+  label: string;
+  value: PromptSet;
+  /** A source that this place has beside the usual ones, like the panel's own prompt. */
+  own?: { value: string; words: string; chosen: boolean; choose(): void };
+  placeholder?: string;
+  onChange(value: PromptSet): void;
+}
+
+const SOURCES: Record<PromptSet["source"], string> = {
+  harmful: "bundled: harmful",
+  harmless: "bundled: harmless",
+  text: "typed or pasted",
+  file: "a file…",
+};
+
+export function PromptSetField({ label, value, own, placeholder, onChange }: Props) {
+  const id = useUnique();
+  const chosen = own?.chosen ? "own" : value.source;
+  return (
+    <div class="sl-set" role="group" aria-label={label}>
+      <label class="sl-set-head">
+        <span>{label}</span>
+        <select
+          class="sl-select"
+          value={chosen}
+          onChange={(event) => {
+            const source = event.currentTarget.value;
+            if (source === "own") own?.choose();
+            else onChange({ ...value, source: source as PromptSet["source"], text: "", file: "" });
+          }}
+        >
+          {own && <option value="own">{own.words}</option>}
+          {Object.entries(SOURCES).map(([source, words]) => (
+            <option key={source} value={source}>
+              {words}
+            </option>
+          ))}
+        </select>
+      </label>
+      {(chosen === "harmful" || chosen === "harmless") && (
+        <span class="sl-set-n">
+          n
+          <NumberField
+            label={`${label}: how many`}
+            value={value.n}
+            min={1}
+            max={5000}
+            integer
+            onChange={(n) => onChange({ ...value, n })}
+          />
+        </span>
+      )}
+      {chosen === "text" && (
+        <textarea
+          class="sl-set-text"
+          rows={4}
+          aria-label={`${label}, one a line`}
+          placeholder={placeholder ?? "One a line"}
+          spellcheck={false}
+          value={value.text}
+          onInput={(event) => onChange({ ...value, text: event.currentTarget.value })}
+        />
+      )}
+      {chosen === "file" && (
+        <div class="sl-set-file">
+          <input
+            type="file"
+            accept=".csv,.tsv,.json,.jsonl,.ndjson,.txt"
+            aria-label={`${label}: file`}
+            aria-describedby={id}
+            onChange={async (event) => {
+              const [file] = event.currentTarget.files ?? [];
+              if (file) onChange({ ...value, source: "file", file: file.name, text: await file.text() });
+            }}
+          />
+          <input
+            class="sl-field"
+            type="text"
+            aria-label={`${label}: column`}
+            placeholder="column"
+            value={value.column}
+            onInput={(event) => onChange({ ...value, column: event.currentTarget.value })}
+          />
+          <p id={id} class="sl-remark">
+            CSV, TSV, JSON, JSON lines, or text with one a line. The column only where its name is unusual.
+          </p>
+        </div>
+      )}
+    </div>
+  );
+}

@@ -1,0 +1,323 @@
+/** Layers x coefficients: what to measure, the map, and what the model writes in a cell of it. */
+import { useEffect, useState } from "preact/hooks";
+import type { PromptSet, SweepCell, TextsQuestion } from "../protocol";
+import type { Asked } from "./asks";
+import { digits } from "./charts/colour";
+import { Heatmap } from "./charts/Heatmap";
+import { Failed } from "./Failed";
+import { PromptSetField } from "./PromptSetField";
+import { bundled, count, layersOf, numbers, typed } from "./prompts";
+import type { Store } from "./store";
+import {
+  firstCoefficients,
+  METRICS,
+  type Metric,
+  measured,
+  metricScale,
+  type Spot,
+  spotKey,
+  statWords,
+  together,
+} from "./sweeps";
+import { useAsk } from "./useAsk";
+import { Working } from "./Working";
+
+interface Props {
+  store: Store;
+  direction: string;
+  open: boolean;
+}
+
+export function SweepGrid({ store, direction, open }: Props) {
+  const { n_layers } = store.info.value;
+  const { prompt, max_new_tokens, temperature, seed } = store.state.value;
+  const info = store.directions.value.find(({ name }) => name === direction);
+  const [metric, setMetric] = useState<Metric>("refusal_score");
+  const [coefficients, setCoefficients] = useState<string | null>(null);
+  const [layers, setLayers] = useState("all");
+  const [own, setOwn] = useState(true);
+  const [prompts, setPrompts] = useState<PromptSet>(bundled("harmful", 8, true));
+  const [control, setControl] = useState(false);
+  const [asked, setAsked] = useState<Asked<"sweep"> | null>(null);
+  const [setting, setSetting] = useState<Asked<"sweep-set"> | null>(null);
+  const [texts, setTexts] = useState<TextsQuestion | null>(null);
+
+  // a page that was loaded again joins the sweep that is going on
+  const going = store.questions.going.value.find((one) => one.kind === "sweep");
+  useEffect(() => {
+    if (open && going && !asked) {
+      setAsked(store.ask(going));
+      setMetric(going.metrics.at(-1) ?? metric);
+    }
+  }, [open, going]);
+
+  const suggested = firstCoefficients(info).join(", ").replaceAll("-", "−");
+  const chosenCoefficients = numbers(coefficients ?? suggested);
+  const chosenLayers = layersOf(layers, n_layers);
+  const given = own ? typed(prompt) : prompts;
+  const n = count(given);
+  const rows = chosenCoefficients && chosenLayers && size(chosenLayers, chosenCoefficients, control);
+  const busy = asked?.status.value === "going";
+  const run = () => {
+    if (!chosenCoefficients || !chosenLayers) return;
+    setTexts(null);
+    setAsked(
+      store.ask({
+        kind: "sweep",
+        direction,
+        layers: chosenLayers,
+        coefficients: chosenCoefficients,
+        metrics: together(metric),
+        prompts: given,
+        control,
+        max_new_tokens,
+        temperature,
+        seed,
+      }),
+    );
+  };
+  const question = asked?.question;
+  const found = measured(asked);
+  const shown = question?.metrics.includes(metric) ? metric : question?.metrics[0];
+
+  const choose = (spot: Spot) => {
+    const fingerprint = asked?.answer.value?.direction ?? asked?.parts.value.at(-1)?.direction;
+    if (!question || !fingerprint) return;
+    const place = { name: question.direction, direction: fingerprint, ...spot };
+    setSetting(store.ask({ kind: "sweep-set", place }));
+    setTexts({
+      kind: "sweep-texts",
+      place,
+      prompts: question.prompts,
+      max_new_tokens: question.max_new_tokens,
+      temperature: question.temperature,
+      seed: question.seed,
+    });
+  };
+
+  return (
+    <>
+      <form
+        class="sl-form"
+        aria-label="What to sweep"
+        onSubmit={(event) => {
+          event.preventDefault();
+          run();
+        }}
+      >
+        <label class="sl-form-field">
+          <span>metric</span>
+          <select
+            class="sl-select"
+            value={metric}
+            title={METRICS[metric].hint}
+            onChange={(event) => setMetric(event.currentTarget.value as Metric)}
+          >
+            {Object.entries(METRICS).map(([name, { title }]) => (
+              <option key={name} value={name}>
+                {title}
+              </option>
+            ))}
+          </select>
+        </label>
+        <Field
+          label="coefficients"
+          value={coefficients ?? suggested}
+          wrong={chosenCoefficients ? "" : "Numbers, like −2, 0, 2"}
+          onChange={setCoefficients}
+        />
+        <Field
+          label="layers"
+          value={layers}
+          wrong={chosenLayers ? "" : `Layers from 0 to ${n_layers - 1}, like 0-4, 7`}
+          onChange={setLayers}
+        />
+        <PromptSetField
+          label="prompts"
+          value={prompts}
+          own={{ value: "own", words: "the panel’s prompt", chosen: own, choose: () => setOwn(true) }}
+          onChange={(value) => {
+            setOwn(false);
+            setPrompts({ ...value, held_out: true });
+          }}
+        />
+        <label class="sl-check" title="Rows of the same map with random directions of the same norm">
+          <input
+            type="checkbox"
+            checked={control}
+            onChange={(event) => setControl(event.currentTarget.checked)}
+          />
+          random control
+        </label>
+        <div class="sl-form-go">
+          <button
+            type="submit"
+            class="sl-button sl-primary"
+            disabled={busy || !rows || n === 0 || store.connection.value === "gone"}
+          >
+            Measure
+          </button>
+          <span class="sl-remark">{rows ? cost(rows, n, together(metric)) : ""}</span>
+        </div>
+      </form>
+      <Working asked={asked} what="The sweep" />
+      <Failed error={asked?.error.value} />
+      {asked?.status.value === "cancelled" && (
+        <p class="sl-remark" role="status">
+          Cancelled
+          {asked.progress.value
+            ? ` at ${asked.progress.value.done} of ${asked.progress.value.total} rows`
+            : ""}
+          . What was measured is kept: Measure goes on from there.
+        </p>
+      )}
+      {question && shown && found.size > 0 ? (
+        <Grid question={question} metric={shown} found={found} at={texts?.place} onChoose={choose} />
+      ) : (
+        !asked && (
+          <p class="sl-empty">
+            The map appears here and fills while it is measured; the preview goes first whenever it needs the
+            model.
+          </p>
+        )
+      )}
+      {shown && found.size > 0 && <p class="sl-remark">{METRICS[shown].hint}.</p>}
+      {shown && metric !== shown && !busy && (
+        <p class="sl-remark">
+          The map shows {METRICS[shown].title}: Measure again for {METRICS[metric].title}.
+        </p>
+      )}
+      <Failed error={setting?.error.value} />
+      {texts && <Texts key={JSON.stringify(texts.place)} store={store} question={texts} />}
+    </>
+  );
+}
+
+interface GridProps {
+  question: Asked<"sweep">["question"];
+  metric: Metric;
+  found: Map<string, SweepCell["stats"]>;
+  at: Spot | undefined;
+  onChoose(spot: Spot): void;
+}
+
+function Grid({ question, metric, found, at, onChoose }: GridProps) {
+  const { layers, control } = question;
+  const down = [...question.coefficients].sort((a, b) => b - a);
+  const lines = [false, ...(control ? [true] : [])].flatMap((random) =>
+    // at 0 a random direction is the baseline, too
+    down.filter((c) => c !== 0 || !random).map((coefficient) => ({ coefficient, control: random })),
+  );
+  const spot = (row: number, column: number): Spot => ({
+    layer: layers[column] ?? 0,
+    coefficient: lines[row]?.coefficient ?? 0,
+    control: lines[row]?.control ?? false,
+  });
+  const stat = (row: number, column: number) => found.get(spotKey(spot(row, column)))?.[metric];
+  const value = (row: number, column: number) => stat(row, column)?.value ?? null;
+  const scale = metricScale(
+    metric,
+    lines.flatMap((_, row) => layers.map((_, column) => value(row, column))),
+  );
+  const written = layers.length <= 16; // more columns have no room for numbers
+  const row = at ? lines.findIndex((l) => l.coefficient === at.coefficient && l.control === at.control) : -1;
+  const column = at ? layers.indexOf(at.layer) : -1;
+  return (
+    <Heatmap
+      label={`${METRICS[metric].title} of ${question.direction} by coefficient and layer`}
+      rows={{
+        title: "coeff.",
+        labels: lines.map((l) => `${l.control ? "random " : ""}${signedShort(l.coefficient)}`),
+      }}
+      columns={{ title: "layer", labels: layers.map(String) }}
+      scale={scale}
+      cell={(r, c) => {
+        const number = value(r, c);
+        return { value: number, ...(written && number !== null ? { text: digits(scale, number) } : {}) };
+      }}
+      detail={(r, c) => {
+        const { layer, coefficient, control: random } = spot(r, c);
+        const what = `layer ${layer}, ${random ? "random direction, " : ""}coefficient ${signedShort(coefficient)}`;
+        return `${what}: ${statWords(metric, stat(r, c))}`;
+      }}
+      chosen={row >= 0 && column >= 0 ? [row, column] : undefined}
+      onChoose={(r, c) => onChoose(spot(r, c))}
+      cellWidth={written ? 41 : 22}
+      labelWidth={control ? 92 : 76}
+    />
+  );
+}
+
+/** What the model writes in a cell. */
+function Texts({ store, question }: { store: Store; question: TextsQuestion }) {
+  const { asked, answer } = useAsk(store, question);
+  const { layer, coefficient, control, name } = question.place;
+  return (
+    <section class="sl-texts" aria-label="Texts of the cell">
+      <h5>
+        {control ? "A random direction" : name} × {signedShort(coefficient)} at layer {layer}
+        {answer && answer.of > answer.texts.length && (
+          <span class="sl-remark">
+            {" "}
+            the first {answer.texts.length} of {answer.of} prompts
+          </span>
+        )}
+      </h5>
+      <Working asked={asked} what="Writing the cell’s texts" />
+      <Failed error={asked?.error.value} />
+      <dl class="sl-texts-list">
+        {answer?.texts.map(({ prompt, text, verdict }, i) => (
+          <div key={i}>
+            <dt>{prompt}</dt>
+            <dd>
+              <span
+                class="sl-texts-verdict"
+                data-refuses={verdict.refuses}
+                title={verdict.phrase ?? undefined}
+              >
+                {verdict.refuses ? "refuses" : "complies"}
+              </span>{" "}
+              {text || <em>nothing</em>}
+            </dd>
+          </div>
+        ))}
+      </dl>
+    </section>
+  );
+}
+
+function Field(props: { label: string; value: string; wrong: string; onChange(value: string): void }) {
+  return (
+    <label class="sl-form-field">
+      <span>{props.label}</span>
+      <input
+        class="sl-field"
+        type="text"
+        value={props.value}
+        aria-invalid={props.wrong !== ""}
+        onInput={(event) => props.onChange(event.currentTarget.value)}
+      />
+      {props.wrong && <span class="sl-wrong">{props.wrong}</span>}
+    </label>
+  );
+}
+
+/** Distinct recipes: coefficient 0 is the baseline at every layer. */
+function size(layers: readonly number[], coefficients: readonly number[], control: boolean): number {
+  const pushed = coefficients.filter((c) => c !== 0).length * layers.length * (control ? 2 : 1);
+  return pushed + (coefficients.includes(0) ? 1 : 0);
+}
+
+function cost(rows: number, n: number | null, metrics: readonly Metric[]): string {
+  const each =
+    n === null
+      ? `${rows} recipes for each prompt`
+      : `${rows} recipes × ${n} ${n === 1 ? "prompt" : "prompts"}`;
+  const writes = metrics.some((one) => ["refusal_rate", "repetition"].includes(one));
+  return `${each}${writes ? ", with written answers" : ", one token each"}`;
+}
+
+export function signedShort(x: number): string {
+  const text = String(Number(Math.abs(x).toPrecision(3)));
+  return x === 0 ? "0" : `${x < 0 ? "−" : "+"}${text}`;
+}

@@ -1,0 +1,174 @@
+import { afterEach, beforeEach, describe, expect, test } from "vitest";
+import type { SweepCell, SweepQuestion } from "../src/protocol";
+import { bundled, count, layersOf, layerWords, numbers, typed } from "../src/widget/prompts";
+import { firstCoefficients, statWords, together } from "../src/widget/sweeps";
+import { FakeModel, frame, input, type Shown, show, traits } from "./fakes";
+
+describe("what a person types", () => {
+  test("numbers, with either minus, without repeats", () => {
+    expect(numbers("−2, -1; 0  1.5 1.5")).toEqual([-2, -1, 0, 1.5]);
+    expect([numbers("1, x"), numbers(" "), numbers("Infinity")]).toEqual([null, null, null]);
+  });
+
+  test("layers, alone and from to", () => {
+    expect(layersOf("all", 3)).toEqual([0, 1, 2]);
+    expect(layersOf("5, 0-2", 6)).toEqual([0, 1, 2, 5]);
+    expect([layersOf("6", 6), layersOf("3-1", 6), layersOf("-1", 6), layersOf("a", 6)]).toEqual(
+      Array(4).fill(null),
+    );
+    expect(layerWords([0, 1, 2, 5, 7, 8])).toBe("0–2, 5, 7–8");
+  });
+
+  test("prompts are counted where that is known", () => {
+    expect([
+      count(typed("a\n\n b ")),
+      count(bundled("harmful", 9)),
+      count({ ...typed(""), source: "file" }),
+    ]).toEqual([2, 9, null]);
+  });
+});
+
+test("what costs no more is measured along", () => {
+  expect(together("kl")).toEqual(["refusal_score", "kl"]);
+  expect(together("repetition")).toContain("refusal_rate");
+  expect(together("cross_entropy")).toContain("cross_entropy");
+});
+
+test("a number is told with its n and its interval, once that is known", () => {
+  expect(statWords("kl", { value: 0.5, low: 0.25, high: 1, n: 8 })).toBe("KL, nats 0.50 [0.25, 1.00], n = 8");
+  expect(statWords("refusal_rate", { value: 0.5, low: null, high: null, n: 2 })).toBe(
+    "refusal rate 50 %, n = 2",
+  );
+  expect(statWords("kl", undefined)).toBe("KL, nats: not measured yet");
+});
+
+test("coefficients begin at what the slider reaches", () => {
+  const [direction] = traits().directions;
+  expect(firstCoefficients(direction)).toEqual([-6, -3, 0, 3, 6]); // |v| 2 in a stream of 8: 1.5 times it is 6
+});
+
+let panel: Shown;
+beforeEach(() => {
+  panel = show(new FakeModel(traits(28)));
+});
+afterEach(() => panel.close());
+
+const tab = (name: string) => panel.el.querySelector<HTMLElement>(`[data-tab="${name}"]`);
+const button = (text: string) =>
+  [...panel.el.querySelectorAll<HTMLButtonElement>("button")].find(
+    (b) => b.textContent === text && !b.closest("[hidden]"),
+  );
+const cell = (place: string) => panel.el.querySelector<HTMLElement>(`[data-place="${place}"].sl-heat-cell`);
+const last = () => panel.model.asked.at(-1);
+
+function cells(question: SweepQuestion, n: number): SweepCell[] {
+  return question.layers.flatMap((layer) =>
+    question.coefficients.map((coefficient) => ({
+      layer,
+      coefficient,
+      control: false,
+      stats: Object.fromEntries(
+        question.metrics.map((m) => [m, { value: layer + coefficient, low: null, high: null, n }]),
+      ),
+    })),
+  );
+}
+
+async function measure(): Promise<{ id: string; question: SweepQuestion }> {
+  tab("sweep")?.click();
+  await frame();
+  button("Measure")?.click();
+  await frame();
+  return { id: last()?.id ?? "", question: last()?.what as SweepQuestion };
+}
+
+test("a sweep asks for all layers and the panel's prompt unless told otherwise", async () => {
+  const { question } = await measure();
+  expect(question).toMatchObject({
+    kind: "sweep",
+    direction: "refusal",
+    coefficients: [-6, -3, 0, 3, 6],
+    metrics: ["refusal_score", "kl"],
+    control: false,
+    prompts: { source: "text", text: "Hello" },
+  });
+  expect(question.layers).toEqual(Array.from({ length: 28 }, (_, i) => i));
+});
+
+test("the map fills in, and a cell can be chosen before the end", async () => {
+  const { model, el } = panel;
+  const { id, question } = await measure();
+  model.say({ kind: "part", id, part: { cells: cells(question, 2), direction: "f" } });
+  await frame();
+  expect(cell("0,27")?.getAttribute("aria-label")).toBe(
+    "layer 27, coefficient +6: refusal score 33.00, n = 2",
+  );
+  expect(cell("0,0")?.textContent).toBe(""); // 28 columns have no room for numbers
+  cell("0,27")?.click();
+  await frame();
+  const place = { name: "refusal", direction: "f", layer: 27, coefficient: 6, control: false };
+  expect(model.asked.slice(-2).map((ask) => ask.what)).toMatchObject([
+    { kind: "sweep-set", place },
+    { kind: "sweep-texts", place, prompts: { text: "Hello" } },
+  ]);
+  const verdict = { refuses: true, phrase: "i cannot" };
+  const texts = [{ prompt: "Hello", text: "<b>I cannot</b>", verdict }];
+  model.say({ kind: "answer", id: last()?.id ?? "", answer: { texts, of: 1 } });
+  await frame();
+  expect(el.querySelector(".sl-texts dd")?.textContent).toContain("<b>I cannot</b>");
+  expect(el.querySelector(".sl-texts-verdict")?.textContent).toBe("refuses");
+});
+
+test("a sweep that is cancelled leaves what it has, and says how to go on", async () => {
+  const { model, el } = panel;
+  const { id, question } = await measure();
+  model.say({ kind: "progress", id, done: 10, total: 40, text: "measuring" });
+  model.say({ kind: "part", id, part: { cells: cells(question, 1), direction: "f" } });
+  await frame();
+  button("Cancel")?.click();
+  await frame();
+  expect(model.sent.at(-1)).toEqual({ kind: "cancel", id });
+  expect(el.querySelector('[data-tab="sweep"]')).not.toBeNull();
+  expect(el.textContent).toContain("Cancelled at 10 of 40 rows");
+  expect(cell("0,0")?.dataset.sign).toBe("+");
+  expect(button("Measure")?.disabled).toBe(false);
+});
+
+test("what cannot be measured is said beside its field", async () => {
+  tab("sweep")?.click();
+  await frame();
+  const fields = () => [...panel.el.querySelectorAll<HTMLInputElement>('.sl-form input[type="text"]')];
+  input(fields()[0] ?? null, "a lot");
+  input(fields()[1] ?? null, "3-40");
+  await frame();
+  expect(panel.el.textContent).toContain("Layers from 0 to 27");
+  expect(fields().map((field) => field.getAttribute("aria-invalid"))).toEqual(["true", "true"]);
+  expect(button("Measure")?.disabled).toBe(true);
+});
+
+test("a point of the frontier sets the panel to its layers", async () => {
+  const { model } = panel;
+  tab("sweep")?.click();
+  await frame();
+  panel.el.querySelectorAll<HTMLInputElement>('[aria-label="What is measured"] input')[1]?.click();
+  await frame();
+  button("Measure")?.click();
+  await frame();
+  expect(last()?.what).toMatchObject({
+    kind: "frontier",
+    method: "greedy",
+    harmful: { source: "harmful", n: 16, held_out: true },
+  });
+  const stat = (value: number) => ({ value, low: value, high: value, n: 4 });
+  const more = { unseen_refusal: null, unseen_kl: null, keeps: false };
+  const subsets = [
+    { layers: [3, 4], refusal: stat(0.25), kl: stat(0.2), on_frontier: true, ...more },
+    { layers: [9], refusal: stat(0.5), kl: stat(0.4), on_frontier: false, ...more },
+  ];
+  model.say({ kind: "answer", id: last()?.id ?? "", answer: { subsets, baseline: stat(1) } });
+  await frame();
+  const point = panel.el.querySelector<SVGElement>('[aria-label^="layers 3–4:"]');
+  expect(point?.dataset.kind).toBe("marked");
+  point?.dispatchEvent(new MouseEvent("click", { bubbles: true }));
+  expect(last()?.what).toEqual({ kind: "frontier-set", direction: "refusal", layers: [3, 4] });
+});

@@ -1,0 +1,48 @@
+"""Sets of prompts as a person gives them in the panel: bundled, typed, or a file that the browser read."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from steerlab import prompts
+from steerlab.errors import PromptError
+from steerlab.prompts import Prompt
+from steerlab.ui.protocol import Wire
+
+
+class PromptSet(Wire):
+    """Prompts, and where they are from."""
+
+    source: Literal["harmful", "harmless", "text", "file"]
+    """Bundled ones that a safe assistant refuses, or answers; text: one a line; file: what stood in it."""
+    n: Annotated[int, Field(ge=1, le=5000)] = 16
+    """How many of the bundled ones."""
+    held_out: bool = False
+    """Whether bundled ones are of the wordings that the embedded model never saw."""
+    text: str = ""
+    file: str = ""
+    """The file's name; its ending says of what kind it is."""
+    column: str = ""
+    """Of a table; empty where its name is a usual one."""
+
+
+def prompts_of(given: PromptSet, what: str) -> list[Prompt]:
+    """The prompts of a set. what: "harmful prompts", for the error. Raises PromptError for none, and FileError."""
+    if given.source == "file":
+        return prompts.parse(given.text, given.file, given.column or None)
+    if given.source == "text":
+        lines = [line.strip() for line in given.text.splitlines() if line.strip()]
+        if not lines:
+            raise PromptError(
+                f"there are no {what}", "Type some, one a line, or take a file or a bundled set."
+            )
+        return list(lines)
+    take = prompts.harmful if given.source == "harmful" else prompts.harmless
+    return list(take(given.n, split="heldout" if given.held_out else "train"))
+
+
+def words_of(prompt: Prompt) -> str:
+    """A prompt in a line: of a conversation, its last words."""
+    return prompt if isinstance(prompt, str) else prompt[-1]["content"]
