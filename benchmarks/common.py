@@ -71,7 +71,8 @@ class Figure:
 
     work: what was done. against: what it is compared with. unit: what a value of 2 would mean. goal: None where the
     figure is only reported. better: whether more or less is. floor: the figure that the hardware allows, measured in
-    the same run, where it says why a goal cannot be reached; floor_words: what was measured for it.
+    the same run, where it says why a goal cannot be reached; floor_words: what was measured for it. beside: others'
+    values in the same run. first: the goal is, too, that none of them is better.
     """
 
     work: str
@@ -85,21 +86,27 @@ class Figure:
     floor: float | None = None
     floor_words: str = ""
     note: str = ""
+    beside: Mapping[str, Spread] = field(default_factory=dict)
+    first: bool = False
 
     @property
     def met(self) -> bool | None:
         """Whether the goal is reached and every check holds; None without a goal."""
-        if self.goal is None:
+        if self.goal is None and not self.first:
             return None
-        reached = self.value.median >= self.goal if self.better == "more" else self.value.median <= self.goal
-        return reached and all(check.holds for check in self.checks)
+        reached = self.goal is None or self.reaches(self.goal)
+        ahead = not self.first or all(self.reaches(other.median) for other in self.beside.values())
+        return reached and ahead and all(check.holds for check in self.checks)
+
+    def reaches(self, value: float) -> bool:
+        """Whether the median is that good."""
+        return self.value.median >= value if self.better == "more" else self.value.median <= value
 
     @property
     def goal_words(self) -> str:
         """The goal for the table."""
-        if self.goal is None:
-            return "reported"
-        return f"at {'least' if self.better == 'more' else 'most'} {self.goal:g}"
+        words = [] if self.goal is None else [f"at {'least' if self.better == 'more' else 'most'} {self.goal:g}"]
+        return ", ".join([*words, *(["no package better"] if self.first else [])]) or "reported"
 
 
 def tell(figure: Figure) -> None:
@@ -109,6 +116,8 @@ def tell(figure: Figure) -> None:
     print(f"    ratio {figure.value} {figure.unit}; goal: {figure.goal_words} {verdict}".rstrip())
     for check in figure.checks:
         print(f"    {'ok' if check.holds else 'DIFFERS'}: {check.words}")
+    for name, value in figure.beside.items():
+        print(f"    beside: {name} {value}")
     if figure.floor is not None:
         print(f"    floor {number(figure.floor)}: {figure.floor_words}")
     if figure.note:
@@ -226,10 +235,16 @@ def main(doc: str | None, measure: Callable[[Options], list[Figure]]) -> int:
 
 def record(figure: Figure) -> dict[str, Any]:
     """A figure as JSON."""
-    return {**asdict(figure), "value": figure.value._asdict(), "checks": [c._asdict() for c in figure.checks]}
+    return {
+        **asdict(figure),
+        "value": figure.value._asdict(),
+        "checks": [check._asdict() for check in figure.checks],
+        "beside": {name: value._asdict() for name, value in figure.beside.items()},
+    }
 
 
 def figure_of(saved: Mapping[str, Any]) -> Figure:
     """A figure from what `record` made."""
     checks = tuple(Check(**check) for check in saved["checks"])
-    return Figure(**{**saved, "value": Spread(**saved["value"]), "checks": checks})
+    beside = {name: Spread(**value) for name, value in saved["beside"].items()}
+    return Figure(**{**saved, "value": Spread(**saved["value"]), "checks": checks, "beside": beside})
