@@ -1,8 +1,8 @@
 """What the benchmarks share: their options, interleaved runs, ratios with their spread, and how a figure is told.
 
-A figure is a ratio of two things measured in the same run: in CPU seconds of all threads on a CPU, in wall seconds up to
-a synchronisation on a GPU. Every round runs each of them once, in an order that moves on from round to round, and gives
-one ratio; a figure is the median of the ratios, and its spread their least and largest.
+A figure is a ratio of two things measured in the same run: in CPU seconds of all threads on a CPU, in wall seconds up
+to a synchronisation on a GPU. Every round runs each of them once, in an order that moves on from round to round, and
+gives one ratio; a figure is the median of the ratios, and its spread their least and largest.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import statistics
 import sys
 import time
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -105,7 +105,9 @@ class Figure:
     @property
     def goal_words(self) -> str:
         """The goal for the table."""
-        words = [] if self.goal is None else [f"at {'least' if self.better == 'more' else 'most'} {self.goal:g}"]
+        words = (
+            [] if self.goal is None else [f"at {'least' if self.better == 'more' else 'most'} {self.goal:g}"]
+        )
         return ", ".join([*words, *(["no package better"] if self.first else [])]) or "reported"
 
 
@@ -150,21 +152,37 @@ def spread(values: Sequence[float]) -> Spread:
     return Spread(statistics.median(values), min(values), max(values))
 
 
+class Timed(NamedTuple):
+    """What a run gives that has timed itself, because not all of it counts."""
+
+    seconds: float
+    result: Any
+
+
 def interleaved(
-    runs: Mapping[str, Callable[[int], Any]], options: Options, *, rounds: int | None = None, warm: bool = True
+    runs: Mapping[str, Callable[[int], Any]],
+    options: Options,
+    *,
+    rounds: int | None = None,
+    warm: bool = True,
+    before: Callable[[int], object] | None = None,
 ) -> Rounds:
     """Run each of `runs` once a round, with the number of the round, and time it. warm: a round before, not counted,
-    whose number is -1.
+    whose number is -1. before: what every round needs and no time is taken of.
     """
     out = Rounds({name: [] for name in runs}, {name: [] for name in runs})
     names = list(runs)
     for i in range(-1 if warm else 0, rounds or options.rounds):
+        if before:
+            before(i)
         turn = i % len(names)
         for name in names[turn:] + names[:turn]:
             gc.collect()
             began = clock(options.device)
             result = runs[name](i)
             took = clock(options.device) - began
+            if isinstance(result, Timed):
+                took, result = result
             if i >= 0:
                 out.seconds[name].append(took)
                 out.results[name].append(result)
@@ -191,6 +209,15 @@ def missing(what: str, notes: list[str]) -> Any:
 # ---------------------------------------------------------------------------------------------------- a script
 
 
+def told(figures: Iterable[Figure]) -> list[Figure]:
+    """All of them, each printed as soon as it is there."""
+    found = []
+    for figure in figures:
+        tell(figure)
+        found.append(figure)
+    return found
+
+
 def options_of(arguments: argparse.Namespace) -> Options:
     """From the command line."""
     return Options(
@@ -201,7 +228,9 @@ def options_of(arguments: argparse.Namespace) -> Options:
 def parser(doc: str | None) -> argparse.ArgumentParser:
     """The command line of every benchmark."""
     made = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
-    made.add_argument("--model", action="append", default=[], help="embedded, 50M, 1.5B or tiny; may be repeated")
+    made.add_argument(
+        "--model", action="append", default=[], help="embedded, 50M, 1.5B or tiny; may be repeated"
+    )
     made.add_argument("--device", default="cpu", help="cpu or cuda")
     made.add_argument("--rounds", type=int, default=3)
     made.add_argument("--threads", type=int, default=1, help="of torch; one makes CPU seconds the work alone")
@@ -220,14 +249,12 @@ def prepare(options: Options) -> None:
     logging.disable_progress_bar()
 
 
-def main(doc: str | None, measure: Callable[[Options], list[Figure]]) -> int:
+def main(doc: str | None, measure: Callable[[Options], Iterable[Figure]]) -> int:
     """A benchmark as a program: exits with 1 where a check does not hold."""
     arguments = parser(doc).parse_args()
     options = options_of(arguments)
     prepare(options)
-    figures = measure(options)
-    for figure in figures:
-        tell(figure)
+    figures = told(measure(options))
     if arguments.json:
         arguments.json.write_text(json.dumps([record(f) for f in figures], indent=1), encoding="utf-8")
     return int(not all(check.holds for figure in figures for check in figure.checks))

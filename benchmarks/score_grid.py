@@ -1,15 +1,17 @@
-"""A grid of layers x coefficients scored by the next token alone (refusal score and KL to the baseline), against the loop
-over plain hooks: one forward pass for every cell and prompt. Beside it stands a loop that takes all prompts of a cell in one
-pass.
+"""A grid of layers x coefficients scored by the next token alone (refusal score and KL to the baseline), against the
+loop over plain hooks: one forward pass for every cell and prompt. Beside it stands a loop that takes all prompts of a
+cell in one pass.
 
-Steered are the last position alone, or every position. In the second case all that lies above the steered layer has to be
-computed anew in every cell: half of the layers is the floor. Of the loops a random sample is run in every round, and their
-time is scaled to the whole; of a large model's grid with every position steered, a quarter of the prompts.
+Steered are the last position alone, or every position. In the second case all that lies above the steered layer has
+to be computed anew in every cell: half of the layers is the floor. Of the loops a random sample is run in every
+round, and their time is scaled to the whole; of a large model's grid with every position steered, a quarter of the
+prompts.
 """
 
 from __future__ import annotations
 
 import random
+from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from typing import Literal
 
@@ -27,20 +29,19 @@ Scope = Literal["last", "all"]
 Scored = dict[tuple[int, float, int], Tensor]  # by layer, coefficient and prompt: [2], refusal score and KL
 
 
-def measure(options: Options) -> list[Figure]:
+def measure(options: Options) -> Iterator[Figure]:
     """Four figures per model."""
-    return [
-        figure
-        for subject in subjects(options, "embedded", "50M")
-        for scope in ("last", "all")
-        for figure in both(subject, scope, options)
-    ]
+    for subject in subjects(options, "embedded", "50M"):
+        yield from both(subject, "last", options)
+        yield from both(subject, "all", options)
 
 
 def both(subject: Subject, scope: Scope, options: Options) -> list[Figure]:
     """The grid of one model, with some positions steered, against the two loops."""
     small = subject.name in ("embedded", "tiny")
-    n, length, singles, sample = (4, 24, 4, 2) if options.quick else (16, 32, 60, 12) if small else (16, 32, 24, 3)
+    n, length, singles, sample = (
+        (4, 24, 4, 2) if options.quick else (16, 32, 60, 12) if small else (16, 32, 24, 3)
+    )
     n_ours = n if small or scope == "last" else n // 4
     coefficients = COEFFICIENTS[:3] if options.quick else COEFFICIENTS
     direction = subject.direction()
@@ -110,7 +111,9 @@ def both(subject: Subject, scope: Scope, options: Options) -> list[Figure]:
         "batched": (n_cells + 1) / (sample + 1) * n_ours / n,
     }
     above = (subject.n_layers + 1) / (2 * subject.n_layers)
-    of_bare = n_cells * (n_ours / n) * above  # how many of the bare passes lie above the steered layers of all cells
+    of_bare = (
+        n_cells * (n_ours / n) * above
+    )  # how many of the bare passes lie above the steered layers of all cells
     loops = {
         "loop": ("one forward pass a cell and prompt", per_prompt * n_ours, n_cells * n_ours),
         "batched": (f"one forward pass of {n} prompts a cell", sample, n_cells),

@@ -1,34 +1,30 @@
 """From a slider's move to the first new steered token on the screen, in real JupyterLab and Chromium.
 
-    python benchmarks/slider_latency.py [--model FOLDER] [--moves 30]
-
-Prints the median and the 95th percentile for moves made while the lab rests and while it generates, the floor (one
-prefill and one decoding step of the same prompt through plain transformers, in the same kernel and the same run), and
-the ratio. Every move goes to a coefficient that was never used, so nothing comes from memory. Exits with 1 above the
-goal.
+Measured are moves made while the lab rests and while it generates, against one prefill and one decoding step of the
+same prompt through plain transformers, in the same kernel and the same run; in wall seconds, because a person waits
+for them. Every move goes to a coefficient that was never used, so nothing comes from memory.
 """
 
 from __future__ import annotations
 
-import argparse
 import json
 import statistics
 import sys
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "e2e"))
+from common import Check, Figure, Options, Spread, main
+
+sys.path.append(str(Path(__file__).parents[1] / "tests" / "e2e"))
 
 import rig
 from playwright.sync_api import Page
 
 GOAL_MS = 150
 SETUP = """
-import torch, steerlab as sl
-lab = sl.Lab({model})
-if not lab.directions:
-    width, middle = lab.info.d_model, lab.info.n_layers // 2
-    lab.directions = {{"random": sl.Direction(torch.randn(width), sl.Site(middle, "resid_pre"), name="random")}}
+import steerlab as sl
+lab = sl.Lab()
 lab
 """
 FLOOR = """
@@ -36,7 +32,7 @@ import json, time, torch
 from transformers import AutoModelForCausalLM
 from steerlab.demo import WEIGHTS
 from steerlab.prompts import encode
-plain = AutoModelForCausalLM.from_pretrained({model} or WEIGHTS, dtype=torch.float32).eval()
+plain = AutoModelForCausalLM.from_pretrained(WEIGHTS, dtype=torch.float32).eval()
 ids = torch.tensor([encode(lab.tokenizer, lab.prompt)])
 torch.set_num_threads(1)  # as the lab runs a small model on a CPU: more threads wait for each other
 times = []
@@ -68,36 +64,40 @@ value => new Promise(resolve => {
 RESTING = "document.querySelector('.sl-status').dataset.look === 'done'"
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument(
-        "--model", type=Path, help="a folder with a model; the embedded one where none is given"
-    )
-    parser.add_argument("--moves", type=int, default=30)
-    arguments = parser.parse_args()
-    model = repr(str(arguments.model.resolve())) if arguments.model else "None"
+def measure(options: Options) -> Iterator[Figure]:
+    """Two figures; a rest and a run."""
+    n = 5 if options.quick else 30
     with (
         tempfile.TemporaryDirectory() as folder,
         rig.serve(Path(folder)) as server,
         rig.chromium() as browser,
     ):
-        server.write("latency.ipynb", SETUP.format(model=model))
+        server.write("latency.ipynb", SETUP)
         page = browser.new_page(viewport={"width": 1280, "height": 1000})
         rig.open_notebook(page, server, "latency.ipynb")
         rig.run_cell(page, 0)
         page.wait_for_function(f"document.querySelector('.sl-app') && {RESTING}", timeout=120_000)
-        resting = moves(page, arguments.moves, sign=1, wait=True)
-        generating = moves(page, arguments.moves, sign=-1, wait=False)
+        resting = moves(page, n, sign=1, wait=True)
+        generating = moves(page, n, sign=-1, wait=False)
         page.wait_for_function(RESTING)
-        printed = rig.execute(page, FLOOR.format(model=model, repeats=arguments.moves))
-    floor = json.loads(printed)
-    for name, times in (("resting", resting), ("generating", generating), ("floor", floor)):
-        print(f"{name:<12} median {statistics.median(times):6.1f} ms   p95 {percentile(times, 95):6.1f} ms")
-    ratio = statistics.median(resting) / statistics.median(floor)
-    print(f"ratio of the medians, resting to floor: {ratio:.1f}; goal: at most {GOAL_MS} ms")
-    return int(statistics.median(resting) > GOAL_MS)
+        printed = rig.execute(page, FLOOR.format(repeats=n))
+    floor = statistics.median(json.loads(printed))
+    yield figure(resting, floor, "while the lab rests")
+    yield figure(generating, floor, "while it generates")
+
+
+def figure(times: list[float], floor: float, when: str) -> Figure:
+    """The median of the moves; its spread goes from the least to the 95th percentile."""
+    median, p95 = statistics.median(times), percentile(times, 95)
+    return Figure(
+        f"slider to the first new token on the screen, cold, {when}",
+        "one prefill and one decoding step in the same kernel",
+        "embedded",
+        Spread(median / floor, min(times) / floor, p95 / floor),
+        "of their wall time (up to the 95th percentile)",
+        checks=(Check(f"the median is {median:.0f} ms, at most {GOAL_MS} asked for", median <= GOAL_MS),),
+        note=f"95th percentile {p95:.0f} ms, the floor {floor:.1f} ms, {len(times)} moves",
+    )
 
 
 def moves(page: Page, n: int, *, sign: int, wait: bool) -> list[float]:
@@ -118,4 +118,4 @@ def percentile(times: list[float], percent: int) -> float:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    raise SystemExit(main(__doc__, measure))

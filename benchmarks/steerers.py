@@ -81,7 +81,9 @@ def steering_vectors(subject: Subject, direction: sl.Direction, kind: Kind, n: i
 
         return run
     everywhere = {layer: direction.vector.float() for layer in range(subject.n_layers)}
-    vectors = [package.SteeringVector(everywhere, layer_type=t) for t in ("decoder_block", "self_attn", "mlp")]
+    vectors = [
+        package.SteeringVector(everywhere, layer_type=t) for t in ("decoder_block", "self_attn", "mlp")
+    ]
     operator = package.ablation_operator()
 
     def remove(texts: Sequence[str]) -> list[list[int]]:
@@ -152,10 +154,13 @@ def pyvene(subject: Subject, direction: sl.Direction, kind: Kind, n: int) -> Ste
     if kind == "add":
         places = [(layer_of(direction), "input")]
     else:
-        places = [(i, part) for i in range(subject.n_layers) for part in ("input", "self_attn.output", "mlp.output")]
+        places = [
+            (i, part) for i in range(subject.n_layers) for part in ("input", "self_attn.output", "mlp.output")
+        ]
     make = Push if kind == "add" else Remove
     config = [
-        {"component": f"model.layers[{i}].{part}", "intervention": make(embed_dim=width, keep_last_dim=True)} for i, part in places
+        {"component": f"model.layers[{i}].{part}", "intervention": make(embed_dim=width, keep_last_dim=True)}
+        for i, part in places
     ]
     model = package.IntervenableModel(config, subject.copy())
     model.disable_model_gradients()
@@ -180,7 +185,9 @@ def transformer_lens(subject: Subject, direction: sl.Direction, kind: Kind, n: i
         given = [(f"blocks.{layer_of(direction)}.hook_in", lambda x, hook: x + vector)]
     else:
         names = [
-            f"blocks.{i}.{part}" for i in range(subject.n_layers) for part in ("hook_in", "attn.hook_out", "mlp.hook_out")
+            f"blocks.{i}.{part}"
+            for i in range(subject.n_layers)
+            for part in ("hook_in", "attn.hook_out", "mlp.hook_out")
         ]
         given = [(name, lambda x, hook: x - (x @ unit)[..., None] * unit) for name in names]
 
@@ -230,5 +237,3 @@ def bridge(subject: Subject) -> Any:
     package = importlib.import_module("transformer_lens")
     boot = package.TransformerBridge.boot_transformers
     return boot("random-llama", hf_model=subject.copy(), tokenizer=tokenizer(), device=subject.plain.device)
-
-

@@ -28,7 +28,9 @@ from steerlab.demo import WEIGHTS
 from steerlab.prompts import encode
 
 NAMES = ("embedded", "50M", "1.5B", "tiny")
-WORDS = "cats boats rivers stones birds songs bread maps rain lamps keys doors trees hills books shoes".split()
+WORDS = (
+    "cats boats rivers stones birds songs bread maps rain lamps keys doors trees hills books shoes".split()
+)
 
 
 @functools.cache
@@ -126,7 +128,9 @@ class Subject:
         encoded = [self.ids(text) for text in texts]
         width = max(map(len, encoded))
         ids = torch.tensor([[0] * (width - len(e)) + e for e in encoded], device=self.plain.device)
-        mask = torch.tensor([[0] * (width - len(e)) + [1] * len(e) for e in encoded], device=self.plain.device)
+        mask = torch.tensor(
+            [[0] * (width - len(e)) + [1] * len(e) for e in encoded], device=self.plain.device
+        )
         return {"input_ids": ids, "attention_mask": mask}
 
 
@@ -179,7 +183,9 @@ def blocks(model: nn.Module) -> nn.ModuleList:
 
 
 @contextmanager
-def hooked(inputs: Sequence[tuple[nn.Module, Hook]], outputs: Sequence[tuple[nn.Module, Hook]]) -> Iterator[None]:
+def hooked(
+    inputs: Sequence[tuple[nn.Module, Hook]], outputs: Sequence[tuple[nn.Module, Hook]]
+) -> Iterator[None]:
     """While open, functions see, and may replace, the first input or the output of their modules."""
 
     def before(hook: Hook) -> Any:

@@ -1,5 +1,5 @@
-"""A sweep of layers x coefficients x prompts x tokens, against the loop that every peer leaves to its user: one answer at
-a time, through plain hooks and transformers' generate.
+"""A sweep of layers x coefficients x prompts x tokens, against the loop that every peer leaves to its user: one
+answer at a time, through plain hooks and transformers' generate.
 
 Of the loop a random sample of the answers is run, another one in every round, and its time is scaled to all of them.
 """
@@ -7,6 +7,7 @@ Of the loop a random sample of the answers is run, another one in every round, a
 from __future__ import annotations
 
 import random
+from collections.abc import Iterator
 
 import torch
 from common import Check, Figure, Options, interleaved, main
@@ -18,14 +19,17 @@ COEFFICIENTS = (-2.0, -1.5, -1.0, -0.5, 0.25, 0.5, 1.0, 1.5, 2.0)  # none of the
 GOALS = {"embedded": 40.0, "50M": 20.0}
 
 
-def measure(options: Options) -> list[Figure]:
+def measure(options: Options) -> Iterator[Figure]:
     """A figure per model."""
-    return [one(subject, options) for subject in subjects(options, *GOALS)]
+    for subject in subjects(options, *GOALS):
+        yield one(subject, options)
 
 
 def one(subject: Subject, options: Options) -> Figure:
     """The sweep of one model."""
-    n_prompts, n_tokens, sample = (2, 4, 6) if options.quick else (4, 32, 24 if subject.name == "embedded" else 9)
+    n_prompts, n_tokens, sample = (
+        (2, 4, 6) if options.quick else (4, 32, 24 if subject.name == "embedded" else 9)
+    )
     coefficients = COEFFICIENTS[:3] if options.quick else COEFFICIENTS
     direction = subject.direction()
     cells = [
