@@ -8,9 +8,9 @@ Measured are the search that stops at a candidate's first failed test, and the w
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from common import Check, Figure, Options, interleaved, main
@@ -21,6 +21,7 @@ import steerlab as sl
 from steerlab import metrics
 from steerlab.backends.base import Position
 from steerlab.estimators import DirectionMap
+from steerlab.prompts import Prompt
 from steerlab.selection import LAST_LAYERS, MAX_KL, Selection, select
 
 Cell = tuple[Position, int]
@@ -48,7 +49,7 @@ def measure(options: Options) -> Iterator[Figure]:
     def search(_: int, *, full_map: bool) -> Selection:
         return select(lab.backend, directions, *sides, refusal_tokens=tokens, drop=False, full_map=full_map)
 
-    runs = {
+    runs: dict[str, Callable[[int], Any]] = {
         "loop": lambda _: published(embedded, directions, *sides, tokens),
         "search": partial(search, full_map=False),
         "map": partial(search, full_map=True),
@@ -97,8 +98,8 @@ def chosen(results: list[Selection], wanted: Found) -> Check:
 def published(
     model: Subject,
     directions: DirectionMap,
-    harmful: list[sl.prompts.Prompt],
-    harmless: list[sl.prompts.Prompt],
+    harmful: Sequence[Prompt],
+    harmless: Sequence[Prompt],
     tokens: list[int],
 ) -> Found:
     """The search as the paper describes it, all prompts of a side in one batch."""
@@ -124,7 +125,7 @@ def published(
     return Found(scores, min(passed, key=lambda cell: passed[cell]))
 
 
-def last(model: Subject, prompts: list[sl.prompts.Prompt]) -> Tensor:
+def last(model: Subject, prompts: Sequence[Prompt]) -> Tensor:
     """Logits of the last position, `[prompts vocab]`, float64."""
     inputs = model.batch([str(prompt) for prompt in prompts])
     mask = inputs["attention_mask"]

@@ -148,7 +148,8 @@ def pyvene(subject: Subject, direction: sl.Direction, kind: Kind, n: int) -> Ste
 
     class Remove(package.SourcelessIntervention):  # type: ignore[misc, name-defined]
         def forward(self, base: Tensor, source: Any = None, subspaces: Any = None, **_: Any) -> Tensor:
-            return base - (base @ unit)[..., None] * unit
+            left: Tensor = base - (base @ unit)[..., None] * unit
+            return left
 
     width = subject.plain.config.hidden_size
     if kind == "add":

@@ -224,7 +224,8 @@ def ablated(model: nn.Module, vector: Tensor) -> Any:
 
     def remove(x: Tensor) -> Tensor:
         u = unit.to(x)
-        return x - (x @ u)[..., None] * u
+        left: Tensor = x - (x @ u)[..., None] * u
+        return left
 
     parts = [getattr(block, part) for block in blocks(model) for part in ("self_attn", "mlp")]
     return hooked([(block, remove) for block in blocks(model)], [(part, remove) for part in parts])
@@ -233,5 +234,5 @@ def ablated(model: nn.Module, vector: Tensor) -> Any:
 @torch.no_grad()
 def generate(model: PreTrainedModel, inputs: dict[str, Tensor], n: int) -> list[list[int]]:
     """Greedy new tokens by transformers' own loop, a list per row."""
-    out = model.generate(**inputs, max_new_tokens=n, do_sample=False)  # type: ignore[operator]
+    out = model.generate(**inputs, max_new_tokens=n, do_sample=False)
     return [row.tolist() for row in out[:, inputs["input_ids"].shape[1] :]]

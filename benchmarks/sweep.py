@@ -110,7 +110,7 @@ def tied(
     with added(subject.plain, c * direction.vector, layer):
         logits = subject.plain(input_ids=torch.tensor([ids], device=subject.plain.device)).logits[0, -1]
     first, second = logits.topk(2).values.tolist()
-    return abs(first - second) < 1e-4
+    return bool(abs(first - second) < 1e-4)
 
 
 if __name__ == "__main__":
