@@ -11,7 +11,8 @@ from collections.abc import Iterator
 
 import torch
 from common import Check, Figure, Options, interleaved, main
-from subjects import Subject, added, generate, prompts, subjects
+from oracle import added
+from subjects import Subject, generate, prompts, subjects
 
 import steerlab as sl
 

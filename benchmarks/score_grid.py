@@ -17,7 +17,8 @@ from typing import Literal
 
 import torch
 from common import Check, Figure, Options, interleaved, main
-from subjects import Subject, blocks, hooked, prompts, subjects
+from oracle import hooks
+from subjects import Subject, prompts, subjects
 from sweep import COEFFICIENTS
 from torch import Tensor
 
@@ -158,7 +159,7 @@ def pushed(subject: Subject, vector: Tensor, layer: int, scope: Scope) -> Abstra
         x[:, -1] += vector.to(x)
         return x
 
-    return hooked([(blocks(subject.plain)[layer], push)], [])
+    return hooks([(subject.blocks[layer], push)], [])
 
 
 def scores(base: Tensor, steered: Tensor) -> Tensor:

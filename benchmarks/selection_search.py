@@ -14,7 +14,8 @@ from typing import Any, NamedTuple
 
 import torch
 from common import Check, Figure, Options, interleaved, main
-from subjects import Subject, ablated, added, subject
+from oracle import ablated, added
+from subjects import Subject, subject
 from torch import Tensor
 
 import steerlab as sl

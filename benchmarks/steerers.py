@@ -12,7 +12,8 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-from subjects import Subject, ablated, added, generate, tokenizer
+from oracle import ablated, added
+from subjects import Subject, generate, tokenizer
 from torch import Tensor
 
 import steerlab as sl

@@ -1,16 +1,15 @@
-"""The models that are measured, and the same work done on them with plain PyTorch hooks."""
+"""The models that are measured, their prompts, and transformers' own generate."""
 
 from __future__ import annotations
 
 import copy
 import functools
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from common import Options
+from oracle import blocks, hooks
 from torch import Tensor, nn
 from transformers import (
     AutoModelForCausalLM,
@@ -115,7 +114,7 @@ class Subject:
     def stream_norm(self, layer: int) -> float:
         """The mean norm of the residual stream at the input of a block, over the tokens of a prompt."""
         seen: list[Tensor] = []
-        with hooked([(self.blocks[layer], seen.append)], []):
+        with hooks([(self.blocks[layer], seen.append)], []):
             self.plain(input_ids=torch.tensor([self.ids(prompts(1, 24)[0])], device=self.plain.device))
         return float(seen[0][0, 1:].float().norm(dim=-1).mean())
 
@@ -168,67 +167,6 @@ def prompts(n: int, length: int, seed: int = 0) -> list[str]:
         if have == length:
             found[text] = None
     return list(found)
-
-
-# ---------------------------------------------------------------------------------------------------- plain hooks
-
-Hook = Callable[[Tensor], Tensor | None]
-
-
-def blocks(model: nn.Module) -> nn.ModuleList:
-    """The blocks of a decoder of the Llama family."""
-    stack = model.get_submodule("model.layers")
-    assert isinstance(stack, nn.ModuleList)
-    return stack
-
-
-@contextmanager
-def hooked(
-    inputs: Sequence[tuple[nn.Module, Hook]], outputs: Sequence[tuple[nn.Module, Hook]]
-) -> Iterator[None]:
-    """While open, functions see, and may replace, the first input or the output of their modules."""
-
-    def before(hook: Hook) -> Any:
-        def run(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-            new = hook(args[0] if args else kwargs["hidden_states"])
-            if new is None:
-                return None
-            return ((new, *args[1:]), kwargs) if args else (args, {**kwargs, "hidden_states": new})
-
-        return run
-
-    def after(hook: Hook) -> Any:
-        def run(_: nn.Module, __: Any, out: Any) -> Any:
-            new = hook(out[0] if isinstance(out, tuple) else out)
-            return None if new is None else (new, *out[1:]) if isinstance(out, tuple) else new
-
-        return run
-
-    handles = [module.register_forward_pre_hook(before(hook), with_kwargs=True) for module, hook in inputs]
-    handles += [module.register_forward_hook(after(hook)) for module, hook in outputs]
-    try:
-        yield
-    finally:
-        for handle in handles:
-            handle.remove()
-
-
-def added(model: nn.Module, vector: Tensor, layer: int) -> Any:
-    """`x + vector` at the input of a block, at every token."""
-    return hooked([(blocks(model)[layer], lambda x: x + vector.to(x))], [])
-
-
-def ablated(model: nn.Module, vector: Tensor) -> Any:
-    """`x - (x . u) u` at the input of every block and at the outputs of attention and MLP: the paper's set."""
-    unit = vector / vector.norm()
-
-    def remove(x: Tensor) -> Tensor:
-        u = unit.to(x)
-        left: Tensor = x - (x @ u)[..., None] * u
-        return left
-
-    parts = [getattr(block, part) for block in blocks(model) for part in ("self_attn", "mlp")]
-    return hooked([(block, remove) for block in blocks(model)], [(part, remove) for part in parts])
 
 
 @torch.no_grad()
