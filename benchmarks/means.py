@@ -34,6 +34,7 @@ PEERS = {
     "steering-vectors, batches of 32": None,
     "TransformerLens": 5.0,
 }
+KEPT_MB = 2 * 896 * 10 * 5 * 128 * 4 // 2**20  # prompts x layers x positions x width x bytes
 SAME = ("steering-vectors", "TransformerLens")  # these compute means, too
 
 
@@ -76,8 +77,12 @@ def all_of(subject: Subject, options: Options) -> list[Figure]:
     runs: dict[str, Callable[[int], Any]] = {"bare": bare, "steerlab": means}
     rounds = interleaved({**runs, **{name: ignoring(run) for name, run in made.items()}}, options)
     reference = lab.difference_in_means(*some)
-    grown = memory(options)
-    flat = Check(f"eight times as many prompts add {grown:.1f} MB to the process's peak", grown < 10)
+    grown = memory()
+    flat = Check(
+        f"1024 instead of 128 pairs on the embedded model add {grown:.0f} MB to the process's peak; to keep what is "
+        f"read of them would add {KEPT_MB}",
+        grown < KEPT_MB / 2,
+    )
     return [
         Figure(
             f"difference in means, {subject.n_layers} layers, {n} pairs",
@@ -193,10 +198,9 @@ def by_transformer_lens(
 # ---------------------------------------------------------------------------------------------------- memory
 
 
-def memory(options: Options) -> float:
+def memory() -> float:
     """MB that eight times as many prompts add to the peak of a process of its own."""
-    n = 16 if options.quick else 128
-    command = [sys.executable, __file__, "--grow", str(n)]
+    command = [sys.executable, __file__, "--grow", "128"]
     return float(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
 
 
@@ -205,7 +209,7 @@ def grow(n: int) -> float:
     torch.set_num_threads(1)
     lab = subject("embedded").lab()
     peaks = []
-    for count in (n, n, 8 * n):  # the first one is for what stays
+    for count in (n, n, n, 8 * n):  # the first ones are for what stays
         sides = [
             [f"{name} {i}, please" for i in range(count)] for name in ("Tell me about boat", "Sing of bird")
         ]
@@ -214,7 +218,7 @@ def grow(n: int) -> float:
             reset.write_text("5", encoding="ascii")  # Linux: the peak begins anew
         lab.difference_in_means(*sides)
         peaks.append(peak())
-    return peaks[2] - peaks[1]
+    return peaks[3] - peaks[2]
 
 
 def peak() -> float:
