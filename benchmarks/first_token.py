@@ -8,11 +8,13 @@ token that can change is the second.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import torch
 from common import Check, Figure, Options, interleaved, main
 from oracle import added
 from subjects import Subject, generate, prompts, subjects
+from torch import Tensor
 
 import steerlab as sl
 
@@ -38,7 +40,16 @@ def both(subject: Subject, options: Options) -> list[Figure]:
         step = sl.Add(direction, strength, tokens="generated" if scope == "generated" else "all")
         return lab.run([sl.Row(texts[i], sl.Recipe([step]))], sl.Sampling(n))[0].token_ids
 
+    seen: dict[int, tuple[Tensor, dict[str, Any]]] = {}
+
+    @torch.no_grad()
     def before(i: int) -> None:
+        def keep(_: object, args: tuple[Tensor], rest: dict[str, Any]) -> None:
+            seen[i] = args[0], {**rest, "past_key_values": None}
+
+        handle = subject.blocks[middle].register_forward_pre_hook(keep, with_kwargs=True)
+        subject.plain(**subject.batch([texts[i]]), use_cache=False, logits_to_keep=1)
+        handle.remove()
         lab.run([sl.Row(texts[i])], sl.Sampling(2))
         answer(i, "middle", 0.5, 1)
         answer(i, "generated", 0.5, 2)
@@ -48,8 +59,17 @@ def both(subject: Subject, options: Options) -> list[Figure]:
         out = subject.plain(**subject.batch([texts[i]]), use_cache=True, logits_to_keep=1)
         return int(out.logits[0, -1].argmax())
 
+    @torch.no_grad()
+    def above(i: int) -> int:
+        """The upper half of the blocks alone, from the stream that a prefill brought there."""
+        x, rest = seen[i]
+        for block in subject.blocks[middle:]:
+            x = block(x, **rest)
+        return int(subject.plain.lm_head(subject.plain.model.norm(x[:, -1:])).argmax())
+
     runs = {
         "prefill": prefill,
+        "above": above,
         "middle": lambda i: answer(i, "middle", 1.0, 1),
         "generated": lambda i: answer(i, "generated", 1.0, 2),
     }
@@ -84,6 +104,8 @@ def both(subject: Subject, options: Options) -> list[Figure]:
             GOALS.get((subject.name, scope)),
             "less",
             checks=(Check(said, count == rounds),),
+            floor=found.ratio("above", "prefill").median if scope == "middle" else None,
+            floor_words="the blocks from the middle up and the head, by the plain model",
             note=f"the prefill took {1000 * found.median('prefill'):.0f} ms",
         )
         for scope, (what, said, count) in words.items()

@@ -69,7 +69,17 @@ def one(subject: Subject, options: Options) -> Figure:
             found[layer, c, p] = tuple(answer[0])
         return found
 
-    rounds = interleaved({"loop": looped, "sweep": swept}, options)
+    @torch.no_grad()
+    def bare(i: int) -> None:
+        """One prompt read once, and all of its rows decoded together, nothing steered and nothing kept."""
+        out = subject.plain(**subject.batch(texts[i][:1]), use_cache=True, logits_to_keep=1)
+        out.past_key_values.batch_repeat_interleave(len(cells) // n_prompts)
+        token = out.logits[:, -1:].argmax(-1).expand(len(cells) // n_prompts, 1)
+        for _ in range(n_tokens - 1):
+            out = subject.plain(input_ids=token, past_key_values=out.past_key_values, use_cache=True)
+            token = out.logits[:, -1:].argmax(-1)
+
+    rounds = interleaved({"loop": looped, "sweep": swept, "bare": bare}, options)
     pairs = [
         (ours[cell], theirs[cell], cell, i)
         for i, (ours, theirs) in enumerate(zip(rounds.results["sweep"], rounds.results["loop"], strict=True))
@@ -89,6 +99,8 @@ def one(subject: Subject, options: Options) -> Figure:
         "times less",
         GOALS.get(subject.name),
         checks=(Check(words, ties == len(apart)),),
+        floor=rounds.ratio("loop", "bare", scale=len(cells) / sample / n_prompts).median,
+        floor_words="every prompt read once and its rows decoded together by the plain model, nothing steered",
         note=f"loop: {sample} of {len(cells)} answers sampled in every round; the sweep took "
         f"{rounds.median('sweep'):.1f} s",
     )
