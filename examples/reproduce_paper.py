@@ -189,12 +189,15 @@ def written(number: Estimate | float | None, form: str) -> str:
 
 
 def fallen(lab: sl.Lab) -> str:
-    """How many candidates passed or fell for each reason, and the lowest bypass score among them."""
+    """How many candidates passed or fell for each reason, and the lowest bypass score among those that passed."""
     scores: dict[str, list[float]] = {}
     for c in lab.candidates.candidates:
         reason = re.sub(r" -?[\d.]+(?= [<>i])", "", c.rejected)  # without the candidate's own number
         scores.setdefault(reason or "passed", []).append(c.bypass)
-    lines = [f"| {reason} | {len(found)} | {min(found):.3f} |" for reason, found in sorted(scores.items())]
+    lines = [
+        f"| {reason} | {len(found)} | {f'{min(found):.3f}' if reason == 'passed' else 'not needed'} |"
+        for reason, found in sorted(scores.items())
+    ]
     return "\n".join(["| candidates of the search | how many | lowest bypass |", "|---|---|---|", *lines])
 
 

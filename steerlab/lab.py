@@ -256,6 +256,7 @@ class Lab(Finding, traitlets.HasTraits):
         drop: bool = True,
         max_kl: float = MAX_KL,
         min_induce: float = MIN_INDUCE,
+        full_map: bool = False,
     ) -> Direction:
         """The paper's search: difference in means at every position and layer, filtered and ranked
         (`selection.select`).
@@ -264,8 +265,9 @@ class Lab(Finding, traitlets.HasTraits):
         harmful prompts that the model does not refuse and harmless ones that it does are dropped from both, as in the
         paper; the direction's provenance says how many were kept. The direction joins `lab.directions` under `name`;
         `lab.candidates` keeps every candidate with its scores and the reason it fell, and `lab.map` their directions:
-        `lab.map.at(position, layer)`. Raises PromptError where the prompts are too few or are not refused and answered,
-        and DirectionError where every candidate falls.
+        `lab.map.at(position, layer)`. full_map: all three scores of each candidate, for the map, at about three times
+        the work. Raises PromptError where the prompts are too few or are not refused and answered, and DirectionError
+        where every candidate falls.
         """
         n, m = len(harmful), len(harmless)
         if min(n, m) < 2:
@@ -280,7 +282,13 @@ class Lab(Finding, traitlets.HasTraits):
         self.map = found = replace(found, provenance={**found.provenance, "mean prompts": means.kept})
         with tqdm(total=len(found.positions) * found.n_layers, desc="candidates", leave=False) as bar:
             self.candidates = choose(
-                self.backend, found, held, max_kl=max_kl, min_induce=min_induce, progress=moves(bar)
+                self.backend,
+                found,
+                held,
+                max_kl=max_kl,
+                min_induce=min_induce,
+                full_map=full_map,
+                progress=moves(bar),
             )
         self.directions = {**self.directions, name: self.candidates.direction}
         return self.candidates.direction

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import torch
 from torch import Tensor
 
 from steerlab import metrics
@@ -24,6 +25,10 @@ if TYPE_CHECKING:
     import pandas as pd
 
 LAST_LAYERS, MAX_KL, MIN_INDUCE = 0.8, 0.1, 0.0
+TESTS = ("induce", "kl", "bypass")  # from the cheapest up: induce need be run only from its layer up
+ROWS = 256  # that a backend is asked for at once: their logits are 150 MB for 150,000 tokens
+
+Cell = tuple[Position, int]  # a candidate: its position and layer
 
 
 class Side(NamedTuple):
@@ -111,6 +116,7 @@ class Candidate:
 
     bypass: mean refusal score on harmful prompts with the direction ablated everywhere; lower is better. induce: the
     same on harmless prompts with it added at its layer. kl: mean KL to the baseline on harmless prompts, ablated.
+    unscored: which of them were not measured, and why; "" for none.
     """
 
     position: Position
@@ -119,6 +125,7 @@ class Candidate:
     induce: float
     kl: float
     rejected: str
+    unscored: str = ""
 
 
 class AllRejectedError(DirectionError):
@@ -139,7 +146,9 @@ class Selection:
     direction: Direction
 
     def to_frame(self) -> pd.DataFrame:
-        """A row per candidate: position, layer, the three scores, and the reason it fell, "" for none."""
+        """A row per candidate: position, layer, the three scores, the reason it fell and why scores are missing, ""
+        for none.
+        """
         import pandas as pd
 
         return pd.DataFrame([asdict(candidate) for candidate in self.candidates])
@@ -147,7 +156,8 @@ class Selection:
     def plot(self, ax: Any = None) -> Any:
         """The map of positions x layers: bypass score as colour, the reason in every rejected cell, the choice framed.
 
-        K: KL too large, I: induce too low, L: among the last layers, -: not a number. Returns matplotlib's axes.
+        K: KL too large, I: induce too low, L: among the last layers, -: not a number. Grey: the bypass score was not
+        needed; a search with full_map has it everywhere. Returns matplotlib's axes.
         """
         import matplotlib.pyplot as plt
         from matplotlib.patches import Rectangle
@@ -171,6 +181,7 @@ class Selection:
                     bbox={"boxstyle": "circle", "fc": "w", "ec": "none"},
                 )
         image = ax.imshow(scores, cmap="cividis", aspect="auto")
+        ax.set_facecolor("0.85")
         best = layers.index(self.best.layer) - 0.5, positions.index(self.best.position) - 0.5
         ax.add_patch(Rectangle(best, 1, 1, fill=False, ec="k", lw=3))
         ax.add_patch(Rectangle(best, 1, 1, fill=False, ec="w", lw=1))
@@ -191,6 +202,7 @@ def select(
     drop: bool = True,
     max_kl: float = MAX_KL,
     min_induce: float = MIN_INDUCE,
+    full_map: bool = False,
     progress: Callable[[int, int], None] | None = None,
 ) -> Selection:
     """The paper's choice: of the candidates that pass the filter, the one with the lowest bypass score.
@@ -198,6 +210,10 @@ def select(
     A candidate falls if a score is NaN, its layer is in the last fifth, KL > max_kl, or induce < min_induce. drop:
     whether harmful prompts that the model does not refuse and harmless ones that it does are left out first.
     refusal_tokens: by default derived from the baseline's own answers to these prompts.
+
+    The tests are taken from the cheapest up (layer, induce, KL, bypass), and a candidate is scored no further than to
+    the first that it fails: the choice is the same, at about a third of the work. full_map: score every candidate by
+    all three, and name the reason in the paper's order, where KL comes before induce.
     """
     base = baseline(backend, harmful, harmless, refusal_tokens=refusal_tokens)
     return choose(
@@ -206,6 +222,7 @@ def select(
         base.contrasting() if drop else base,
         max_kl=max_kl,
         min_induce=min_induce,
+        full_map=full_map,
         progress=progress,
     )
 
@@ -217,31 +234,17 @@ def choose(
     *,
     max_kl: float = MAX_KL,
     min_induce: float = MIN_INDUCE,
+    full_map: bool = False,
     progress: Callable[[int, int], None] | None = None,
 ) -> Selection:
     """`select` on all of the prompts of a baseline that is known already."""
-    harmful, harmless, tokens = base.harmful.prompts, base.harmless.prompts, base.refusal_tokens
-    cells = [(i, layer) for i in directions.positions for layer in range(directions.n_layers)]
-    candidates = []
-    for done, (position, layer) in enumerate(cells):
-        scores = (math.nan, math.nan, math.nan)
-        if directions.differs(position, layer):
-            direction = directions.at(position, layer)
-            ablate, add = Recipe([Ablate(direction)]), Recipe([Add(direction)])
-            bypass = metrics.refusal_score(backend.score([Row(p, ablate) for p in harmful]), tokens)
-            induce = metrics.refusal_score(backend.score([Row(p, add) for p in harmless]), tokens)
-            kl = metrics.kl(base.harmless.logits, backend.score([Row(p, ablate) for p in harmless]))
-            scores = float(bypass.mean()), float(induce.mean()), float(kl.mean())
-        candidates.append(
-            Candidate(
-                position,
-                layer,
-                *scores,
-                rejected=_reason(layer, directions.n_layers, *scores, max_kl, min_induce),
-            )
-        )
-        if progress:
-            progress(done + 1, len(cells))
+    search = _Search(backend, directions, base, max_kl, min_induce, full_map, progress)
+    for test in TESTS:
+        search.run(test, [cell for cell in search.scores if full_map or not search.reason(cell)])
+    if all(map(search.reason, search.scores)):
+        # by which the error says what would pass
+        search.run("kl", [cell for cell, scores in search.scores.items() if scores])
+    candidates = search.candidates()
     passed = [c for c in candidates if not c.rejected]
     if not passed:
         raise AllRejectedError(
@@ -252,21 +255,99 @@ def choose(
     best = min(passed, key=lambda c: c.bypass)
     found = directions.at(best.position, best.layer)
     found = dataclasses.replace(found, provenance={**found.provenance, "selection prompts": base.kept})
-    return Selection(tuple(candidates), tokens, best, found)
+    return Selection(candidates, base.refusal_tokens, best, found)
 
 
-def _reason(
-    layer: int, n_layers: int, bypass: float, induce: float, kl: float, max_kl: float, min_induce: float
-) -> str:
-    if math.isnan(bypass + induce + kl):
-        return "a score is not a number: the two sides do not differ here"
-    if layer >= int(LAST_LAYERS * n_layers):
-        return f"layer {layer} is among the last fifth"
-    if kl > max_kl:
-        return f"KL {kl:.3f} > {max_kl:g}"
-    if induce < min_induce:
-        return f"induce {induce:.2f} < {min_induce:g}"
-    return ""
+class _Search:
+    """The candidates of a map by position and layer, and those of their scores that are known."""
+
+    def __init__(
+        self,
+        backend: Backend,
+        directions: DirectionMap,
+        base: Baseline,
+        max_kl: float,
+        min_induce: float,
+        full_map: bool,
+        progress: Callable[[int, int], None] | None,
+    ) -> None:
+        self._backend, self._directions, self._base = backend, directions, base
+        self._max_kl, self._min_induce = max_kl, min_induce
+        self._full_map, self._progress = full_map, progress
+        self.scores: dict[Cell, dict[str, float]] = {
+            (i, layer): {} for i in directions.positions for layer in range(directions.n_layers)
+        }
+
+    def run(self, test: str, cells: Sequence[Cell]) -> None:
+        """Score some of the candidates by one of TESTS, where they have a direction and not that score already."""
+        cells = [c for c in cells if self._directions.differs(*c) and test not in self.scores[c]]
+        for start in range(0, len(cells), ROWS):
+            some = cells[start : start + ROWS]
+            for cell, mean in zip(some, self._means(test, some).tolist(), strict=True):
+                self.scores[cell][test] = mean
+        self._tell()
+
+    def _means(self, test: str, cells: Sequence[Cell]) -> Tensor:
+        """What `run` finds, `[cells]`, float64."""
+        side = self._base.harmful if test == "bypass" else self._base.harmless
+        act = Add if test == "induce" else Ablate
+        recipes = [Recipe([act(self._directions.at(*cell))]) for cell in cells]
+        n, size = len(side.prompts), max(1, ROWS // len(cells))
+        sums = torch.zeros(len(cells), dtype=torch.float64)
+        for first in range(0, n, size):
+            # a prompt's rows together: below the layer that is added to, they are the same
+            prompts = range(first, min(first + size, n))
+            logits = self._backend.score(
+                [Row(side.prompts[i], recipe) for i in prompts for recipe in recipes]
+            )
+            for i, steered in zip(prompts, logits.split(len(cells)), strict=True):
+                if test == "kl":
+                    sums += metrics.kl(side.logits[i : i + 1], steered)
+                else:
+                    sums += metrics.refusal_score(steered, self._base.refusal_tokens)
+            self._tell(len(cells) * prompts.stop / n)
+        return sums / n
+
+    def _tell(self, under_way: float = 0.0) -> None:
+        """Tell how many candidates are settled, a third of one for each test. under_way: candidates in the test that
+        runs."""
+        if self._progress:
+            total = len(self.scores)
+            tests = sum(map(self._settled, self.scores)) + under_way
+            self._progress(min(total, int(tests / len(TESTS))), total)
+
+    def _settled(self, cell: Cell) -> int:
+        """How many tests a candidate has behind it, those among them that it need not take."""
+        over = self.reason(cell) and (not self._full_map or not self._directions.differs(*cell))
+        return len(TESTS) if over else len(self.scores[cell])
+
+    def reason(self, cell: Cell) -> str:
+        """Why a candidate falls by what is known of it, "" where nothing speaks against it."""
+        scores, layer = self.scores[cell], cell[1]
+        if not self._directions.differs(*cell):
+            return "a score is not a number: the two sides do not differ here"
+        for test, score in scores.items():
+            if math.isnan(score):
+                return f"a score is not a number: {test}"
+        if layer >= int(LAST_LAYERS * self._directions.n_layers):
+            return f"layer {layer} is among the last fifth"
+        if (kl := scores.get("kl", -math.inf)) > self._max_kl:
+            return f"KL {kl:.3f} > {self._max_kl:g}"
+        if (induce := scores.get("induce", math.inf)) < self._min_induce:
+            return f"induce {induce:.2f} < {self._min_induce:g}"
+        return ""
+
+    def candidates(self) -> tuple[Candidate, ...]:
+        """All of them, with NaN for what is not known, and why."""
+        found = []
+        for (position, layer), scores in self.scores.items():
+            reason = self.reason((position, layer))
+            bypass, induce, kl = (scores.get(test, math.nan) for test in ("bypass", "induce", "kl"))
+            missing = [test for test in TESTS if test not in scores]
+            needless = missing and self._directions.differs(position, layer)
+            unscored = f"{', '.join(missing)} not needed: {reason}" if needless else ""
+            found.append(Candidate(position, layer, bypass, induce, kl, reason, unscored))
+        return tuple(found)
 
 
 def _counts(candidates: Sequence[Candidate], max_kl: float, min_induce: float) -> str:
@@ -275,7 +356,7 @@ def _counts(candidates: Sequence[Candidate], max_kl: float, min_induce: float) -
         "KL": f"by KL > {max_kl:g}",
         "induce": f"by induce < {min_induce:g}",
         "layer": "in the last fifth of the layers",
-        "a score": "without a score, where the two sides do not differ",
+        "a score": "without a score, where the two sides do not differ or the logits are no numbers",
     }
     counts = {said: sum(c.rejected.startswith(kind) for c in candidates) for kind, said in kinds.items()}
     return ", ".join(f"{n} {said}" for said, n in counts.items() if n)

@@ -1,4 +1,5 @@
-"""The whole of Arditi et al. 2024, sections 2 to 4, with plain PyTorch hooks: the oracle of the search for a direction.
+"""The whole of Arditi et al. 2024, sections 2 to 4, with plain PyTorch hooks: the oracle of the search for a direction,
+and what the benchmarks compare with.
 
 Nothing of steerlab is in here. Every prompt runs alone, so there is no batch, no padding and no attention mask.
 """
@@ -100,7 +101,7 @@ def mean_activations(model: PreTrainedModel, prompts: Sequence[Ids], n: int) -> 
 @contextmanager
 def ablated(model: PreTrainedModel, r: Tensor) -> Iterator[None]:
     """`x - (x . u) u` at resid_pre, attn_out and mlp_out of every layer and every position (eq. 4)."""
-    unit = (r / r.norm()).to(model.dtype)
+    unit = (r / r.norm()).to(model.device, model.dtype)
 
     def remove(x: Tensor) -> Tensor:
         return x - (x @ unit)[..., None] * unit
@@ -113,7 +114,7 @@ def ablated(model: PreTrainedModel, r: Tensor) -> Iterator[None]:
 @contextmanager
 def added(model: PreTrainedModel, r: Tensor, layer: int) -> Iterator[None]:
     """`x + r` at resid_pre of one layer and every position (eq. 3)."""
-    with hooks([(blocks(model)[layer], lambda x: x + r.to(model.dtype))], []):
+    with hooks([(blocks(model)[layer], lambda x: x + r.to(x))], []):
         yield
 
 

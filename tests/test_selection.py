@@ -6,6 +6,7 @@ import dataclasses
 import math
 import re
 from collections.abc import Sequence
+from typing import Any
 
 import models
 import numpy as np
@@ -14,7 +15,8 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from steerlab import ContrastSet, Lab, Recipe, Row, Site, metrics, prompts, selection
+from steerlab import Ablate, ContrastSet, Lab, Recipe, Row, Site, metrics, prompts, selection
+from steerlab.backends.base import Backend
 from steerlab.backends.fake import FakeBackend, byte_tokenizer
 from steerlab.backends.loading import load
 from steerlab.backends.local import LocalBackend
@@ -96,7 +98,7 @@ def test_the_search_is_that_of_plain_hooks_on_the_embedded_model(
 ) -> None:
     lab = Lab(load(WEIGHTS, dtype=dtype, progress=False))
     found = lab.find_direction(
-        prompts.harmful(60), prompts.harmless(60), max_kl=math.inf, min_induce=-math.inf
+        prompts.harmful(60), prompts.harmless(60), max_kl=math.inf, min_induce=-math.inf, full_map=True
     )
     report = lab.candidates
     assert report is not None
@@ -120,6 +122,98 @@ def test_the_search_is_that_of_plain_hooks_on_the_embedded_model(
     assert float((found.vector - mean).norm() / mean.norm()) < 1e-6
 
 
+def middling(whole: selection.Selection) -> dict[str, float]:
+    """Thresholds by which some candidates fall and some pass."""
+    kept = [c for c in whole.candidates if not c.rejected]
+    induce, kl = (sorted(getattr(c, test) for c in kept) for test in ("induce", "kl"))
+    return {"min_induce": (induce[0] + induce[1]) / 2, "max_kl": (kl[-1] + kl[-2]) / 2}
+
+
+class Counted:
+    """A backend that counts the rows it is asked to score."""
+
+    def __init__(self, backend: Backend) -> None:
+        self._backend, self.rows = backend, 0
+
+    def score(self, rows: Sequence[Row]) -> torch.Tensor:
+        self.rows += len(rows)
+        return self._backend.score(rows)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._backend, name)
+
+
+@pytest.mark.parametrize("name", ["fake", "llama", "gpt2", "gemma3", "gpt-neox", "qwen3-moe"])
+def test_the_choice_is_the_same_when_scoring_stops_at_the_first_failed_test(name: str) -> None:
+    backend = FakeBackend() if name == "fake" else LocalBackend(models.build(name, seed=4), byte_tokenizer())
+    counted = Counted(backend)
+    directions = difference_in_means(backend, ContrastSet(HARMFUL, HARMLESS), positions=[-3, -2, -1])
+
+    def select(**options: Any) -> tuple[selection.Selection, int]:
+        counted.rows = 0
+        base = selection.baseline(counted, HARMFUL, HARMLESS)  # type: ignore[arg-type]
+        chosen = selection.choose(counted, directions, base, **options)  # type: ignore[arg-type]
+        return chosen, counted.rows - 2 * len(HARMFUL)
+
+    limits = middling(select(**ALL, full_map=True)[0])
+    whole, all_rows = select(**limits, full_map=True)
+    short, fewer_rows = select(**limits)
+    differing = [c for c in whole.candidates if not math.isnan(c.kl)]
+    assert all_rows == 3 * len(HARMFUL) * len(differing)
+    assert (short.best.position, short.best.layer) == (whole.best.position, whole.best.layer)
+    assert torch.equal(short.direction.vector, whole.direction.vector)
+    needed = 0
+    for ours, full in zip(short.candidates, whole.candidates, strict=True):
+        assert (ours.position, ours.layer) == (full.position, full.layer)
+        assert bool(ours.rejected) == bool(full.rejected)
+        assert not full.unscored
+        for test in ("bypass", "induce", "kl"):
+            score, wanted = getattr(ours, test), getattr(full, test)
+            needed += not math.isnan(score)
+            if test in ours.unscored.partition(" not needed: ")[0]:
+                assert math.isnan(score)
+                assert ours.unscored.endswith(f"not needed: {ours.rejected}")
+            else:
+                assert score == pytest.approx(wanted, rel=0, abs=1e-5, nan_ok=True)
+    assert fewer_rows == len(HARMFUL) * needed
+    assert fewer_rows < all_rows
+    reasons = {c.rejected.partition(" ")[0] for c in short.candidates}
+    assert {"", "induce", "layer"} <= reasons
+
+
+def test_a_score_that_is_no_number_is_named(backend: LocalBackend, directions: DirectionMap) -> None:
+    class Broken(Counted):
+        def score(self, rows: Sequence[Row]) -> torch.Tensor:
+            logits = super().score(rows)
+            logits[[bool(row.recipe) and isinstance(row.recipe.interventions[0], Ablate) for row in rows]] = (
+                math.nan
+            )
+            return logits
+
+    with pytest.raises(selection.AllRejectedError, match=r"rejected: 2 in the last fifth .*, 6 without a score"):
+        selection.select(Broken(backend), directions, HARMFUL, HARMLESS, **ALL)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("full_map", [False, True])
+def test_the_search_tells_how_far_it_is(backend: LocalBackend, full_map: bool) -> None:
+    directions = difference_in_means(backend, ContrastSet(HARMFUL, HARMLESS), positions=[-5, -1])
+    assert not directions.differs(-1, 0), "some cells have no direction"
+    told: list[tuple[int, int]] = []
+    selection.select(
+        backend,
+        directions,
+        HARMFUL,
+        HARMLESS,
+        **ALL,
+        full_map=full_map,
+        progress=lambda done, total: told.append((done, total)),
+    )
+    assert told == sorted(told)
+    assert {total for _, total in told} == {8}
+    assert told[0][0] < told[-1][0] == 8
+
+
+@pytest.mark.parametrize("full_map", [False, True])
 @pytest.mark.parametrize(
     ("limits", "counted", "fix"),
     [
@@ -129,11 +223,16 @@ def test_the_search_is_that_of_plain_hooks_on_the_embedded_model(
     ],
 )
 def test_when_all_fall_the_error_counts_the_reasons_and_says_what_would_pass(
-    backend: LocalBackend, directions: DirectionMap, limits: dict[str, float], counted: str, fix: str
+    backend: LocalBackend,
+    directions: DirectionMap,
+    limits: dict[str, float],
+    counted: str,
+    fix: str,
+    full_map: bool,
 ) -> None:
     says = rf"all 8 candidates were rejected: {counted}, \d in the last fifth .*would pass with {fix}\.$"
     with pytest.raises(selection.AllRejectedError, match=says) as caught:
-        selection.select(backend, directions, HARMFUL, HARMLESS, **limits)
+        selection.select(backend, directions, HARMFUL, HARMLESS, full_map=full_map, **limits)
     assert len(caught.value.candidates) == 8
     assert sum(int(n) for n in re.findall(r"[:,] (\d+) ", caught.value.what)) == 8
     relaxed = {name: float(value) for name, value in re.findall(r"(\w+)=(\S+\d)", caught.value.fix)}
@@ -235,12 +334,28 @@ def test_the_report_is_a_table_and_a_map(backend: LocalBackend, directions: Dire
     import matplotlib as mpl
 
     mpl.use("agg")
-    report = selection.select(backend, directions, HARMFUL, HARMLESS, **ALL)
+    report = selection.select(backend, directions, HARMFUL, HARMLESS, **ALL, full_map=True)
     frame = report.to_frame()
-    assert list(frame.columns) == ["position", "layer", "bypass", "induce", "kl", "rejected"]
+    assert list(frame.columns) == ["position", "layer", "bypass", "induce", "kl", "rejected", "unscored"]
     assert len(frame) == len(report.candidates)
+    assert frame.bypass.isna().tolist() == frame.rejected.str.startswith("a score").tolist()
+    assert set(frame.unscored) == {""}
     ax = report.plot()
     letters = [text.get_text() for text in ax.texts]
     assert len(letters) == sum(bool(c.rejected) for c in report.candidates)
     assert set(letters) == {"-", "L"}
     assert [t.get_text() for t in ax.get_yticklabels()] == ["-2", "-1"]
+
+
+def test_the_map_shows_what_was_not_scored(backend: LocalBackend, directions: DirectionMap) -> None:
+    import matplotlib as mpl
+
+    mpl.use("agg")
+    whole = selection.select(backend, directions, HARMFUL, HARMLESS, **ALL, full_map=True)
+    report = selection.select(backend, directions, HARMFUL, HARMLESS, drop=True, **middling(whole))
+    ax = report.plot()
+    drawn = ax.images[0].get_array()
+    assert [bool(hidden) for hidden in np.ma.getmaskarray(np.ma.masked_invalid(drawn)).flat] == [
+        math.isnan(c.bypass) for c in report.candidates
+    ]
+    assert len(ax.texts) == sum(bool(c.rejected) for c in report.candidates)

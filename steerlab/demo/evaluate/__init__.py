@@ -41,7 +41,7 @@ def evaluate(folder: Path, n: int = 150, typed: Sequence[str] = ()) -> list[Figu
     """Every figure of the table. typed: prompts from elsewhere, whose answers should be readable."""
     lab = Lab(folder)
     found = lab.difference_in_means(harmful(128), harmless(128), name="refusal")
-    direction = lab.find_direction(harmful(), harmless())
+    direction = lab.find_direction(harmful(), harmless(), full_map=True)
     assert lab.candidates is not None
     parts = [
         partial(refusal_figures, lab, direction, n),

@@ -1,0 +1,130 @@
+"""A sweep of layers x coefficients x prompts x tokens, against the loop that every peer leaves to its user: one
+answer at a time, through plain hooks and transformers' generate.
+
+Of the loop a random sample of the answers is run, another one in every round, and its time is scaled to all of them.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+
+import torch
+from common import Check, Figure, Options, interleaved, main
+from oracle import added
+from subjects import Subject, generate, prompts, subjects
+
+import steerlab as sl
+
+COEFFICIENTS = (-2.0, -1.5, -1.0, -0.5, 0.25, 0.5, 1.0, 1.5, 2.0)  # none of them the baseline
+GOALS = {"embedded": 40.0, "50M": 20.0}
+
+
+def measure(options: Options) -> Iterator[Figure]:
+    """A figure per model."""
+    for subject in subjects(options, *GOALS):
+        yield one(subject, options)
+
+
+def one(subject: Subject, options: Options) -> Figure:
+    """The sweep of one model."""
+    n_prompts, n_tokens, sample = (
+        (2, 4, 6) if options.quick else (4, 32, 24 if subject.name == "embedded" else 9)
+    )
+    coefficients = COEFFICIENTS[:3] if options.quick else COEFFICIENTS
+    direction = subject.direction()
+    cells = [
+        (layer, c, p) for p in range(n_prompts) for layer in range(subject.n_layers) for c in coefficients
+    ]
+    texts = {i: prompts(n_prompts, 20 + n_prompts, seed=i) for i in range(-1, options.rounds)}
+    chosen = {i: random.Random(i).sample(cells, sample) for i in range(-1, options.rounds)}
+    lab = subject.lab()
+
+    def swept(i: int) -> dict[tuple[int, float, int], tuple[int, ...]]:
+        ids: dict[tuple[str, str], tuple[int, ...]] = {}
+
+        def keep(answer: sl.Generation) -> int:
+            ids[answer.recipe.fingerprint, str(answer.prompt)] = answer.token_ids
+            return len(answer.token_ids)
+
+        table = sl.Lab(lab.backend).sweep(
+            direction,
+            coefficients=coefficients,
+            prompts=texts[i],
+            metrics=[keep],
+            sampling=sl.Sampling(n_tokens),
+            progress=lambda _done, _total: None,
+        )
+        return {
+            (cell.place["layer"], cell.place["coefficient"], p): ids[cell.recipe.fingerprint, texts[i][p]]
+            for cell in table.cells
+            for p in range(n_prompts)
+        }
+
+    def looped(i: int) -> dict[tuple[int, float, int], tuple[int, ...]]:
+        found = {}
+        for layer, c, p in chosen[i]:
+            with added(subject.plain, c * direction.vector, layer):
+                answer = generate(subject.plain, subject.batch([texts[i][p]]), n_tokens)
+            found[layer, c, p] = tuple(answer[0])
+        return found
+
+    @torch.no_grad()
+    def bare(i: int) -> None:
+        """One prompt read once, and all of its rows decoded together, nothing steered and nothing kept."""
+        out = subject.plain(**subject.batch(texts[i][:1]), use_cache=True, logits_to_keep=1)
+        out.past_key_values.batch_repeat_interleave(len(cells) // n_prompts)
+        token = out.logits[:, -1:].argmax(-1).expand(len(cells) // n_prompts, 1)
+        for _ in range(n_tokens - 1):
+            out = subject.plain(input_ids=token, past_key_values=out.past_key_values, use_cache=True)
+            token = out.logits[:, -1:].argmax(-1)
+
+    rounds = interleaved({"loop": looped, "sweep": swept, "bare": bare}, options)
+    pairs = [
+        (ours[cell], theirs[cell], cell, i)
+        for i, (ours, theirs) in enumerate(zip(rounds.results["sweep"], rounds.results["loop"], strict=True))
+        for cell in theirs
+    ]
+    apart = [pair for pair in pairs if pair[0] != pair[1]]
+    ties = sum(tied(subject, direction, *pair, texts) for pair in apart)
+    words = f"{len(pairs) - len(apart)} of {len(pairs)} answers compared are identical"
+    if apart:
+        words += f", {ties} part where the two likeliest tokens are within 1e-4 of each other"
+    return Figure(
+        f"sweep of {subject.n_layers} layers x {len(coefficients)} coefficients x {n_prompts} prompts x "
+        f"{n_tokens} tokens",
+        "the loop with raw hooks, one answer at a time",
+        subject.name,
+        rounds.ratio("loop", "sweep", scale=len(cells) / sample),
+        "times less",
+        GOALS.get(subject.name),
+        checks=(Check(words, ties == len(apart)),),
+        floor=rounds.ratio("loop", "bare", scale=len(cells) / sample / n_prompts).median,
+        floor_words="every prompt read once and its rows decoded together by the plain model, nothing steered",
+        note=f"loop: {sample} of {len(cells)} answers sampled in every round; the sweep took "
+        f"{rounds.median('sweep'):.1f} s",
+    )
+
+
+@torch.no_grad()
+def tied(
+    subject: Subject,
+    direction: sl.Direction,
+    ours: tuple[int, ...],
+    theirs: tuple[int, ...],
+    cell: tuple[int, float, int],
+    i: int,
+    texts: dict[int, list[str]],
+) -> bool:
+    """Whether two answers part where the likeliest two tokens are as good as equal: rounding chose between them."""
+    layer, c, p = cell
+    at = next(k for k, (a, b) in enumerate(zip(ours, theirs, strict=True)) if a != b)
+    ids = subject.ids(texts[i][p]) + list(theirs[:at])
+    with added(subject.plain, c * direction.vector, layer):
+        logits = subject.plain(input_ids=torch.tensor([ids], device=subject.plain.device)).logits[0, -1]
+    first, second = logits.topk(2).values.tolist()
+    return bool(abs(first - second) < 1e-4)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main(__doc__, measure))
