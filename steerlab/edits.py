@@ -109,6 +109,7 @@ def apply_(resid: Tensor, operands: list[Operand]) -> Tensor:
             and operand.kind == "project"
             and operand.target is None
             and scaled.shape[1] == 1
+            and scaled.dtype == resid.dtype  # products of matrices promote no types
         ):
             resid.addcmul_(torch.bmm(resid, operand.vectors.mT), scaled, value=-1)
         else:

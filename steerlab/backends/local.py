@@ -352,7 +352,8 @@ class LocalBackend:
     def _reaches(self, rows: Sequence[Row]) -> list[Reach]:
         """What the rows' recipes come down to. Raises the SteerlabError of one that does not fit the model."""
         recipes = {id(row.recipe): row.recipe for row in rows}
-        fold = self._hf.dtype in (torch.float32, torch.float64)
+        # what a fold leaves along a direction is rounding in float32; who takes float64 wants less than that
+        fold = self._hf.dtype == torch.float32
         found = {}
         for i, recipe in recipes.items():
             self.check(recipe)

@@ -86,6 +86,7 @@ def test_several_directions_with_the_keyboard_alone(server: rig.Server, page: Pa
     keys("Enter")
     keys("ArrowDown")  # Rename…
     keys("Enter")
+    expect(panel.root.locator("input:focus")).to_have_value("happy")
     page.keyboard.type("joy")
     keys("Enter")
     expect(panel.root.get_by_role("group", name="joy", exact=True)).to_be_visible()
