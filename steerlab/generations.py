@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
@@ -97,3 +98,9 @@ class TextStream:
     def _decode(self, ids: list[int]) -> str:
         text: str = self._tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)
         return text
+
+
+def pieces(tokenizer: PreTrainedTokenizerBase, ids: Sequence[int], *, ended: bool = True) -> tuple[str, ...]:
+    """The text that each token completes; ended: whether the last one holds nothing back."""
+    stream = TextStream(tokenizer)
+    return tuple(stream.push(token, last=ended and i == len(ids)) for i, token in enumerate(ids, start=1))

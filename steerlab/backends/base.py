@@ -211,3 +211,13 @@ def encode_row(tokenizer: PreTrainedTokenizerBase, row: Row, context: int) -> li
             "Shorten it.",
         )
     return ids
+
+
+def encode_rows(tokenizer: PreTrainedTokenizerBase, rows: Sequence[Row], context: int) -> list[list[int]]:
+    """`encode_row` of every row; a prompt that several of them hold is encoded once."""
+    found: dict[tuple[int, bool], list[int]] = {}
+    for row in rows:
+        key = id(row.prompt), row.chat
+        if key not in found:
+            found[key] = encode_row(tokenizer, row, context)
+    return [list(found[id(row.prompt), row.chat]) for row in rows]

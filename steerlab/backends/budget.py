@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import time
 import warnings
 from collections.abc import Callable
 from typing import TypeVar
@@ -33,6 +35,7 @@ class Budget:
         self._logits = 3 * 4 * config.vocab_size
         self.most = rows or (MOST_ROWS if model.device.type == "cpu" else ELSEWHERE)
         self._failed: int | None = None
+        self._asked, self._available = -math.inf, 0.0  # asking the system for every row is dear
 
     def rows(self, columns: int, new: int) -> int:
         """How many rows of so many tokens, `new` of them in one pass, fit together: one at least."""
@@ -51,7 +54,10 @@ class Budget:
             case "mps":
                 return float(torch.mps.recommended_max_memory() - torch.mps.current_allocated_memory())
             case "cpu":
-                return float(min(psutil.virtual_memory().available, MOST_BYTES / SHARE))
+                now = time.monotonic()
+                if now - self._asked > 0.05:
+                    self._asked, self._available = now, float(psutil.virtual_memory().available)
+                return min(self._available, MOST_BYTES / SHARE)
         return float(MOST_BYTES)
 
     def halving(self, rows: int, run: Callable[[slice], T], first: int = 0) -> list[T]:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from steerlab.backends.base import ModelInfo, OnTokens
-from steerlab.generations import Applied, Finish, Generation, Sampling, TextStream, Token
+from steerlab.generations import Applied, Finish, Generation, Sampling, TextStream, Token, pieces
 from steerlab.reach import touches
 from steerlab.rows import Row
 
@@ -74,8 +74,9 @@ class Decoding:
         sampling: Sampling,
     ) -> None:
         self._backend, self._rows, self._prompts, self._sampling = backend, rows, prompts, sampling
-        self._streams = [TextStream(backend.tokenizer) for _ in rows]
         self._ids: list[list[int]] = [[] for _ in rows]
+        # told as the tokens come, where somebody listens; else once at the end
+        self._streams: list[TextStream] = []
         self._pieces: list[list[str]] = [[] for _ in rows]
         self._finish: list[Finish | None] = [None] * len(rows)
         self._applied = {number: Applied(0, 0) for lane in rows for number, _ in lane}
@@ -90,6 +91,8 @@ class Decoding:
         self, passes: Passes, on_tokens: OnTokens | None, cancel: threading.Event | None
     ) -> dict[int, Generation]:
         """Generate until every lane has ended, or until `cancel` is set; the rows' answers by their numbers."""
+        if on_tokens:
+            self._streams = [TextStream(self._backend.tokenizer) for _ in self._rows]
         going = list(range(len(self._rows)))
         chosen: list[int] = []
         while going and not (cancel and cancel.is_set()):
@@ -105,12 +108,13 @@ class Decoding:
 
     def answers(self) -> dict[int, Generation]:
         """What has come of every row, by its number; one that has not ended counts as cancelled."""
+        texts = self._texts()
         return {
             number: Generation(
                 prompt=row.prompt,
                 recipe=row.recipe,
                 token_ids=tuple(self._ids[lane]),
-                pieces=tuple(self._pieces[lane]),
+                pieces=texts[lane],
                 finish=self._finish[lane] or "cancelled",
                 applied=self._applied[number],
                 seed=row.seed,
@@ -148,7 +152,21 @@ class Decoding:
                 self._finish[lane] = "stop"
             elif len(ids) >= min(self._sampling.max_new_tokens, room):
                 self._finish[lane] = "length"
-            text = self._streams[lane].push(token_id, last=self._finish[lane] is not None)
-            self._pieces[lane].append(text)
-            tokens += [Token(number, token_id, text) for number, _ in self._rows[lane]]
+            if self._streams:
+                text = self._streams[lane].push(token_id, last=self._finish[lane] is not None)
+                self._pieces[lane].append(text)
+                tokens += [Token(number, token_id, text) for number, _ in self._rows[lane]]
         return tokens
+
+    def _texts(self) -> list[tuple[str, ...]]:
+        """The pieces of every lane; many a lane has the tokens of another one."""
+        if self._streams:
+            return [tuple(mine) for mine in self._pieces]
+        found: dict[tuple[tuple[int, ...], bool], tuple[str, ...]] = {}
+        for ids, finish in zip(self._ids, self._finish, strict=True):
+            key = tuple(ids), finish is not None
+            if key not in found:
+                found[key] = pieces(self._backend.tokenizer, ids, ended=finish is not None)
+        return [
+            found[tuple(ids), finish is not None] for ids, finish in zip(self._ids, self._finish, strict=True)
+        ]

@@ -24,6 +24,7 @@ from steerlab.backends.base import (
     Positions,
     Table,
     encode_row,
+    encode_rows,
     readers,
 )
 from steerlab.backends.batch import Batch, WholeBatch
@@ -118,8 +119,8 @@ class LocalBackend:
             self._sites.hook(site)
         tails = continuations or [()] * len(rows)
         encoded = [
-            encode_row(self.tokenizer, row, self.info.context) + list(tail)
-            for row, tail in zip(rows, tails, strict=True)
+            ids + list(tail)
+            for ids, tail in zip(encode_rows(self.tokenizer, rows, self.info.context), tails, strict=True)
         ]
         order = sorted(set(sites))
         sums: dict[Site, Tensor] = {}
@@ -185,7 +186,7 @@ class LocalBackend:
     @torch.no_grad()
     def score(self, rows: Sequence[Row]) -> Tensor:
         """The logits at the last position of each row's prompt, `[rows vocab]`, float32."""
-        encoded = [encode_row(self.tokenizer, row, self.info.context) for row in rows]
+        encoded = encode_rows(self.tokenizer, rows, self.info.context)
         lanes = [self._lanes.lane(ids, r) for ids, r in zip(encoded, self._reaches(rows), strict=True)]
         return torch.stack([logits[-1] for logits in self._logits(lanes)])
 
@@ -193,9 +194,9 @@ class LocalBackend:
     def likelihood(self, rows: Sequence[Row], continuations: Sequence[Sequence[int]]) -> list[Tensor]:
         """The log-probability of every token of a continuation after its row's prompt: a tensor `[tokens]` a row."""
         lanes = []
-        for row, r, tail in zip(rows, self._reaches(rows), continuations, strict=True):
-            ids = encode_row(self.tokenizer, row, self.info.context) + list(tail)
-            lanes.append(self._lanes.lane(ids, r, after=len(tail), keep=len(tail) + 1))
+        encoded = encode_rows(self.tokenizer, rows, self.info.context)
+        for ids, r, tail in zip(encoded, self._reaches(rows), continuations, strict=True):
+            lanes.append(self._lanes.lane([*ids, *tail], r, after=len(tail), keep=len(tail) + 1))
         out = []
         for lane, logits in zip(
             lanes, self._logits(lanes, keep=1 + max(lane.after for lane in lanes)), strict=True
@@ -241,7 +242,7 @@ class LocalBackend:
         """Answer every row, equal ones once. `cancel`, once set, ends all of them within one token; what came so far is
         returned.
         """
-        encoded = [encode_row(self.tokenizer, row, self.info.context) for row in rows]
+        encoded = encode_rows(self.tokenizer, rows, self.info.context)
         # what does not fit is told here, before the first token of any batch
         together: dict[tuple[object, ...], list[int]] = {}
         lanes: list[Lane] = []
