@@ -8,13 +8,18 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 from transformers import DynamicCache, PreTrainedTokenizerBase
+from transformers.cache_utils import DynamicLayer
 
+from steerlab.backends.architectures import PROBE
 from steerlab.backends.decoding import left_padded, token_index
 from steerlab.backends.kv import Memory
 from steerlab.backends.lanes import Lane, Lanes, Ran
 from steerlab.backends.prefixes import Prefix, fill
 from steerlab.backends.tracing import Edit, editing
+from steerlab.backends.trunks import Layout, Trunks
 from steerlab.edits import Operand
+from steerlab.reach import reach
+from steerlab.recipes import BASELINE
 from steerlab.sites import Site
 
 ENOUGH = (
@@ -23,13 +28,21 @@ ENOUGH = (
 
 
 class Batch:
-    """The passes of lanes, sorted by `Lane.place`, that come to at most `new` tokens each."""
+    """The passes of lanes that come to at most `new` tokens each.
 
-    def __init__(self, lanes: Lanes, batch: Sequence[Lane], new: int) -> None:
+    begins: the block where each lane leaves the trunk of its text (`trunks`), ascending, for prompts of one length;
+    without it every lane goes through all of the blocks by itself.
+    """
+
+    def __init__(
+        self, lanes: Lanes, batch: Sequence[Lane], new: int, begins: Sequence[int] | None = None
+    ) -> None:
         self._lanes, self._batch = lanes, list(batch)
         self._width = max(len(lane.ids) for lane in batch)
+        self._shared = begins is not None
+        self._trunks = Trunks(begins or [0] * len(batch), [lane.ids for lane in batch], lanes.n_layers)
         # the last token is never read
-        self._memory = Memory(lanes.n_layers, len(batch), self._width + new - 1)
+        self._memory = Memory(lanes.n_layers, len(batch), self._width + new - 1, self._trunks.room)
         self._there = list(range(len(batch)))  # the lane in each row of the memory
         self._past = self._width
         before = self._width - torch.tensor([len(lane.ids) for lane in batch])[:, None]
@@ -37,7 +50,7 @@ class Batch:
         self._columns = torch.arange(self._memory.columns)[None]
         self._needed = [lane.reach.sites(generated=True) for lane in batch]
         self._operands: dict[Site, list[Operand]] = {}
-        self._edits: dict[tuple[int, int], dict[Site, Edit]] = {}
+        self._ready: dict[tuple[int, int], tuple[Layout, dict[Site, Edit]]] = {}
 
     def prompt(self) -> tuple[Tensor, list[bool]]:
         """The pass over the prompts: the baseline's first, then every lane from where it differs."""
@@ -57,9 +70,14 @@ class Batch:
                     memory=self._memory,
                     at=at,
                     end=self._width,
+                    begin=self._trunks.begins[at],
                 )
                 parts += self._lanes.budget.halving(len(mine), run)
             at += len(mine)
+        for row, carried in enumerate(self._trunks.carried, start=-len(self._trunks.carried)):
+            prefix = known[self._batch[carried[0]].ids]
+            for layer in range(self._trunks.top(carried)):
+                fill(self._memory, [prefix], slice(row, row + 1), self._width, layer, [self._width])
         self._operands = self._lanes.plan([lane.reach for lane in self._batch]).operands(
             torch.zeros(1, 1, dtype=torch.long), "cpu"
         )
@@ -68,12 +86,17 @@ class Batch:
 
     def _of_a_kind(self, at: int) -> list[Lane]:
         """The lanes from one on that are run together."""
-        same = [lane for lane in self._batch[at:] if lane.kind == self._batch[at].kind]
+        begins, first = self._trunks.begins, self._batch[at]
+        same = [
+            lane
+            for lane, begin in zip(self._batch[at:], begins[at:], strict=True)
+            if lane.kind == first.kind and begin == begins[at]
+        ]
         return same[: self._lanes.fitting(same)]
 
     def _baselines(self, prefixes: list[Prefix], at: int) -> Tensor:
         """Lanes whose prompt is not steered: all is known."""
-        for layer in range(self._lanes.n_layers):
+        for layer in range(self._trunks.begins[at], self._lanes.n_layers):
             lengths = [len(prefix.ids) for prefix in prefixes]
             fill(self._memory, prefixes, slice(at, at + len(prefixes)), self._width, layer, lengths)
         return torch.stack([prefix.logits for prefix in prefixes if prefix.logits is not None])[:, None]
@@ -84,8 +107,11 @@ class Batch:
             self._leave(lanes)
         rows = {lane: row for row, lane in enumerate(self._there)}
         at = [rows[lane] for lane in lanes]
-        tokens = torch.zeros(len(self._there), 1, dtype=torch.long)
-        tokens[at, 0] = torch.tensor(list(ids))
+        known = dict(zip(at, ids, strict=True))
+        self._part(known)
+        for carried in self._trunks.carried:  # rows that have ended go along
+            known |= dict.fromkeys(carried, next((known[row] for row in carried if row in known), 0))
+        tokens = torch.tensor([[known.get(row, 0)] for row in range(len(self._there))])
         logits, done = _joined(
             self._lanes.budget.halving(len(self._there), lambda some: self._pass(tokens, some))
         )
@@ -95,30 +121,127 @@ class Batch:
     def _pass(self, tokens: Tensor, rows: slice) -> Ran:
         model, there = self._lanes.model, self._there[rows]
         key = rows.start, rows.stop
-        if key not in self._edits:
-            some = len(there) < len(self._there)
-            self._edits[key] = editing(
-                {site: [o.of(rows) for o in ops] if some else ops for site, ops in self._operands.items()}
-            )
-        mask, positions = None, torch.full((len(there), 1), self._past)
+        if key not in self._ready:
+            layout = self._trunks.layout(rows)
+            self._ready[key] = layout, self._edits(layout, rows)
+        layout, edits = self._ready[key]
+        # blocks with fewer or more rows take one row of positions for all of them
+        mask, positions = None, torch.full((1 if self._shared else len(there), 1), self._past)
         if self._before is not None:
             before = self._before[rows]
             mask, positions = (self._columns[:, : self._past + 1] >= before).long(), positions - before
-        cache = self._memory.window(rows, 0, self._past)
-        passed = model.run(model.inputs(tokens[rows], mask, positions, cache), self._edits[key])
+        cache = self._memory.window(layout.rows, 0, self._past)
+        passed = model.run(model.inputs(tokens[layout.heads], mask, positions, cache), edits)
         assert passed.logits is not None
         return Ran(passed.logits, [self._needed[lane] <= passed.edited for lane in there])
 
+    def _edits(self, layout: Layout, rows: slice) -> dict[Site, Edit]:
+        """What is done in a pass over some rows: at each site to the rows that touch it, and before that, between
+        blocks, to let rows leave their trunk.
+        """
+        found: dict[Site, Edit] = {}
+        for site, operands in self._operands.items():
+            block = site.layer + (site.point == "resid_post")
+            touching = [
+                row
+                for row in range(rows.start, rows.start + layout.branches[block])
+                if site in self._needed[self._there[row]]
+            ]
+            if touching:
+                some = slice(touching[0], touching[-1] + 1)
+                whole = some == slice(0, len(self._there))
+                edit = editing({site: operands if whole else [o.of(some) for o in operands]})[site]
+                first = layout.trunks[block] + some.start - rows.start
+                size = layout.trunks[block] + layout.branches[block]
+                if (first, first + len(range(some.start, some.stop))) != (0, size):
+                    edit = _within(edit, slice(first, first + some.stop - some.start))
+                found[site] = edit
+        for block, index in layout.grown.items():
+            site = Site(block - 1, "resid_post")
+            found[site] = _grown(index, found.get(site))
+        return found
+
+    def _part(self, tokens: dict[int, int]) -> None:
+        """Trunks whose rows go on with different tokens are split."""
+        n = len(self._trunks.carried)
+        was = self._trunks.part(tokens)
+        if was is not None:
+            self._memory.arrange(self._carried(was, n), self._past)
+            self._ready.clear()
+
     def _leave(self, lanes: Sequence[int]) -> None:
         """Only these lanes go on."""
-        rows = [row for row, lane in enumerate(self._there) if lane in set(lanes)]
+        going = set(lanes)
+        rows = [row for row, lane in enumerate(self._there) if lane in going]
         index = torch.tensor(rows)
-        self._memory.keep(rows)
+        n = len(self._trunks.carried)
+        carried = self._carried(self._trunks.keep(rows), n)
+        begun = [self._trunks.begun(block) for block in range(self._lanes.n_layers)]
+        self._memory.keep(
+            [[*some, *rows[:count]] for some, count in zip(carried, begun, strict=True)], self._trunks.room
+        )
         self._there = [self._there[row] for row in rows]
         self._operands = {site: [o.of(index) for o in ops] for site, ops in self._operands.items()}
-        self._edits.clear()
+        self._ready.clear()
         if self._before is not None:
             self._before = self._before[index]
+
+    def _carried(self, was: Sequence[int], n: int) -> list[list[int]]:
+        """By block, the memory's rows of the trunks that go through it, when there were `n`."""
+        return [
+            [i - n for i in was[len(was) - self._trunks.through(block) :]]
+            for block in range(self._lanes.n_layers)
+        ]
+
+
+def _within(edit: Edit, rows: slice) -> Edit:
+    """An edit of some of the rows, in place."""
+
+    def apply(x: Tensor) -> Tensor:
+        edit(x[rows])
+        return x
+
+    return apply
+
+
+def _grown(index: Tensor, edit: Edit | None) -> Edit:
+    """Other rows in the place of those that come, and then an edit."""
+
+    def apply(x: Tensor) -> Tensor | None:
+        x = x.index_select(0, index.to(x.device))
+        return edit(x) if edit else x
+
+    return apply
+
+
+@torch.no_grad()
+def can_share(lanes: Lanes) -> bool:
+    """Whether a model's blocks take other rows than those that entered the first, which is seen by trying."""
+    hf, n = lanes.model.hf, lanes.n_layers
+    posts = [lanes.model.sites.hook(Site(layer, "resid_post")) for layer in range(n)]
+    layers = DynamicCache(config=hf.config).layers
+    if (
+        not lanes.resumable
+        or any(hook.in_place for hook in posts)
+        or any(type(x) is not DynamicLayer for x in layers)
+    ):
+        return False
+    one = tuple(i % hf.config.get_text_config().vocab_size for i in PROBE)
+    none, other = reach(BASELINE, n), one[::-1]
+    batch = [lanes.lane(ids, none) for ids in (one, other, one, one, other)]
+    later = [*[one[0]] * 4, one[1]]
+    try:
+        passes = Batch(lanes, batch, 2, [0, *[n // 2] * 3, n])
+        passes.prompt()
+        found = passes.next(later, range(5))[0].float().cpu()
+        longer = [
+            Lane((*lane.ids, token), none, 0, 0, len(lane.ids) + 1)
+            for lane, token in zip(batch, later, strict=True)
+        ]
+        wanted = torch.cat([logits for _, logits in sorted(lanes.logits(longer), key=lambda one: one[0])])
+    except Exception:  # inputs that this model's code does not take, whatever error it makes of it
+        return False
+    return bool((found - wanted).norm() < 0.05 * wanted.norm())
 
 
 class WholeBatch:

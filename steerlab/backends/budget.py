@@ -16,6 +16,7 @@ T = TypeVar("T")
 
 # More rows in a pass are no faster: on a CPU their keys and values leave its caches.
 MOST_ROWS, ELSEWHERE = 128, 512
+SHARING = 4  # times as many rows where they share trunks: most of the blocks see fewer
 SHARE = 0.4  # of the memory that is free, which a batch may take: estimates are rough, and others need some
 MOST_BYTES = 4 * 2**30  # of a batch on a CPU, where free memory is not only ours
 
@@ -34,14 +35,17 @@ class Budget:
         self._passing = 24 * width * max(bytes_each, 4)  # a token while it passes through a block
         self._logits = 3 * 4 * config.vocab_size
         self.most = rows or (MOST_ROWS if model.device.type == "cpu" else ELSEWHERE)
+        self._sharing = 1 if rows else SHARING
         self._failed: int | None = None
         self._asked, self._available = -math.inf, 0.0  # asking the system for every row is dear
 
-    def rows(self, columns: int, new: int) -> int:
-        """How many rows of so many tokens, `new` of them in one pass, fit together: one at least."""
+    def rows(self, columns: int, new: int, *, shared: bool = False) -> int:
+        """How many rows of so many tokens, `new` of them in one pass, fit together: one at least. shared: whether they
+        share trunks.
+        """
         each = columns * self.kept + new * self._passing + self._logits
         fitting: int = int(SHARE * self._free()) // each
-        return max(1, min(self.most, fitting))
+        return max(1, min(self.most * (self._sharing if shared else 1), fitting))
 
     def prefixes(self) -> int:
         """A default for the bytes that prompts may take between calls."""
@@ -75,7 +79,7 @@ class Budget:
             torch.cuda.empty_cache()
         half = rows // 2
         self._failed = self._failed or rows
-        self.most = min(self.most, max(1, half))
+        self.most, self._sharing = min(self.most, max(1, half)), 1
         return [*self.halving(half, run, first), *self.halving(rows - half, run, first + half)]
 
     def tell(self) -> None:

@@ -14,18 +14,34 @@ from torch import Tensor
 from transformers import Cache
 from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
 
+from steerlab.backends.trunks import Rows
+
 
 class Memory:
-    """Keys and values of every block, each `[rows heads columns head_dim]`, made where they are first needed."""
+    """Keys and values of every block, each `[rows heads columns head_dim]`, made where they are first needed.
 
-    def __init__(self, n_layers: int, rows: int, columns: int) -> None:
-        self.rows, self.columns = rows, columns
+    room: by block, how many of the rows stand before row 0: they are numbered from -1 down (`trunks`).
+    """
+
+    def __init__(self, n_layers: int, rows: int, columns: int, room: Sequence[int] = ()) -> None:
+        self.rows, self.columns, self.room = rows, columns, list(room) or [0] * n_layers
         self.keys: list[Tensor | None] = [None] * n_layers
         self.values: list[Tensor | None] = [None] * n_layers
 
-    def window(self, rows: slice, first: int, past: int) -> Cache:
-        """A cache for a pass over some rows, whose columns from `first` on hold `past` tokens."""
-        return Cache(layers=[_Block(self, layer, rows, first, past) for layer in range(len(self.keys))])
+    def window(self, rows: slice | Sequence[Rows], first: int, past: int) -> Cache:
+        """A cache for a pass over some rows, by block where they differ, whose columns from `first` on hold `past`
+        tokens.
+        """
+        layers = range(len(self.keys))
+        each = [rows] * len(layers) if isinstance(rows, slice) else rows
+        return Cache(
+            layers=[_Block(self, layer, self.inside(layer, each[layer]), first, past) for layer in layers]
+        )
+
+    def inside(self, layer: int, rows: Rows) -> Rows:
+        """Where rows stand in a block's tensors."""
+        room = self.room[layer]
+        return slice(rows.start + room, rows.stop + room) if isinstance(rows, slice) else rows + room
 
     def at(self, layer: int, like: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
         """The whole memory of a block, of the type, the device and the heads of `like` [… heads _ head_dim]."""
@@ -38,14 +54,31 @@ class Memory:
             found.append(there)
         return found[0], found[1]
 
-    def keep(self, rows: Sequence[int]) -> None:
-        """Drop all rows but these."""
-        index = torch.tensor(list(rows))
+    def keep(self, rows: Sequence[Sequence[int]], room: Sequence[int]) -> None:
+        """Drop all rows but these, given by block; `room` is the new one. The last of them is the last row."""
+        size = room[0] + sum(row >= 0 for row in rows[0])
         for kept in (self.keys, self.values):
             for layer, there in enumerate(kept):
                 if there is not None:
-                    kept[layer] = there.index_select(0, index.to(there.device))
-        self.rows = len(index)
+                    index = (torch.tensor(rows[layer], dtype=torch.long) + self.room[layer]).to(there.device)
+                    new = kept[layer] = there.new_empty(size, *there.shape[1:])
+                    new[size - len(index) :] = there[index]
+                    new[: size - len(index)] = 0
+        self.rows, self.room = size, list(room)
+
+    def arrange(self, rows: Sequence[Sequence[int]], past: int) -> None:
+        """Put other rows before row 0, given by block, with their first `past` tokens."""
+        for layer, there in enumerate(rows):
+            first = -len(there)
+            moved = [i for i, row in enumerate(there, start=first) if i != row]
+            if not moved:
+                continue
+            room, end = self.room[layer], moved[-1] + 1
+            index = torch.tensor(there[: end - first]) + room
+            for kept in (self.keys[layer], self.values[layer]):
+                if kept is not None:
+                    filled = kept[:, :, :past]
+                    filled[room + first : room + end] = filled.index_select(0, index.to(kept.device))
 
 
 class _Block(DynamicLayer):  # type: ignore[misc]
@@ -53,7 +86,7 @@ class _Block(DynamicLayer):  # type: ignore[misc]
 
     is_initialized = True
 
-    def __init__(self, memory: Memory, layer: int, rows: slice, first: int, past: int) -> None:
+    def __init__(self, memory: Memory, layer: int, rows: Rows, first: int, past: int) -> None:
         self._memory, self._layer, self._rows, self._first, self._past = memory, layer, rows, first, past
 
     def update(self, key_states: Tensor, value_states: Tensor, *_: Any, **__: Any) -> tuple[Tensor, Tensor]:

@@ -145,6 +145,10 @@ class Lanes:
                     yield from zip(some, torch.cat([part.logits for part in found]).cpu(), strict=True)
         self.prefixes.settle()
 
+    def begin(self, lane: Lane) -> int:
+        """The block from which a lane's generated tokens are not those of the unsteered model."""
+        return lane.reach.begins(self.n_layers, generated=True)[0]
+
     def is_known(self, lane: Lane, keep: int = 1) -> bool:
         """Whether a lane's logits are those of its prompt's baseline, which are kept with it."""
         return lane.plain and lane.layer == self.n_layers and keep == 1
@@ -270,11 +274,12 @@ class Lanes:
         memory: Memory | None = None,
         at: int = 0,
         end: int = 0,
+        begin: int = 0,
     ) -> Ran:
         """One pass of some of the lanes, all of which start at one layer.
 
         plan: of all the lanes. memory: where their keys and values are kept, lane `i` in row `at + i`, the last token
-        before column `end`; what lies below and before is filled in.
+        before column `end`; what lies below and before is filled in, from block `begin` on.
         """
         some = lanes[rows]
         layer, new = some[0].layer, max(lane.new for lane in some)
@@ -290,7 +295,7 @@ class Lanes:
             for block in range(self.n_layers):
                 if block >= layer:
                     fill(memory, prefixes, there, end, block, before)
-                elif generating:
+                elif generating and block >= begin:
                     fill(memory, prefixes, there, end, block, [len(lane.ids) for lane in some])
         ids, mask, positions = self._inputs([lane.ids for lane in some], new)
         index = torch.arange(-new, 0)[None] + torch.tensor([[lane.after] for lane in some])

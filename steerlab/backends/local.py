@@ -6,8 +6,9 @@ cancelling and per-row sampling are ours, and so that nothing is computed twice:
 
 from __future__ import annotations
 
+import functools
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import torch
@@ -27,7 +28,7 @@ from steerlab.backends.base import (
     encode_rows,
     readers,
 )
-from steerlab.backends.batch import Batch, WholeBatch
+from steerlab.backends.batch import Batch, WholeBatch, can_share
 from steerlab.backends.budget import Budget
 from steerlab.backends.decoding import Decoding, left_padded, token_index
 from steerlab.backends.kv import windowed
@@ -40,6 +41,8 @@ from steerlab.reach import Reach, reach
 from steerlab.recipes import Recipe
 from steerlab.rows import Row, check_fits
 from steerlab.sites import Site
+
+SHARED_ROWS, SHARED_PROMPT = 32, 4  # so many rows of one length, and of a prompt, are worth a trunk
 
 
 class LocalBackend:
@@ -254,33 +257,54 @@ class LocalBackend:
             together.setdefault(key, []).append(i)
         numbers = list(together.values())
         answers: dict[int, Generation] = {}
-        order = sorted(range(len(lanes)), key=lambda i: lanes[i].place)
-        while order:
-            new = min(sampling.max_new_tokens, self.info.context - min(len(lanes[i].ids) for i in order))
-            size = self._fitting([lanes[i] for i in order], new)
-            some, order = order[:size], order[size:]
-            batch = [lanes[i] for i in some]
-            decoding = Decoding(
-                self,
-                [[(number, rows[number]) for number in numbers[i]] for i in some],
-                [lane.ids for lane in batch],
-                sampling,
-            )
-            passes = (
-                Batch(self._lanes, batch, new)
-                if self._lanes.resumable
-                else WholeBatch(self._lanes, batch, self.tokenizer)
-            )
-            answers |= decoding.run(passes, on_tokens, cancel)
+        for order, begins in self._queues(lanes):
+            while order:
+                new = min(sampling.max_new_tokens, self.info.context - min(len(lanes[i].ids) for i in order))
+                size = self._fitting([lanes[i] for i in order], new, shared=begins is not None)
+                some, order = order[:size], order[size:]
+                batch = [lanes[i] for i in some]
+                decoding = Decoding(
+                    self,
+                    [[(number, rows[number]) for number in numbers[i]] for i in some],
+                    [lane.ids for lane in batch],
+                    sampling,
+                )
+                passes = (
+                    Batch(self._lanes, batch, new, [begins[i] for i in some] if begins else None)
+                    if self._lanes.resumable
+                    else WholeBatch(self._lanes, batch, self.tokenizer)
+                )
+                answers |= decoding.run(passes, on_tokens, cancel)
         self._budget.tell()
         return [answers[i] for i in range(len(rows))]
 
-    def _fitting(self, lanes: Sequence[Lane], new: int) -> int:
+    @functools.cached_property
+    def _growable(self) -> bool:
+        return can_share(self._lanes)
+
+    def _queues(self, lanes: Sequence[Lane]) -> Iterator[tuple[list[int], dict[int, int] | None]]:
+        """The lanes in the order in which they are generated, in queues of which none shares a batch with another; and
+        the blocks where they begin, where enough of them share prompts of a length (`trunks`).
+        """
+        by_length: dict[int, list[int]] = {}
+        for i, lane in enumerate(lanes):
+            by_length.setdefault(len(lane.ids), []).append(i)
+        rest: list[int] = []
+        for mine in by_length.values():
+            prompts = {lanes[i].ids for i in mine}
+            if len(mine) >= SHARED_ROWS and len(mine) >= SHARED_PROMPT * len(prompts) and self._growable:
+                begins = {i: self._lanes.begin(lanes[i]) for i in mine}
+                yield sorted(mine, key=lambda i: (begins[i], lanes[i].place)), begins
+            else:
+                rest += mine
+        yield sorted(rest, key=lambda i: lanes[i].place), None
+
+    def _fitting(self, lanes: Sequence[Lane], new: int, *, shared: bool) -> int:
         """How many of the first lanes are generated together, with `new` tokens each."""
         widest = 0
         for size, lane in enumerate(lanes):
             widest = max(widest, len(lane.ids))
-            if size and self._budget.rows(widest + new, 1) <= size:
+            if size and self._budget.rows(widest + new, 1, shared=shared) <= size:
                 return size
         return len(lanes)
 

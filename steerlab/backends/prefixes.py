@@ -121,7 +121,7 @@ def fill(
     """Copy a block's keys and values of the first tokens of prompts, `lengths` of each, into rows of a memory, so that
     the prompt's last token would stand before column `end`.
     """
-    row = rows.start
+    row = rows.start + memory.room[layer]
     for (prefix, length), same in itertools.groupby(zip(prefixes, lengths, strict=True)):
         stop = row + sum(1 for _ in same)
         if length:
