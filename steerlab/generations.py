@@ -75,10 +75,15 @@ class Generation:
 
 
 class TextStream:
-    """Turns a row's token ids into text, holding back the parts of an unfinished character."""
+    """Turns a row's token ids into text, holding back the parts of an unfinished character. known: texts of a few
+    tokens, which several streams may share: a tokenizer's decoding is dear.
+    """
 
-    def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
+    def __init__(
+        self, tokenizer: PreTrainedTokenizerBase, known: dict[tuple[int, ...], str] | None = None
+    ) -> None:
         self._tokenizer = tokenizer
+        self._known = {} if known is None else known
         self._ids: list[int] = []
         self._start = (
             0  # decoding begins one finished piece earlier: some tokenizers look at the piece before
@@ -96,11 +101,21 @@ class TextStream:
         return now[len(before) :]
 
     def _decode(self, ids: list[int]) -> str:
-        text: str = self._tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)
-        return text
+        key = tuple(ids)
+        if key not in self._known:
+            self._known[key] = self._tokenizer.decode(
+                ids, skip_special_tokens=True, clean_up_tokenization_spaces=False
+            )
+        return self._known[key]
 
 
-def pieces(tokenizer: PreTrainedTokenizerBase, ids: Sequence[int], *, ended: bool = True) -> tuple[str, ...]:
-    """The text that each token completes; ended: whether the last one holds nothing back."""
-    stream = TextStream(tokenizer)
+def pieces(
+    tokenizer: PreTrainedTokenizerBase,
+    ids: Sequence[int],
+    *,
+    ended: bool = True,
+    known: dict[tuple[int, ...], str] | None = None,
+) -> tuple[str, ...]:
+    """The text that each token completes; ended: whether the last one holds nothing back. known: of `TextStream`."""
+    stream = TextStream(tokenizer, known)
     return tuple(stream.push(token, last=ended and i == len(ids)) for i, token in enumerate(ids, start=1))

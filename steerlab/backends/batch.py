@@ -50,6 +50,7 @@ class Batch:
         self._columns = torch.arange(self._memory.columns)[None]
         self._needed = [lane.reach.sites(generated=True) for lane in batch]
         self._operands: dict[Site, list[Operand]] = {}
+        self._touching = self._rows_by_site()
         self._ready: dict[tuple[int, int], tuple[Layout, dict[Site, Edit]]] = {}
 
     def prompt(self) -> tuple[Tensor, list[bool]]:
@@ -144,8 +145,8 @@ class Batch:
             block = site.layer + (site.point == "resid_post")
             touching = [
                 row
-                for row in range(rows.start, rows.start + layout.branches[block])
-                if site in self._needed[self._there[row]]
+                for row in self._touching.get(site, ())
+                if rows.start <= row < rows.start + layout.branches[block]
             ]
             if touching:
                 some = slice(touching[0], touching[-1] + 1)
@@ -159,6 +160,14 @@ class Batch:
         for block, index in layout.grown.items():
             site = Site(block - 1, "resid_post")
             found[site] = _grown(index, found.get(site))
+        return found
+
+    def _rows_by_site(self) -> dict[Site, list[int]]:
+        """The rows that touch each site, ascending."""
+        found: dict[Site, list[int]] = {}
+        for row, lane in enumerate(self._there):
+            for site in self._needed[lane]:
+                found.setdefault(site, []).append(row)
         return found
 
     def _part(self, tokens: dict[int, int]) -> None:
@@ -182,6 +191,7 @@ class Batch:
         )
         self._there = [self._there[row] for row in rows]
         self._operands = {site: [o.of(index) for o in ops] for site, ops in self._operands.items()}
+        self._touching = self._rows_by_site()
         self._ready.clear()
         if self._before is not None:
             self._before = self._before[index]

@@ -162,11 +162,12 @@ class Decoding:
         """The pieces of every lane; many a lane has the tokens of another one."""
         if self._streams:
             return [tuple(mine) for mine in self._pieces]
+        known: dict[tuple[int, ...], str] = {}
         found: dict[tuple[tuple[int, ...], bool], tuple[str, ...]] = {}
         for ids, finish in zip(self._ids, self._finish, strict=True):
             key = tuple(ids), finish is not None
             if key not in found:
-                found[key] = pieces(self._backend.tokenizer, ids, ended=finish is not None)
+                found[key] = pieces(self._backend.tokenizer, ids, ended=finish is not None, known=known)
         return [
             found[tuple(ids), finish is not None] for ids, finish in zip(self._ids, self._finish, strict=True)
         ]

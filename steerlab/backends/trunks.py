@@ -47,6 +47,7 @@ class Trunks:
             if begin:
                 found.setdefault(text, []).append(row)
         self.carried: list[list[int]] = []
+        self._tops: list[int] = []
         self._set(list(found.values()), [0] * len(found))
 
     @property
@@ -64,7 +65,7 @@ class Trunks:
 
     def through(self, block: int) -> int:
         """How many trunks go through a block: the last ones."""
-        return sum(self.top(rows) > block for rows in self.carried)
+        return len(self._tops) - bisect_right(self._tops, block)
 
     def part(self, tokens: Mapping[int, int]) -> list[int] | None:
         """Split the trunks whose rows go on with different tokens; rows without a token go with the others. Returns for
@@ -94,6 +95,7 @@ class Trunks:
     def _set(self, parts: Sequence[list[int]], was: Sequence[int]) -> list[int]:
         order = sorted(range(len(parts)), key=lambda i: self.top(parts[i]))
         self.carried = [parts[i] for i in order]
+        self._tops = [self.top(rows) for rows in self.carried]
         return [was[i] for i in order]
 
     def layout(self, rows: slice) -> Layout:
@@ -101,7 +103,7 @@ class Trunks:
         n = len(self.carried)
         trunk = {row: i for i, carried in enumerate(self.carried) for row in carried}
         mine = sorted({trunk[row] for row in range(rows.start, rows.stop) if self.begins[row]})
-        tops = [self.top(self.carried[i]) for i in mine]
+        tops = [self._tops[i] for i in mine]
         place = {i: at for at, i in enumerate(mine)}
         found = Layout([], [], [], {}, [])
         gone = there = 0
