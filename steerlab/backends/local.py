@@ -328,6 +328,11 @@ class LocalBackend:
         if module is None:
             raise ModelError(f"{self.info.name} has no {table} matrix")
         weight: Tensor = module.weight
+        if not weight.is_floating_point():
+            raise ModelError(
+                f"the {table} matrix of {self.info.name} is quantised: its rows are not at hand",
+                "Load the model without quantising that matrix.",
+            )
         return weight[torch.tensor(list(ids), device=weight.device)].float().cpu()
 
     def linearise(self, row: Row, source: Site, position: int, target: Site) -> Linearised:
