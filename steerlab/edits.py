@@ -111,7 +111,7 @@ def apply_(resid: Tensor, operands: list[Operand]) -> Tensor:
             and scaled.shape[1] == 1
             and scaled.dtype == resid.dtype  # products of matrices promote no types
         ):
-            resid.addcmul_(torch.bmm(resid, operand.vectors.mT), scaled, value=-1)
+            resid.addcmul_(torch.bmm(resid, operand.vectors.mT.to(resid.dtype)), scaled, value=-1)
         else:
             resid.copy_(apply(resid, [operand]))
     return resid
@@ -121,6 +121,7 @@ def _project(
     x: Tensor, basis: Tensor, strength: Tensor | float, target: Tensor | None, one_sided: bool
 ) -> Tensor:
     """Move the projections of x on an orthonormal basis [... k d_model] towards the target, by strength."""
+    basis = basis.to(x.dtype)
     if basis.shape[-2] == 1:  # without matrix products, which are dearer for a single direction
         along = (x * basis).sum(-1, keepdim=True)
     else:

@@ -99,3 +99,12 @@ def test_edits_needs_torch_alone() -> None:
     )
     out = subprocess.run([sys.executable, "-I", "-c", code], capture_output=True, text=True, check=False)
     assert out.stdout.strip() == "[3.0, 3.0]", out.stderr
+
+
+@pytest.mark.parametrize("k", [1, 2])
+def test_a_model_in_double_precision_is_ablated_in_place(k: int) -> None:
+    basis = torch.linalg.qr(torch.randn(8, k)).Q.T[None]
+    operand = edits.Operand("project", basis, torch.ones(1, 1, 1), scaled=basis)
+    x = torch.randn(1, 3, 8, dtype=torch.float64)
+    wanted = x - x @ basis[0].double().T @ basis[0].double()
+    assert torch.allclose(edits.apply_(x.clone(), [operand]), wanted)
