@@ -111,7 +111,7 @@ def apply_(resid: Tensor, operands: list[Operand]) -> Tensor:
             and scaled.shape[1] == 1
             and scaled.dtype == resid.dtype  # products of matrices promote no types
         ):
-            resid.addcmul_(torch.bmm(resid, operand.vectors.mT.to(resid.dtype)), scaled, value=-1)
+            resid.addcmul_(torch.bmm(resid, operand.vectors.mT), scaled, value=-1)
         else:
             resid.copy_(apply(resid, [operand]))
     return resid

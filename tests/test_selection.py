@@ -190,7 +190,9 @@ def test_a_score_that_is_no_number_is_named(backend: LocalBackend, directions: D
             )
             return logits
 
-    with pytest.raises(selection.AllRejectedError, match=r"rejected: 2 in the last fifth .*, 6 without a score"):
+    with pytest.raises(
+        selection.AllRejectedError, match=r"rejected: 2 in the last fifth .*, 6 without a score"
+    ):
         selection.select(Broken(backend), directions, HARMFUL, HARMLESS, **ALL)  # type: ignore[arg-type]
 
 

@@ -92,7 +92,7 @@ class Decoding:
     ) -> dict[int, Generation]:
         """Generate until every lane has ended, or until `cancel` is set; the rows' answers by their numbers."""
         if on_tokens:
-            self._streams = [TextStream(self._backend.tokenizer) for _ in self._rows]
+            self._listen()
         going = list(range(len(self._rows)))
         chosen: list[int] = []
         while going and not (cancel and cancel.is_set()):
@@ -122,6 +122,10 @@ class Decoding:
             for lane, mine in enumerate(self._rows)
             for number, row in mine
         }
+
+    def _listen(self) -> None:
+        """From now on each token's text is told as it comes."""
+        self._streams = [TextStream(self._backend.tokenizer) for _ in self._rows]
 
     def _count(self, going: Sequence[int], done: Sequence[bool], *, generated: bool) -> None:
         for lane, whole in zip(going, done, strict=True):

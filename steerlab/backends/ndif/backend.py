@@ -440,6 +440,7 @@ class Heard(Decoding):
         self, backend: NdifBackend, rows: dict[int, Row], encoded: Sequence[list[int]], sampling: Sampling
     ) -> None:
         super().__init__(backend, [[(number, row)] for number, row in rows.items()], encoded, sampling)
+        self._listen()
         self._seeds = [row.seed for row in rows.values()]
         self._far = backend
         plan = backend._plan([row.recipe for row in rows.values()])
