@@ -122,7 +122,7 @@ def tell(figure: Figure) -> None:
     for name, value in figure.beside.items():
         print(f"    beside: {name} {value}")
     if figure.floor is not None:
-        print(f"    floor {number(figure.floor)}: {figure.floor_words}")
+        print(f"    floor about {number(figure.floor)}: {figure.floor_words}")
     if figure.note:
         print(f"    {figure.note}")
     sys.stdout.flush()

@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from common import Check, Figure, Options, figure_of, options_of, parser, prepare, record, told
+from common import Check, Figure, Options, figure_of, number, options_of, parser, prepare, record, told
 
 HERE = Path(__file__).parent
 RESULTS, PAGE = HERE / "results.json", HERE / "README.md"
@@ -150,7 +150,7 @@ def notes(figure: Figure) -> Sequence[str]:
     if figure.beside:
         found.append("beside: " + ", ".join(f"{name} {value}" for name, value in figure.beside.items()))
     if figure.floor is not None:
-        found.append(f"the floor is {figure.floor:.2f}: {figure.floor_words}")
+        found.append(f"the floor is about {number(figure.floor)}: {figure.floor_words}")
     return [*found, figure.note] if figure.note else found
 
 
