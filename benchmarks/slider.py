@@ -43,6 +43,9 @@ class Moves:
     def _end(self) -> None:
         self._over.set()
 
+    def _fail(self, error: Exception) -> protocol.Trouble:
+        raise error  # a benchmark has no panel to show it in
+
     def move(self, strength: float) -> float:
         """Seconds to the first token of the steered text; what comes after is cut off."""
         self._first.clear()
