@@ -212,6 +212,7 @@ def _selected(lab: Lab, question: FindQuestion, name: str, tell: Tell) -> FindAn
             held,
             max_kl=question.max_kl,
             min_induce=question.min_induce,
+            full_map=True,  # a person looks at every candidate
             progress=lambda done, total: tell.progress(done, total, "trying every candidate"),
         )
     except AllRejectedError as error:

@@ -134,7 +134,7 @@ def test_a_direction_is_found_cancelled_used_and_kept(server: rig.Server, page: 
     go = find.get_by_role("button", name="Find", exact=True)
     go.click()
     working = find.get_by_role("group", name="The search")
-    expect(working).to_contain_text("trying every candidate", timeout=LONG)
+    expect(working).to_contain_text("asking the model without steering", timeout=LONG)
     working.get_by_role("button", name="Cancel").click()
     expect(find.get_by_text("Cancelled: nothing was changed")).to_be_visible()
     rig.until_prints(page, "lab.worker.join(20); print(list(lab.directions))", "['refusal']")

@@ -1,6 +1,6 @@
 /** A button with a list of things to do, by the WAI-ARIA pattern of a menu button. */
 import type { ComponentChildren } from "preact";
-import { useEffect, useRef, useState } from "preact/hooks";
+import { useEffect, useLayoutEffect, useRef, useState } from "preact/hooks";
 import { useUnique } from "./unique";
 
 export interface Item {
@@ -27,9 +27,12 @@ export function Menu({ label, items, look = "sl-button", side = "left", children
   const button = useRef<HTMLButtonElement>(null);
   const id = useUnique();
   const entries = () => [...(root.current?.querySelectorAll<HTMLElement>('[role="menuitem"]') ?? [])];
+  // with the list itself: an effect would come after the paint, and take the focus back from a key that was faster
+  useLayoutEffect(() => {
+    if (open) entries()[0]?.focus();
+  }, [open]);
   useEffect(() => {
     if (!open) return;
-    entries()[0]?.focus();
     const away = (event: Event) => {
       if (!root.current?.contains(event.target as Node)) setOpen(false);
     };
