@@ -51,10 +51,10 @@ pip install -c scripts/constraints.txt -e '.[bench]' && pip install --no-deps -r
 ```
 
 A figure is the median of the ratios of interleaved rounds, with the least and the largest. Measured are CPU seconds
-of all threads on a CPU (one thread, so that other work on the machine does not count), and wall seconds on a GPU.
-"embedded" is the model that travels with steerlab (10 layers, 2 million parameters); "50M" is a Llama of 12 layers
-with 50 million random weights, "1.5B" one of the shape of Qwen2.5-1.5B. A goal is met when the figure reaches it and
-all that has to be equal is.
+of all threads on a CPU, with one thread unless a line says otherwise, so that waiting does not count as work, and
+wall seconds on a GPU. "embedded" is the model that travels with steerlab (10 layers, 2 million parameters); "50M" is
+a Llama of 12 layers with 50 million random weights, "1.5B" one of the shape of Qwen2.5-1.5B. A goal is met when the
+figure reaches it and all that has to be equal is.
 """
 
 
@@ -107,7 +107,9 @@ def machine(options: Options) -> str:
     if options.device.startswith("cuda"):
         device = torch.cuda.get_device_name()
     today = datetime.datetime.now(tz=datetime.UTC).date().isoformat()
-    return f"{today}; {device}, {options.threads} thread; Python {platform.python_version()}, {', '.join(versions)}"
+    threads = "one thread" if options.threads == 1 else f"{options.threads} threads"
+    python = platform.python_version()
+    return f"{today}; {device}, {threads}; Python {python}, {', '.join(versions)}"
 
 
 def page(saved: dict[str, Any]) -> str:
