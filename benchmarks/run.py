@@ -37,7 +37,9 @@ NAMES = (
     "first_token",
     "slider",
     "slider_latency",
+    "stream_stress",
 )
+IN_A_BROWSER = ("slider_latency", "stream_stress")
 PACKAGES = "torch transformers nnsight numpy repeng steering-vectors transformer-lens pyvene".split()
 INTRO = """\
 # Benchmarks
@@ -69,7 +71,7 @@ def main() -> int:
     prepare(options)
     saved: dict[str, Any] = json.loads(RESULTS.read_text(encoding="utf-8")) if RESULTS.exists() else {}
     # without a name the browser stays out of a quick look
-    names = arguments.names or [name for name in NAMES if not (options.quick and name == "slider_latency")]
+    names = arguments.names or [name for name in NAMES if not (options.quick and name in IN_A_BROWSER)]
     found: dict[str, list[dict[str, Any]]] = {}
     failed = []
     for name in names:
