@@ -30,6 +30,9 @@ import torch
 MISSING = "pip install -e '.[bench]' && pip install --no-deps -r benchmarks/requirements.txt"
 
 
+DEFAULT_THREADS = torch.get_num_threads()  # what a program gets that asks for nothing
+
+
 @dataclass(frozen=True)
 class Options:
     """How a benchmark is run. models: names of `subjects.NAMES`, empty for the benchmark's own choice. quick: tiny

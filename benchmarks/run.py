@@ -37,7 +37,9 @@ NAMES = (
     "first_token",
     "slider",
     "slider_latency",
+    "stream_stress",
 )
+IN_A_BROWSER = ("slider_latency", "stream_stress")
 PACKAGES = "torch transformers nnsight numpy repeng steering-vectors transformer-lens pyvene".split()
 INTRO = """\
 # Benchmarks
@@ -51,10 +53,10 @@ pip install -c scripts/constraints.txt -e '.[bench]' && pip install --no-deps -r
 ```
 
 A figure is the median of the ratios of interleaved rounds, with the least and the largest. Measured are CPU seconds
-of all threads on a CPU (one thread, so that other work on the machine does not count), and wall seconds on a GPU.
-"embedded" is the model that travels with steerlab (10 layers, 2 million parameters); "50M" is a Llama of 12 layers
-with 50 million random weights, "1.5B" one of the shape of Qwen2.5-1.5B. A goal is met when the figure reaches it and
-all that has to be equal is.
+of all threads on a CPU, with one thread unless a line says otherwise, so that waiting does not count as work, and
+wall seconds on a GPU. "embedded" is the model that travels with steerlab (10 layers, 2 million parameters); "50M" is
+a Llama of 12 layers with 50 million random weights, "1.5B" one of the shape of Qwen2.5-1.5B. A goal is met when the
+figure reaches it and all that has to be equal is.
 """
 
 
@@ -69,7 +71,7 @@ def main() -> int:
     prepare(options)
     saved: dict[str, Any] = json.loads(RESULTS.read_text(encoding="utf-8")) if RESULTS.exists() else {}
     # without a name the browser stays out of a quick look
-    names = arguments.names or [name for name in NAMES if not (options.quick and name == "slider_latency")]
+    names = arguments.names or [name for name in NAMES if not (options.quick and name in IN_A_BROWSER)]
     found: dict[str, list[dict[str, Any]]] = {}
     failed = []
     for name in names:
@@ -107,7 +109,9 @@ def machine(options: Options) -> str:
     if options.device.startswith("cuda"):
         device = torch.cuda.get_device_name()
     today = datetime.datetime.now(tz=datetime.UTC).date().isoformat()
-    return f"{today}; {device}, {options.threads} thread; Python {platform.python_version()}, {', '.join(versions)}"
+    threads = "one thread" if options.threads == 1 else f"{options.threads} threads"
+    python = platform.python_version()
+    return f"{today}; {device}, {threads}; Python {python}, {', '.join(versions)}"
 
 
 def page(saved: dict[str, Any]) -> str:

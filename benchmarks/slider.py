@@ -20,18 +20,13 @@ from steerlab.ui.preview import Preview
 GOAL = 1.5
 
 
-def trouble(error: Exception) -> protocol.Trouble:
-    """What a panel would show of an error; here it ends the run."""
-    raise error
-
-
 class Moves:
     """A preview without a browser: `move` gives the seconds from a new strength to the first token it shows."""
 
     def __init__(self, lab: sl.Lab, direction: sl.Direction, device: str) -> None:
         self._direction, self._device = direction, device
         self._lab = lab
-        self._preview = Preview(lab, self._see, self._end, trouble)
+        self._preview = Preview(lab, self._see, self._end, self._fail)
         self._first, self._over = threading.Event(), threading.Event()
         self._at = 0.0
 

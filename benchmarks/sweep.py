@@ -2,6 +2,10 @@
 answer at a time, through plain hooks and transformers' generate.
 
 Of the loop a random sample of the answers is run, another one in every round, and its time is scaled to all of them.
+
+Measured with one thread, and with as many as torch takes by itself, which is how such a loop is run. Threads of a
+small model mostly wait for each other, and a wait counts as CPU; so does one answer of a large one, which waits for
+memory. Rows that share a pass wait for arithmetic.
 """
 
 from __future__ import annotations
@@ -10,7 +14,7 @@ import random
 from collections.abc import Iterator
 
 import torch
-from common import Check, Figure, Options, interleaved, main
+from common import DEFAULT_THREADS, Check, Figure, Options, interleaved, main
 from oracle import added
 from subjects import Subject, generate, prompts, subjects
 
@@ -21,12 +25,15 @@ GOALS = {"embedded": 40.0, "50M": 20.0}
 
 
 def measure(options: Options) -> Iterator[Figure]:
-    """A figure per model."""
+    """Two figures per model: with one thread, and with as many as torch takes by itself."""
     for subject in subjects(options, *GOALS):
-        yield one(subject, options)
+        for threads in sorted({options.threads, DEFAULT_THREADS}):
+            torch.set_num_threads(threads)
+            yield one(subject, options, threads)
+    torch.set_num_threads(options.threads)
 
 
-def one(subject: Subject, options: Options) -> Figure:
+def one(subject: Subject, options: Options, threads: int) -> Figure:
     """The sweep of one model."""
     n_prompts, n_tokens, sample = (
         (2, 4, 6) if options.quick else (4, 32, 24 if subject.name == "embedded" else 9)
@@ -103,7 +110,7 @@ def one(subject: Subject, options: Options) -> Figure:
     return Figure(
         f"sweep of {subject.n_layers} layers x {len(coefficients)} coefficients x {n_prompts} prompts x "
         f"{n_tokens} tokens",
-        "the loop with raw hooks, one answer at a time",
+        f"the loop with raw hooks, one answer at a time, {threads} thread{'s' * (threads > 1)}",
         subject.name,
         rounds.ratio("loop", "sweep", scale=len(cells) / sample),
         "times less",
