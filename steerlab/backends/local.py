@@ -132,7 +132,8 @@ class LocalBackend:
         # short and long prompts apart: less padding
         reaches = self._reaches(rows)
         in_order = sorted(range(len(rows)), key=lambda i: len(encoded[i]))
-        for batch in (in_order[i : i + 32] for i in range(0, len(rows), 32)):
+        size = min(32, self._budget.most)  # larger ones cost more padding than they save
+        for batch in (in_order[i : i + size] for i in range(0, len(rows), size)):
             plan = self._lanes.plan([reaches[i] for i in batch])
             ids, mask = left_padded(self.tokenizer, [encoded[i] for i in batch])
             width = ids.shape[1]
