@@ -44,7 +44,9 @@ def test_the_launcher_card_opens_a_panel_that_works(server: rig.Server, page: Pa
     expect(cell).to_contain_text("sl.Lab()", timeout=60_000)
     assert cell.inner_text().split() == "import steerlab as sl lab = sl.Lab() lab".split()
     expect(page.locator(".sl-app")).to_be_visible(timeout=60_000)
-    assert PanelInPage(page).text("baseline")
+    panel = PanelInPage(page)
+    expect(panel.pane("baseline").locator(".sl-text")).not_to_be_empty(timeout=60_000)
+    assert panel.text("baseline")
 
 
 def test_keys_reach_the_panel_and_not_the_notebook(server: rig.Server, page: Page) -> None:

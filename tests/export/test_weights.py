@@ -107,6 +107,12 @@ def test_heads_stay_tied_where_the_embeddings_stay(tmp_path: Path) -> None:
     assert not AutoModelForCausalLM.from_pretrained(untied).config.tie_word_embeddings
 
 
+@pytest.mark.parametrize("architecture", EXACT)
+def test_in_bfloat16_it_does_so_as_nearly_as_eight_bits_allow(architecture: str, tmp_path: Path) -> None:
+    model = models.build(architecture, dtype=torch.bfloat16)
+    assert difference(model, Recipe([Ablate(direction())]), tmp_path) < 0.5
+
+
 def test_bfloat16_stays_bfloat16(tmp_path: Path) -> None:
     assert (
         difference(models.build("llama", dtype=torch.bfloat16), Recipe([Ablate(direction())]), tmp_path) < 0.5
