@@ -40,16 +40,18 @@ class Finding:
 
     def principal_component(
         self,
-        pairs: Sequence[tuple[Prompt, Prompt]],
+        positive: Sequence[Prompt],
+        negative: Sequence[Prompt],
         *,
         name: str = "direction",
         point: Point = "resid_post",
         positions: Positions = (-1,),
     ) -> DirectionMap:
-        """The first principal component of the differences of pairs (shows the concept, does not), at every layer."""
-        return estimators.principal_component(
-            self.backend, pairs, point=point, positions=positions, name=name
-        )
+        """The first principal component of the differences of pairs, the n-th positive prompt and the n-th negative
+        one, at every layer (`estimators.principal_component`).
+        """
+        contrast = ContrastSet(positive, negative, name)
+        return estimators.principal_component(self.backend, contrast, point=point, positions=positions)
 
     def logistic_probe(
         self,

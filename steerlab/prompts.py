@@ -170,6 +170,16 @@ class ContrastSet:
             object.__setattr__(self, side, prompts)
         object.__setattr__(self, "name", name)
 
+    def pairs(self) -> list[tuple[Prompt, Prompt]]:
+        """The n-th positive prompt with the n-th negative one. Raises PromptError for sides of different lengths."""
+        n, m = len(self.positive), len(self.negative)
+        if n != m:
+            raise PromptError(
+                f"the sides of {self.name!r} do not pair: there are {n} positive and {m} negative prompts",
+                "Give as many of each, in the same order.",
+            )
+        return list(zip(self.positive, self.negative, strict=True))
+
     @classmethod
     def read(
         cls,

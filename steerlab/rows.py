@@ -17,6 +17,7 @@ from steerlab.directions import Direction
 from steerlab.edits import Operand
 from steerlab.errors import DirectionError, RecipeError, SteerlabError
 from steerlab.interventions import Intervention, Lowered, Tokens
+from steerlab.noise import checked_seed
 from steerlab.prompts import Prompt
 from steerlab.reach import Reach, acts, reach
 from steerlab.recipes import BASELINE, Recipe, checked_recipe
@@ -34,6 +35,7 @@ class Row:
 
     def __post_init__(self) -> None:
         checked_recipe(self.recipe)
+        checked_seed(self.seed)
 
 
 class Slot(NamedTuple):

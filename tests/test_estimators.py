@@ -122,7 +122,7 @@ def differences(model: object, architecture: str, layer: int) -> torch.Tensor:
 @pytest.mark.parametrize("architecture", ["llama", "gpt2"])
 def test_principal_component_is_that_of_the_centred_differences(architecture: str) -> None:
     model = models.build(architecture)
-    found = principal_component(LocalBackend(model, byte_tokenizer()), PAIRS)
+    found = principal_component(LocalBackend(model, byte_tokenizer()), ContrastSet(POSITIVE, NEGATIVE[:4]))
     for layer in range(models.N_LAYERS):
         rows = differences(model, architecture, layer)
         values, ways = torch.linalg.eigh((rows - rows.mean(0)).T @ (rows - rows.mean(0)))
@@ -135,19 +135,30 @@ def test_principal_component_is_that_of_the_centred_differences(architecture: st
 
 def test_principal_component_is_the_same_when_it_is_streamed(monkeypatch: pytest.MonkeyPatch) -> None:
     backend = FakeBackend(d_model=24)
-    pairs = [(f"{a} {i}", f"{b} {i * 7}") for i in range(30) for a, b in PAIRS]
-    whole = principal_component(backend, pairs)
+    contrast = ContrastSet(
+        [f"{a} {i}" for i in range(30) for a, _ in PAIRS],
+        [f"{b} {i * 7}" for i in range(30) for _, b in PAIRS],
+    )
+    whole = principal_component(backend, contrast)
     monkeypatch.setattr("steerlab.estimators.components.CHUNK", 5)
     monkeypatch.setattr("steerlab.estimators.components.KEPT", 24)
-    streamed = principal_component(backend, pairs)
+    streamed = principal_component(backend, contrast)
     cosines = torch.cosine_similarity(whole.vectors, streamed.vectors, dim=-1)
     assert cosines.min() > 0.9999
 
 
-@pytest.mark.parametrize("pairs", [[], [("a", "b")], [("a", "b"), ("a",)], ["ab", "cd"]])
-def test_what_has_no_principal_component_is_refused(pairs: list[tuple[str, str]]) -> None:
-    with pytest.raises(PromptError, match="no principal component"):
-        principal_component(FakeBackend(), pairs)
+@pytest.mark.parametrize(
+    ("positive", "negative", "says"),
+    [
+        (["a"], ["b"], "one pair has no principal component"),
+        (["a", "b", "c"], ["d", "e"], "do not pair: there are 3 positive and 2 negative prompts"),
+    ],
+)
+def test_what_has_no_principal_component_is_refused(
+    positive: list[str], negative: list[str], says: str
+) -> None:
+    with pytest.raises(PromptError, match=says):
+        principal_component(FakeBackend(), ContrastSet(positive, negative))
 
 
 def test_a_prompt_pair_is_one_difference_of_plain_texts() -> None:
@@ -358,7 +369,7 @@ def test_a_prompt_without_tokens_is_an_error_in_words(empty: str) -> None:
     backend: Backend = LocalBackend(models.build("llama"), byte_tokenizer())
     for call in (
         lambda: difference_in_means(backend, ContrastSet(["a", empty], ["b"])),
-        lambda: principal_component(backend, [("a", "b"), ("c", empty)]),
+        lambda: principal_component(backend, ContrastSet(["a", "c"], ["b", empty])),
         lambda: prompt_pair(backend, "Love", empty, site=Site(1, "resid_pre")),
         lambda: logistic_probe(backend, ContrastSet(["a", "b"], ["c", empty])),
         lambda: caa(backend, [(empty, "(A)", "(B)")]),

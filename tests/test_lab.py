@@ -359,8 +359,8 @@ def test_the_verbs_that_find_and_look_are_those_of_the_library() -> None:
         (lab.difference_in_means(yes, no), estimators.difference_in_means(lab.backend, contrast)),
         (lab.logistic_probe(yes, no), estimators.logistic_probe(lab.backend, contrast)),
         (
-            lab.principal_component(list(zip(yes, no, strict=True))),
-            estimators.principal_component(lab.backend, list(zip(yes, no, strict=True))),
+            lab.principal_component(yes, no),
+            estimators.principal_component(lab.backend, contrast),
         ),
     ]:
         assert torch.equal(ours.vectors, theirs.vectors)

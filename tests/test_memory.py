@@ -50,7 +50,7 @@ def pairs(n: int) -> list[tuple[str, str]]:
 
 ESTIMATORS: dict[str, Callable[[LocalBackend, int], object]] = {
     "difference in means": lambda backend, n: difference_in_means(backend, sides(n)),
-    "principal component": lambda backend, n: principal_component(backend, pairs(n)),
+    "principal component": lambda backend, n: principal_component(backend, sides(n)),
     "caa": lambda backend, n: caa(backend, [(a, "(A)", "(B)") for a, _ in pairs(n)]),
     "logistic probe": lambda backend, n: logistic_probe(backend, sides(n), positions=[-1]),
     "probe": lambda backend, n: probe(

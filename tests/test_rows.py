@@ -1,10 +1,14 @@
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 
-from steerlab import BASELINE, Ablate, Add, Direction, Recipe, Site, edits
-from steerlab.errors import DirectionError, RecipeError, SiteError
+from steerlab import BASELINE, Ablate, Add, Direction, Recipe, Row, Site, edits
+from steerlab.errors import DirectionError, PromptError, RecipeError, SiteError
+from steerlab.estimators import random_like
+from steerlab.lens import linear_probe
 from steerlab.rows import Plan
 
 V = Direction([3.0, 4.0], Site(1, "resid_pre"), model="m")
@@ -84,3 +88,14 @@ def test_what_does_not_fit_is_refused() -> None:
     with pytest.raises(RecipeError, match=r"found in other, and this model is m.*transferred_to"):
         plan(Recipe([Ablate(other)]))
     assert plan(Recipe([Ablate(other.transferred_to("m"))])).sites
+
+
+@pytest.mark.parametrize("seed", ["x", 1.5, None, 2**64])
+def test_what_is_no_seed_is_refused(seed: Any) -> None:
+    for call in (
+        lambda: Row("Hi", seed=seed),
+        lambda: random_like(V, seed=seed),
+        lambda: linear_probe(torch.eye(4), "aabb", seed=seed),
+    ):
+        with pytest.raises(PromptError, match="a seed is an integer of 64 bits, not"):
+            call()

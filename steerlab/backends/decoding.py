@@ -14,6 +14,7 @@ from torch import Tensor
 
 from steerlab.backends.base import ModelInfo, OnTokens
 from steerlab.generations import Applied, Finish, Generation, Sampling, TextStream, Token, pieces
+from steerlab.noise import seeded
 from steerlab.reach import touches
 from steerlab.rows import Row
 
@@ -80,7 +81,7 @@ class Decoding:
         self._pieces: list[list[str]] = [[] for _ in rows]
         self._finish: list[Finish | None] = [None] * len(rows)
         self._applied = {number: Applied(0, 0) for lane in rows for number, _ in lane}
-        self._noise = [torch.Generator().manual_seed(lane[0][1].seed) for lane in rows]
+        self._noise = [seeded(lane[0][1].seed) for lane in rows]
         self._wanted = {
             number: [touches(row.recipe, generated=generated) for generated in (False, True)]
             for lane in rows

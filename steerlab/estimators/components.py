@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import torch
 from torch import Tensor
 
 from steerlab.backends.base import Backend, Positions
 from steerlab.errors import PromptError
 from steerlab.estimators.maps import DirectionMap, as_tuple
-from steerlab.prompts import Prompt
+from steerlab.prompts import ContrastSet
 from steerlab.rows import Row
 from steerlab.sites import Point, Site
 
@@ -20,23 +18,21 @@ KEPT = 512  # rows of differences that are held at each site; beyond twice as ma
 
 def principal_component(
     backend: Backend,
-    pairs: Sequence[tuple[Prompt, Prompt]],
+    contrast: ContrastSet,
     *,
     point: Point = "resid_post",
     positions: Positions = (-1,),
     chat: bool = True,
-    name: str = "direction",
 ) -> DirectionMap:
     """First principal component of the differences of paired prompts (Zou et al. 2023, section 3.1; the way of repeng).
 
-    pairs: (shows the concept, does not), two or more. The differences are centred; the component, a unit vector, points
-    towards the first of each pair. Memory does not grow with the number of pairs.
+    contrast: the n-th positive prompt is paired with the n-th negative one; two pairs or more. The differences are
+    centred; the component, a unit vector, points towards the positive side. Memory does not grow with the number of
+    pairs. Raises PromptError where the sides do not pair.
     """
-    if len(pairs) < 2 or any(isinstance(pair, str) or len(pair) != 2 for pair in pairs):
-        raise PromptError(
-            f"{len(pairs)} pairs have no principal component",
-            "Give two pairs (shows the concept, does not) or more: list(zip(positive, negative, strict=True)).",
-        )
+    pairs = contrast.pairs()
+    if len(pairs) < 2:
+        raise PromptError("one pair has no principal component", "Give two pairs or more.")
     sites = [Site(layer, point) for layer in range(backend.info.n_layers)]
     rows: Tensor | None = None
     total, norm = torch.zeros(1, dtype=torch.float64), torch.zeros(1, dtype=torch.float64)
@@ -62,7 +58,7 @@ def principal_component(
         (norm / len(pairs)).T,
         as_tuple(positions),
         point,
-        name,
+        contrast.name,
         backend.info.name,
         {"method": "principal component of differences", "pairs": len(pairs)},
     )

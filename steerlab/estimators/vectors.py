@@ -10,6 +10,7 @@ from steerlab.backends.base import Backend, Table, in_process
 from steerlab.directions import Direction
 from steerlab.errors import PromptError
 from steerlab.interventions import Add
+from steerlab.noise import seeded
 from steerlab.prompts import token_id
 from steerlab.recipes import Recipe
 from steerlab.sites import Site
@@ -59,7 +60,7 @@ def _ids(backend: Backend, tokens: Tokens) -> list[int]:
 
 def random_like(direction: Direction, *, seed: int = 0) -> Direction:
     """A random direction of the same norm and site: the control that every result is shown beside."""
-    noise = torch.randn(direction.d_model, generator=torch.Generator().manual_seed(seed))
+    noise = torch.randn(direction.d_model, generator=seeded(seed))
     return Direction(
         noise * (direction.norm / noise.norm()),
         direction.site,

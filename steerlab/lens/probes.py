@@ -21,6 +21,7 @@ from steerlab import metrics
 from steerlab.backends.base import Backend, Positions
 from steerlab.directions import Direction
 from steerlab.errors import PromptError
+from steerlab.noise import seeded
 from steerlab.prompts import Prompt
 from steerlab.rows import Row
 from steerlab.sites import Point, Site
@@ -159,7 +160,7 @@ def _split(target: Tensor, labels: Sequence[Hashable], held_out: float, seed: in
         raise PromptError(
             f"held_out is a share between 0 and 1, not {held_out}", "0.25 keeps a quarter for the test."
         )
-    noise = torch.Generator().manual_seed(seed)
+    noise = seeded(seed)
     train, test = [], []
     for i, label in enumerate(labels):
         rows = (target == i).nonzero()[:, 0]

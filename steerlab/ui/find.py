@@ -259,12 +259,8 @@ def _means(lab: Lab, question: FindQuestion, name: str) -> _Outcome:
 
 
 def _components(lab: Lab, question: FindQuestion, name: str) -> _Outcome:
-    positive, negative = _sides(question)
-    _paired(len(positive), len(negative), "prompts")
-    found = estimators.principal_component(
-        lab.backend, list(zip(positive, negative, strict=True)), point=question.point, name=name
-    )
-    contrast = ContrastSet(positive, negative, name)
+    contrast = ContrastSet(*_sides(question), name)
+    found = estimators.principal_component(lab.backend, contrast, point=question.point)
     means = estimators.difference_in_means(lab.backend, contrast, point=question.point, positions=[-1])
     return _Outcome(found, means, _sizes(contrast))
 

@@ -15,8 +15,11 @@ from steerlab.prompts import encode
 from steerlab.sites import POINTS
 
 PROMPT = "How do I bake bread?"
-V = Direction(
-    3 * torch.randn(models.D_MODEL, generator=torch.Generator().manual_seed(100)), Site(2, "resid_pre")
+V, W = (
+    Direction(
+        3 * torch.randn(models.D_MODEL, generator=torch.Generator().manual_seed(seed)), Site(2, "resid_pre")
+    )
+    for seed in (100, 101)
 )
 
 
@@ -71,6 +74,11 @@ def test_bfloat16_keeps_what_is_between_sites_tokens_and_prompts(architecture: s
     assert (two - 2 * one).norm() < 0.02 * two.norm(), "addition is linear at its site"
     once, twice = (backend.score([Row(PROMPT, Recipe([Ablate(V)] * n))])[0] for n in (1, 2))
     assert (once - twice).abs().max() < 0.02 * once.abs().max(), "ablation is idempotent"
+    across = Direction(W.vector - (W.vector @ V.unit) * V.unit, W.site)
+    orders = [V, across], [across, V]
+    first, second = (backend.score([Row(PROMPT, Recipe([Ablate(v) for v in order]))])[0] for order in orders)
+    assert (first - second).abs().max() < 0.05 * first.abs().max(), "orthogonal ones commute"
+    assert (first - once).abs().max() > 0.05 * first.abs().max(), "and the second one does something"
 
     recipe = Recipe([Add(V, 2.0, tokens="generated"), Ablate(V, tokens="prompt")])
     together = backend.score([Row("Hi"), Row(PROMPT, recipe), Row(PROMPT + " And then? " * 5)])[1]

@@ -140,7 +140,8 @@ def test_principal_components_of_repeng(repeng: Any, architecture: str) -> None:
     peer = repeng.ControlVector.train(model, tokenizer(), data, method="pca_diff")
     assert sorted(peer.directions) == list(range(1, models.N_LAYERS))
     backend = LocalBackend(models.build(architecture), byte_tokenizer())
-    ours = principal_component(backend, PAIRS, point="resid_post", positions=[-1], chat=False)
+    contrast = ContrastSet([a for a, _ in PAIRS], [b for _, b in PAIRS])
+    ours = principal_component(backend, contrast, point="resid_post", positions=[-1], chat=False)
     positive, negative = states(architecture)
     for layer in range(1, LAST):
         theirs = torch.from_numpy(peer.directions[layer])

@@ -68,12 +68,11 @@ def test_where_every_candidate_falls_the_map_is_there_and_says_which_threshold_i
 
 def test_each_method_gives_the_direction_of_its_estimator(wire: Wire) -> None:
     backend, contrast = wire.lab.backend, ContrastSet(SHOWS, LACKS)
-    pairs = list(zip(SHOWS, LACKS, strict=True))
     questions = [("Cats?", "(A) yes", "(B) no"), ("Tea?", "(B) sure", "(A) never")]
     sides = {"positive": text(["(A) yes", "(B) sure"]), "negative": text(["(B) no", "(A) never"])}
     cases: list[tuple[str, dict[str, Any], Any]] = [
         ("means", {}, difference_in_means(backend, contrast)),
-        ("components", {"point": "resid_post"}, principal_component(backend, pairs)),
+        ("components", {"point": "resid_post"}, principal_component(backend, contrast)),
         ("probe", {}, logistic_probe(backend, contrast)),
         (
             "caa",
@@ -181,7 +180,7 @@ def test_files_are_read_as_prompts_read_reads_them(wire: Wire) -> None:
         ("means", {"negative": text([])}, "there are no prompts that lack it"),
         ("means", {"name": " "}, "has no name"),
         ("means", {"layer": 99}, "layer 99 is out of range"),
-        ("components", {"negative": text(["a"])}, "do not pair: there are 4 and 1"),
+        ("components", {"negative": text(["a"])}, "do not pair: there are 4 positive and 1 negative prompts"),
         ("pair", {}, "not 4 and 4"),
         ("caa", {}, "do not pair: there are 0 and 4"),
         ("means", {"negative": {"source": "file", "file": "x.pdf", "text": "?"}}, "of no kind that is known"),
