@@ -8,14 +8,14 @@ from typing import Any
 from tqdm.auto import tqdm
 
 from steerlab import estimators, lens
-from steerlab.backends.base import Backend, Position, Positions, Table
+from steerlab.backends.base import Backend, Table
 from steerlab.directions import Direction
 from steerlab.estimators import DirectionMap, LinearRelation
 from steerlab.estimators.vectors import Tokens
 from steerlab.generations import Generation
 from steerlab.lens import Lens, Probe, Projections
 from steerlab.lens.probes import Labels
-from steerlab.prompts import ContrastSet, Prompt
+from steerlab.prompts import ContrastSet, Position, Positions, Prompt
 from steerlab.recipes import Recipe
 from steerlab.sites import Point, Site
 

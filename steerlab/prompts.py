@@ -6,7 +6,7 @@ import itertools
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from steerlab.demo import world
 from steerlab.errors import PromptError
@@ -16,6 +16,10 @@ from steerlab.prompt_files import read as read
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
+
+# A place in a prompt, counted from its end (-1 is the last token), or the mean over the assistant's last words.
+Position = int | Literal["response"]
+Positions = Sequence[int] | Literal["response"]
 
 
 def encode(tokenizer: PreTrainedTokenizerBase, prompt: Prompt, *, chat: bool = True) -> list[int]:

@@ -9,6 +9,7 @@ import torch
 from steerlab.backends.base import Backend, Table, in_process
 from steerlab.directions import Direction
 from steerlab.errors import PromptError
+from steerlab.estimators.about import origin
 from steerlab.interventions import Add
 from steerlab.noise import seeded
 from steerlab.prompts import token_id
@@ -47,7 +48,13 @@ def token_row(
         site,
         name=name or " - ".join(" + ".join(t.strip() for t in ts) for ts in (plus_texts, minus_texts) if ts),
         model=backend.info.name,
-        provenance={"method": "token row", "table": table, "tokens": plus_texts, "minus": minus_texts},
+        provenance={
+            "method": "token row",
+            "table": table,
+            "tokens": plus_texts,
+            "minus": minus_texts,
+            **origin(backend),
+        },
     )
     backend.check(Recipe([Add(found)]))
     return found
