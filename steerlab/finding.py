@@ -98,6 +98,19 @@ class Finding:
         """The row of a token, or the mean row of several, as a direction (`estimators.token_row`)."""
         return estimators.token_row(self.backend, tokens, minus=minus, table=table, site=site, name=name)
 
+    def mean_projection(
+        self,
+        direction: Direction,
+        prompts: Sequence[Prompt],
+        *,
+        site: Site | None = None,
+        position: Position | None = None,
+    ) -> float:
+        """The mean projection of prompts on a direction's unit vector: `Clamp(v, lab.mean_projection(v, harmless))` is
+        affine concept editing (`estimators.mean_projection`).
+        """
+        return estimators.mean_projection(self.backend, direction, prompts, site=site, position=position)
+
     def linear_relation(
         self,
         examples: Sequence[tuple[Prompt, str, str]],

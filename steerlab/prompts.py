@@ -119,6 +119,25 @@ def answered(prompt: Prompt, answer: str) -> Prompt:
     return (*asked, {"role": "assistant", "content": answer})
 
 
+def instructed(tokenizer: PreTrainedTokenizerBase, prompt: Prompt, instruction: str) -> Prompt:
+    """The prompt with an instruction before it: a system turn, where the chat template takes one and shows it, else the
+    first words of the first turn.
+    """
+    encode(tokenizer, prompt)  # refused as it would be alone
+    if isinstance(prompt, str) and tokenizer.chat_template is None:
+        return f"{instruction}\n\n{prompt}"
+    turns = [{"role": "user", "content": prompt}] if isinstance(prompt, str) else [dict(t) for t in prompt]
+    if turns[0]["role"] != "system":
+        asked = [{"role": "system", "content": instruction}, *turns]
+        try:
+            if instruction in tokenizer.decode(encode(tokenizer, asked)):
+                return asked
+        except PromptError:  # the template has no system turn
+            pass
+    turns[0]["content"] = f"{instruction}\n\n{turns[0]['content']}"
+    return turns
+
+
 def response_length(tokenizer: PreTrainedTokenizerBase, prompt: Prompt) -> int:
     """How many tokens at the end of a conversation are the assistant's last words. Raises PromptError where it has
     none.

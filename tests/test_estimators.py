@@ -10,7 +10,7 @@ import reference
 import torch
 
 import steerlab
-from steerlab import ContrastSet, Direction, Lab, Site
+from steerlab import Clamp, ContrastSet, Direction, Lab, Recipe, Row, Site
 from steerlab.backends.base import Backend
 from steerlab.backends.fake import FakeBackend, byte_tokenizer
 from steerlab.backends.local import LocalBackend
@@ -20,6 +20,7 @@ from steerlab.estimators import (
     difference_in_means,
     linear_relation,
     logistic_probe,
+    mean_projection,
     principal_component,
     prompt_pair,
     random_like,
@@ -197,6 +198,32 @@ def test_a_prompt_pair_is_one_difference_of_plain_texts() -> None:
     assert torch.allclose(got.vector, love - hate, atol=1e-5)
     assert got.site == Site(2, "mlp_out")
     assert got.provenance.items() >= {"method": "prompt pair", "shows": "Love", "lacks": "Hate"}.items()
+
+
+def test_clamped_to_the_mean_projection_prompts_are_as_the_others_are_on_average() -> None:
+    """Affine concept editing, by its meaning: the component of every prompt becomes that of the reference prompts."""
+    model = models.build("llama")
+    backend = LocalBackend(model, byte_tokenizer())
+    v = difference_in_means(backend, CONTRAST).at(-2, 2)
+    value = Lab(backend).mean_projection(v, NEGATIVE)
+    hooks = [
+        reference.read(model, "llama", encode(byte_tokenizer(), p), Site(2, "resid_pre"))[-2]
+        for p in NEGATIVE
+    ]
+    assert value == pytest.approx(float(torch.stack(hooks).mean(0) @ v.unit), abs=1e-4)
+    row = Row(POSITIVE[0], Recipe([Clamp(v, value)]))
+    x = backend.capture([row], [Site(2, "resid_pre")], [-2], values=True).values
+    assert x is not None
+    assert float(x[0, 0, 0] @ v.unit) == pytest.approx(value, abs=1e-4)
+    at_last = mean_projection(backend, v, NEGATIVE, site=Site(1, "mlp_out"), position=-1)
+    hooks = [
+        reference.read(model, "llama", encode(byte_tokenizer(), p), Site(1, "mlp_out"))[-1] for p in NEGATIVE
+    ]
+    assert at_last == pytest.approx(float(torch.stack(hooks).mean(0) @ v.unit), abs=1e-4)
+    with pytest.raises(SiteError, match="has no site of its own"):
+        mean_projection(backend, Direction(v.vector, name="v"), NEGATIVE)
+    with pytest.raises(PromptError, match="no prompt is given"):
+        mean_projection(backend, v, [])
 
 
 # --------------------------------------------------------------------------------------------------------------- CAA
