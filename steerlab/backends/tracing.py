@@ -1,22 +1,35 @@
 """Forward passes of a Hugging Face model through nnsight: edited and read at sites, begun and ended at any block.
 
 A pass visits only the sites that it is told of, in forward order, and waits its turn: a person's own traces and ours
-share the model, one forward pass each.
+share the model, one forward pass each. What a person writes in a trace is a block of code that nnsight runs beside the
+model; ours is a list of functions, which nnsight's interleaver calls at the modules: a token needs no block of its own,
+and modules that no pass has visited are as they were.
 """
 
 from __future__ import annotations
 
 import copy
+import functools
 import inspect
 import threading
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from operator import itemgetter
 from typing import Any, NamedTuple
 
 import nnsight
 import torch
 from nnsight.intervention.envoy import Envoy
+from nnsight.intervention.interleaver import (
+    EarlyStopException,
+    Event,
+    Interleaver,
+    Mediator,
+    OutOfOrderError,
+    Pending,
+)
 from nnsight.intervention.tracer import InterleavingTracer
+from nnsight.intervention.util import first_input, replace_first_input
 from torch import Tensor
 from transformers import Cache, PreTrainedModel, PreTrainedTokenizerBase
 
@@ -54,29 +67,48 @@ class SharedModel(nnsight.TransformersModel):  # type: ignore[misc]
 
 
 class Sparse(Envoy):  # type: ignore[misc]
-    """nnsight's view of a few modules of a model: the others, most of them, cost nothing while a trace runs."""
+    """nnsight's view of the modules that have been visited, and of those that hold them: the others cost nothing."""
 
-    wanted: frozenset[str] = frozenset()
     device = None  # inputs are where they have to be
 
-    def trace(self, *args: Any, tracer_cls: type[InterleavingTracer] = LockedTracer, **kwargs: Any) -> Any:
-        return super().trace(*args, tracer_cls=tracer_cls, **kwargs)
-
-    def interleave(self, fn: Any, *args: Any, **kwargs: Any) -> Any:
-        with _forward_lock:
-            return super().interleave(fn, *args, **kwargs)
-
-    def _add_envoy(self, name: str, module: torch.nn.Module) -> Any:
-        return super()._add_envoy(name, module) if f"{self.path}.{name}" in self.wanted else None
+    def _add_envoy(self, name: str, module: torch.nn.Module) -> None:
+        """Children are wrapped when they are asked for."""
 
 
-def _sparse(model: PreTrainedModel, paths: Collection[str]) -> Sparse:
-    """A view of the modules at some paths, and of those that hold them."""
-    parts = [path.split(".") for path in paths]
-    wanted = {".".join(["model", *part[:n]]) for part in parts for n in range(1, len(part) + 1)}
-    few = type("Few", (Sparse,), {"wanted": frozenset(wanted)})
-    view: Sparse = few(model, envoys=few)
-    return view
+class Visit(NamedTuple):
+    """What is done once in a forward pass, when it comes to a place: "{module's path}.{input, skip or output}".
+
+    act: takes nnsight's value of that place and returns what it is from there on.
+    """
+
+    place: str
+    act: Callable[[Any], Any]
+
+
+class Visits(Mediator):  # type: ignore[misc]
+    """Visits in forward order, in the part of a trace's block. stop: whether the pass ends with the last one."""
+
+    def __init__(self, visits: Sequence[Visit], *, stop: bool = False) -> None:
+        super().__init__(None, {}, {})
+        self._left, self._stop = list(reversed(visits)), stop
+
+    def start(self, interleaver: Interleaver = None) -> None:
+        """Wait for the first place."""
+        self.interleaver = interleaver
+        self.counts_at_start = dict(interleaver.counts)
+        self._wait()
+
+    def handle(self, provider: str, value: Any) -> Any:
+        """The forward pass is at the place that was waited for."""
+        while self.pending is not None and self.pending.provider == provider:
+            value = self._left.pop().act(value)
+            self._wait()
+        if self._stop and self.pending is None:
+            raise EarlyStopException
+        return value
+
+    def _wait(self) -> None:
+        self.pending = Pending(Event.VALUE, self._left[-1].place, 0) if self._left else None
 
 
 class Passed(NamedTuple):
@@ -91,23 +123,27 @@ class Passed(NamedTuple):
 
 
 class TracedModel:
-    """A model behind nnsight. `wrapped` is nnsight's view of it, a person's own; `view` that of its sites, which ours
-    are traced with; `hf` the model itself.
-    """
+    """A model behind nnsight. `hf` is the model itself."""
 
     def __init__(
         self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, sites: GivenSites | None = None
     ) -> None:
         model.eval()
         self.sites: SiteMap = find_sites(model, sites)
-        # a copy of the tokenizer, because nnsight turns its padding round
-        self.wrapped = SharedModel(model, tokenizer=copy.deepcopy(tokenizer), task="text-generation")
         self.hf = model
         self.n_layers = self.sites.n_layers
+        self._tokenizer = tokenizer
         self._one_thread = model.device.type == "cpu" and model.num_parameters() < SMALL
         self._accepts = set(inspect.signature(model.forward).parameters)
         self._envoys: dict[str, Any] = {}
-        self.view = _sparse(model, {hook.path for hook in self.sites.hooks})
+        self._view = Sparse(model, envoys=Sparse)
+
+    @functools.cached_property
+    def wrapped(self) -> SharedModel:
+        """nnsight's view of the whole model, a person's own."""
+        with _forward_lock:
+            # a copy of the tokenizer, because nnsight turns its padding round
+            return SharedModel(self.hf, tokenizer=copy.deepcopy(self._tokenizer), task="text-generation")
 
     @property
     def device(self) -> torch.device:
@@ -159,37 +195,66 @@ class TracedModel:
         `todo` names no site below but `resid_post` of the block just below. The stream may be changed in place.
         end: the layer before whose block the pass stops. streams: the layers whose block's input is wanted.
         """
-        edited: set[Site] = set()
         found: dict[int, Tensor] = {}
-        logits: Tensor | None = None
         first, start = begin or (0, None)
-        # places where something happens, by layer
-        plan: dict[int, list[Site]] = {}
-        for site in sorted(todo):
-            plan.setdefault(site.layer, []).append(site)
-        last = self.n_layers if end is None else end
-        with self.turn(), self.view.trace(**inputs) as tracer:
-            if start is not None:
-                for site in plan.pop(first - 1, ()):
-                    start = _changed(start, todo[site])
-                    edited.add(site)
-                for layer in range(first):
-                    hook = self.sites.hook(Site(layer, "resid_post"))
-                    self.envoy(hook.path).skip((start,) if hook.wrapped else start)
-                if first in streams:
-                    found[first] = start
-            for layer in range(first, last):
-                if layer in streams and layer not in found:
-                    found[layer] = self.visit(Site(layer, "resid_pre"))
-                for site in plan.get(layer, ()):
-                    self.visit(site, todo[site])
-                    edited.add(site)
-            if last in streams and last not in found:
-                found[last] = self.visit(Site(last - 1, "resid_post"))
-            if end is not None:
-                tracer.stop()
-            logits = self.view.output.logits[:, -keep:].float().save()
-        return Passed(logits, edited, found)
+        skipped: list[Visit] = []
+        edits = dict(todo)
+        if start is not None:
+            below = edits.pop(Site(first - 1, "resid_post"), None)
+            start = start if below is None else _changed(start, below)
+            skipped = [self.skip(layer, start) for layer in range(first)]
+            if first in streams:
+                found[first] = start
+        read = [
+            (
+                Site(layer, "resid_pre") if layer < self.n_layers else Site(layer - 1, "resid_post"),
+                _keeping(found, layer),
+            )
+            for layer in streams
+            if layer not in found
+        ]
+        out = self.through(inputs, [*skipped, *self.visits([*read, *edits.items()])], stop=end is not None)
+        logits = None if out is None else out.logits[:, -keep:].float()
+        return Passed(logits, set(todo), found)
+
+    def through(self, inputs: Inputs, visits: Sequence[Visit], *, stop: bool = False) -> Any:
+        """One forward pass with visits, in forward order. Returns what the model does, or None where it was stopped
+        after the last of them.
+        """
+        mine = Visits(visits, stop=stop)
+        with self.turn():
+            self._view.interleaver.mediators.append(mine)
+            out = self._view.interleave("__call__", **inputs)
+        if mine.pending is not None:
+            raise OutOfOrderError(f"the forward pass did not come to {mine.pending.provider}")
+        return out
+
+    def visits(self, edits: Iterable[tuple[Site, Edit]]) -> list[Visit]:
+        """The visits to sites, in forward order; several to one site in the order given."""
+        return [self._visit(site, edit) for site, edit in sorted(edits, key=itemgetter(0))]
+
+    def _visit(self, site: Site, edit: Edit) -> Visit:
+        hook = self.sites.hook(site)
+
+        def act(value: Any) -> Any:
+            held = first_input(*value) if hook.side == "input" else value
+            x: Tensor = held[0] if hook.wrapped else held
+            new = edit(x)
+            if new is None or new is x:
+                return value
+            if hook.in_place:
+                x.copy_(new)
+                return value
+            if hook.side == "input":
+                return replace_first_input(*value, new)
+            return (new, *held[1:]) if hook.wrapped else new
+
+        return Visit(f"{self._envoy(hook.path).path}.{hook.side}", act)
+
+    def skip(self, layer: int, stream: Tensor) -> Visit:
+        """The visit to a block that leaves it out: its output is a stream."""
+        hook = self.sites.hook(Site(layer, "resid_post"))
+        return Visit(f"{self._envoy(hook.path).path}.skip", lambda _: (stream,) if hook.wrapped else stream)
 
     @contextmanager
     def turn(self) -> Iterator[None]:
@@ -207,30 +272,11 @@ class TracedModel:
             finally:
                 torch.set_num_threads(threads)
 
-    def visit(self, site: Site, edit: Edit | None = None) -> Tensor:
-        """Inside a trace: the tensor at a site, edited where `edit` makes another of it."""
-        hook = self.sites.hook(site)
-        envoy = self.envoy(hook.path)
-        value = envoy.input if hook.side == "input" else envoy.output
-        x: Tensor = value[0] if hook.wrapped else value
-        new = edit(x) if edit else None
-        if new is None or new is x:
-            return x
-        if hook.in_place:
-            x.copy_(new)
-        elif hook.side == "input":
-            envoy.input = new
-        else:
-            envoy.output = (new, *value[1:]) if hook.wrapped else new
-        return new
-
-    def envoy(self, path: str) -> Any:
+    def _envoy(self, path: str) -> Any:
         """nnsight's view of the module at a path."""
         if path not in self._envoys:
-            envoy: Any = self.view
-            for part in path.split("."):
-                envoy = envoy[int(part)] if part.isdigit() else getattr(envoy, part)
-            self._envoys[path] = envoy
+            with _forward_lock:
+                self._envoys[path] = self._view.get(path)
         return self._envoys[path]
 
 
@@ -251,6 +297,13 @@ def editing(operands: Mapping[Site, list[edits.Operand]]) -> dict[Site, Edit]:
         return apply
 
     return {site: edit(here) for site, here in operands.items()}
+
+
+def _keeping(found: dict[int, Tensor], layer: int) -> Edit:
+    def keep(x: Tensor) -> None:
+        found[layer] = x
+
+    return keep
 
 
 def _changed(x: Tensor, edit: Edit) -> Tensor:
