@@ -15,7 +15,7 @@ from steerlab.backends.decoding import left_padded, token_index
 from steerlab.backends.kv import Memory
 from steerlab.backends.lanes import Lane, Lanes, Ran
 from steerlab.backends.prefixes import Prefix, fill
-from steerlab.backends.tracing import Edit, Visit, editing
+from steerlab.backends.tracing import Edit, Visits, editing
 from steerlab.backends.trunks import Layout, Trunks
 from steerlab.edits import Operand
 from steerlab.reach import reach
@@ -51,7 +51,7 @@ class Batch:
         self._needed = [lane.reach.sites(generated=True) for lane in batch]
         self._operands: dict[Site, list[Operand]] = {}
         self._touching = self._rows_by_site()
-        self._ready: dict[tuple[int, int], tuple[Layout, list[Visit], list[bool]]] = {}
+        self._ready: dict[tuple[int, int], tuple[Layout, Visits, list[bool]]] = {}
 
     def prompt(self) -> tuple[Tensor, list[bool]]:
         """The pass over the prompts: the baseline's first, then every lane from where it differs."""

@@ -14,27 +14,19 @@ import inspect
 import threading
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from operator import itemgetter
 from typing import Any, NamedTuple
 
 import nnsight
 import torch
 from nnsight.intervention.envoy import Envoy
-from nnsight.intervention.interleaver import (
-    EarlyStopException,
-    Event,
-    Interleaver,
-    Mediator,
-    OutOfOrderError,
-    Pending,
-)
+from nnsight.intervention.interleaver import EarlyStopException, Interleaver, OutOfOrderError
 from nnsight.intervention.tracer import InterleavingTracer
 from nnsight.intervention.util import first_input, replace_first_input
 from torch import Tensor
 from transformers import Cache, PreTrainedModel, PreTrainedTokenizerBase
 
 from steerlab import edits
-from steerlab.backends.architectures import GivenSites, SiteMap, find_sites
+from steerlab.backends.architectures import GivenSites, Hook, SiteMap, find_sites
 from steerlab.backends.base import before_pass
 from steerlab.sites import Site
 
@@ -69,46 +61,49 @@ class SharedModel(nnsight.TransformersModel):  # type: ignore[misc]
 class Sparse(Envoy):  # type: ignore[misc]
     """nnsight's view of the modules that have been visited, and of those that hold them: the others cost nothing."""
 
-    device = None  # inputs are where they have to be
-
     def _add_envoy(self, name: str, module: torch.nn.Module) -> None:
         """Children are wrapped when they are asked for."""
 
 
-class Visit(NamedTuple):
-    """What is done once in a forward pass, when it comes to a place: "{module's path}.{input, skip or output}".
-
-    act: takes nnsight's value of that place and returns what it is from there on.
-    """
-
-    place: str
-    act: Callable[[Any], Any]
+# What is done with nnsight's value of a place: returns what it is from there on.
+Act = Callable[[Any], Any]
+# By place, "{module's path}.{input, skip or output}", what is done when a forward pass first comes to it.
+Visits = Mapping[str, Sequence[Act]]
 
 
-class Visits(Mediator):  # type: ignore[misc]
-    """Visits in forward order, in the part of a trace's block. stop: whether the pass ends with the last one."""
+class Visitor(Interleaver):  # type: ignore[misc]
+    """nnsight's interleaver, with functions in the part of a trace's block."""
 
-    def __init__(self, visits: Sequence[Visit], *, stop: bool = False) -> None:
-        super().__init__(None, {}, {})
-        self._left, self._stop = list(reversed(visits)), stop
-
-    def start(self, interleaver: Interleaver = None) -> None:
-        """Wait for the first place."""
-        self.interleaver = interleaver
-        self.counts_at_start = dict(interleaver.counts)
-        self._wait()
+    def __init__(self) -> None:
+        super().__init__()
+        self._left: dict[str, Sequence[Act]] = {}
+        self._stop = False
 
     def handle(self, provider: str, value: Any) -> Any:
-        """The forward pass is at the place that was waited for."""
-        while self.pending is not None and self.pending.provider == provider:
-            value = self._left.pop().act(value)
-            self._wait()
-        if self._stop and self.pending is None:
+        """The forward pass is at a place."""
+        acts = self._left.pop(provider, None)
+        if acts is None:
+            return value
+        for act in acts:
+            value = act(value)
+        if self._stop and not self._left:
             raise EarlyStopException
         return value
 
-    def _wait(self) -> None:
-        self.pending = Pending(Event.VALUE, self._left[-1].place, 0) if self._left else None
+    @contextmanager
+    def on(self, visits: Visits, *, stop: bool) -> Iterator[None]:
+        """The forward pass of the block makes these visits, all of them; the last one ends it with `stop`."""
+        self._left, self._stop = dict(visits), stop
+        self.interleaving = self.busy = True
+        try:
+            yield
+            if self._left:
+                raise OutOfOrderError(f"the forward pass did not come to {', '.join(self._left)}")
+        except EarlyStopException:
+            pass
+        finally:
+            self.interleaving = self.busy = False
+            self._left = {}
 
 
 class Passed(NamedTuple):
@@ -136,7 +131,8 @@ class TracedModel:
         self._one_thread = model.device.type == "cpu" and model.num_parameters() < SMALL
         self._accepts = set(inspect.signature(model.forward).parameters)
         self._envoys: dict[str, Any] = {}
-        self._view = Sparse(model, envoys=Sparse)
+        self._visitor = Visitor()
+        self._view = Sparse(model, interleaver=self._visitor, envoys=Sparse)
 
     @functools.cached_property
     def wrapped(self) -> SharedModel:
@@ -173,8 +169,9 @@ class TracedModel:
             "use_cache": cache is not None,
             "past_key_values": cache,
         }
+        device = self.device
         return {
-            name: value.to(self.device) if isinstance(value, Tensor) else value
+            name: value.to(device) if isinstance(value, Tensor) else value
             for name, value in given.items()
             if name in self._accepts and value is not None
         }
@@ -197,64 +194,51 @@ class TracedModel:
         """
         found: dict[int, Tensor] = {}
         first, start = begin or (0, None)
-        skipped: list[Visit] = []
         edits = dict(todo)
+        skips: Visits = {}
         if start is not None:
             below = edits.pop(Site(first - 1, "resid_post"), None)
             start = start if below is None else _changed(start, below)
-            skipped = [self.skip(layer, start) for layer in range(first)]
+            skips = self.skips(range(first), start)
             if first in streams:
                 found[first] = start
-        read = [
-            (
-                Site(layer, "resid_pre") if layer < self.n_layers else Site(layer - 1, "resid_post"),
-                _keeping(found, layer),
-            )
-            for layer in streams
-            if layer not in found
-        ]
-        out = self.through(inputs, [*skipped, *self.visits([*read, *edits.items()])], stop=end is not None)
+        read = [(self._entry(layer), _keeping(found, layer)) for layer in streams if layer not in found]
+        visits = {**skips, **self.visits([*read, *edits.items()])}
+        out = self.through(inputs, visits, stop=end is not None)
         logits = None if out is None else out.logits[:, -keep:].float()
         return Passed(logits, set(todo), found)
 
-    def through(self, inputs: Inputs, visits: Sequence[Visit], *, stop: bool = False) -> Any:
-        """One forward pass with visits, in forward order. Returns what the model does, or None where it was stopped
-        after the last of them.
+    def through(self, inputs: Inputs, visits: Visits, *, stop: bool = False) -> Any:
+        """One forward pass with visits. Returns what the model does, or None where it was stopped after the last of
+        them.
         """
-        mine = Visits(visits, stop=stop)
-        with self.turn():
-            self._view.interleaver.mediators.append(mine)
-            out = self._view.interleave("__call__", **inputs)
-        if mine.pending is not None:
-            raise OutOfOrderError(f"the forward pass did not come to {mine.pending.provider}")
-        return out
+        with self.turn(), self._visitor.on(visits, stop=stop):
+            return self.hf(**inputs)
 
-    def visits(self, edits: Iterable[tuple[Site, Edit]]) -> list[Visit]:
-        """The visits to sites, in forward order; several to one site in the order given."""
-        return [self._visit(site, edit) for site, edit in sorted(edits, key=itemgetter(0))]
+    def visits(self, edits: Iterable[tuple[Site, Edit]]) -> Visits:
+        """What edits come to; several at one site are done in the order given."""
+        found: dict[str, list[Act]] = {}
+        for site, edit in edits:
+            hook = self.sites.hook(site)
+            found.setdefault(f"{self._path(hook)}.{hook.side}", []).append(_acting(hook, edit))
+        return found
 
-    def _visit(self, site: Site, edit: Edit) -> Visit:
-        hook = self.sites.hook(site)
+    def skips(self, layers: Iterable[int], stream: Tensor) -> Visits:
+        """What leaves blocks out: the output of each is a stream [rows pos d_model]."""
+        hooks = [self.sites.hook(Site(layer, "resid_post")) for layer in layers]
+        return {f"{self._path(hook)}.skip": [_leaving(hook, stream)] for hook in hooks}
 
-        def act(value: Any) -> Any:
-            held = first_input(*value) if hook.side == "input" else value
-            x: Tensor = held[0] if hook.wrapped else held
-            new = edit(x)
-            if new is None or new is x:
-                return value
-            if hook.in_place:
-                x.copy_(new)
-                return value
-            if hook.side == "input":
-                return replace_first_input(*value, new)
-            return (new, *held[1:]) if hook.wrapped else new
+    def _path(self, hook: Hook) -> str:
+        """What nnsight calls a module, which it wraps where it has not yet."""
+        if hook.path not in self._envoys:
+            with _forward_lock:
+                self._envoys[hook.path] = self._view.get(hook.path)
+        path: str = self._envoys[hook.path].path
+        return path
 
-        return Visit(f"{self._envoy(hook.path).path}.{hook.side}", act)
-
-    def skip(self, layer: int, stream: Tensor) -> Visit:
-        """The visit to a block that leaves it out: its output is a stream."""
-        hook = self.sites.hook(Site(layer, "resid_post"))
-        return Visit(f"{self._envoy(hook.path).path}.skip", lambda _: (stream,) if hook.wrapped else stream)
+    def _entry(self, layer: int) -> Site:
+        """Where a block's input is; after the last block, its output."""
+        return Site(layer, "resid_pre") if layer < self.n_layers else Site(layer - 1, "resid_post")
 
     @contextmanager
     def turn(self) -> Iterator[None]:
@@ -271,13 +255,6 @@ class TracedModel:
                 yield
             finally:
                 torch.set_num_threads(threads)
-
-    def _envoy(self, path: str) -> Any:
-        """nnsight's view of the module at a path."""
-        if path not in self._envoys:
-            with _forward_lock:
-                self._envoys[path] = self._view.get(path)
-        return self._envoys[path]
 
 
 def editing(operands: Mapping[Site, list[edits.Operand]]) -> dict[Site, Edit]:
@@ -297,6 +274,27 @@ def editing(operands: Mapping[Site, list[edits.Operand]]) -> dict[Site, Edit]:
         return apply
 
     return {site: edit(here) for site, here in operands.items()}
+
+
+def _acting(hook: Hook, edit: Edit) -> Act:
+    def act(value: Any) -> Any:
+        held = first_input(*value) if hook.side == "input" else value
+        x: Tensor = held[0] if hook.wrapped else held
+        new = edit(x)
+        if new is None or new is x:
+            return value
+        if hook.in_place:
+            x.copy_(new)
+            return value
+        if hook.side == "input":
+            return replace_first_input(*value, new)
+        return (new, *held[1:]) if hook.wrapped else new
+
+    return act
+
+
+def _leaving(hook: Hook, stream: Tensor) -> Act:
+    return lambda _: (stream,) if hook.wrapped else stream
 
 
 def _keeping(found: dict[int, Tensor], layer: int) -> Edit:
