@@ -148,6 +148,7 @@ class Plan:
             gate if gated else None,
             threshold if gated else None,
             strength * vectors,
+            vectors.mT,
         )
 
 

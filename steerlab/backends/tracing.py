@@ -58,11 +58,11 @@ class SharedModel(nnsight.TransformersModel):  # type: ignore[misc]
             return super().interleave(fn, *args, **kwargs)
 
 
-class Sparse(Envoy):  # type: ignore[misc]
-    """nnsight's view of the modules that have been visited, and of those that hold them: the others cost nothing."""
+class Alone(Envoy):  # type: ignore[misc]
+    """nnsight's view of one module without those inside it: a module that no pass visits costs nothing."""
 
     def _add_envoy(self, name: str, module: torch.nn.Module) -> None:
-        """Children are wrapped when they are asked for."""
+        pass
 
 
 # What is done with nnsight's value of a place: returns what it is from there on.
@@ -130,9 +130,8 @@ class TracedModel:
         self._tokenizer = tokenizer
         self._one_thread = model.device.type == "cpu" and model.num_parameters() < SMALL
         self._accepts = set(inspect.signature(model.forward).parameters)
-        self._envoys: dict[str, Any] = {}
         self._visitor = Visitor()
-        self._view = Sparse(model, interleaver=self._visitor, envoys=Sparse)
+        self._seen: dict[str, Alone] = {}
 
     @functools.cached_property
     def wrapped(self) -> SharedModel:
@@ -229,12 +228,12 @@ class TracedModel:
         return {f"{self._path(hook)}.skip": [_leaving(hook, stream)] for hook in hooks}
 
     def _path(self, hook: Hook) -> str:
-        """What nnsight calls a module, which it wraps where it has not yet."""
-        if hook.path not in self._envoys:
+        """The path of a module that nnsight looks at from now on."""
+        if hook.path not in self._seen:
             with _forward_lock:
-                self._envoys[hook.path] = self._view.get(hook.path)
-        path: str = self._envoys[hook.path].path
-        return path
+                module = self.hf.get_submodule(hook.path)
+                self._seen[hook.path] = Alone(module, path=hook.path, interleaver=self._visitor)
+        return hook.path
 
     def _entry(self, layer: int) -> Site:
         """Where a block's input is; after the last block, its output."""
