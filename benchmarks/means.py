@@ -13,6 +13,7 @@ import resource
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -201,7 +202,10 @@ def by_transformer_lens(
 def memory() -> float:
     """MB that eight times as many prompts add to the peak of a process of its own."""
     command = [sys.executable, __file__, "--grow", "128"]
-    return float(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+    done = subprocess.run(command, check=False, capture_output=True, text=True)
+    if done.returncode:
+        raise RuntimeError(f"the process that was to grow ended with {done.returncode}:\n{done.stderr}")
+    return float(done.stdout)
 
 
 def grow(n: int) -> float:
@@ -214,8 +218,8 @@ def grow(n: int) -> float:
             [f"{name} {i}, please" for i in range(count)] for name in ("Tell me about boat", "Sing of bird")
         ]
         reset = Path("/proc/self/clear_refs")
-        if reset.exists():
-            reset.write_text("5", encoding="ascii")  # Linux: the peak begins anew
+        with suppress(OSError):  # Linux: the peak begins anew, where that is allowed
+            reset.write_text("5", encoding="ascii")
         lab.difference_in_means(*sides)
         peaks.append(peak())
     return peaks[3] - peaks[2]

@@ -1,40 +1,47 @@
-"""A grid of layers x coefficients scored by the next token alone (refusal score and KL to the baseline), against the
-loop over plain hooks: one forward pass for every cell and prompt. Beside it stands a loop that takes all prompts of a
-cell in one pass.
+"""A grid of layers x coefficients scored by the next token alone (refusal score and KL to the baseline), or by the
+cross-entropy of the first two tokens that the baseline answers, against the loop over plain hooks: one forward pass for
+every cell and prompt. Beside it stands a loop that takes all prompts of a cell in one pass.
 
-Steered are the last position alone, or every position. In the second case all that lies above the steered layer has
-to be computed anew in every cell: half of the layers is the floor. Of the loops a random sample is run in every
-round, and their time is scaled to the whole; of a large model's grid with every position steered, a quarter of the
-prompts.
+Steered are the last position alone, generated tokens alone (the cross-entropy), or every position. In the last case
+all that lies above the steered layer has to be computed anew in every cell: half of the layers is the floor. Of the
+loops a random sample is run in every round, and their time is scaled to the whole; of a large model's grid with every
+position steered, a quarter of the prompts.
 """
 
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 from common import Check, Figure, Options, interleaved, main
 from oracle import hooks
-from subjects import Subject, prompts, subjects
+from subjects import Subject, generate, prompts, subjects
 from sweep import COEFFICIENTS
 from torch import Tensor
 
 import steerlab as sl
 
 REFUSAL = (7, 11, 300)  # any tokens do
-GOALS = {("embedded", "last"): 10.0, ("50M", "last"): 18.0, ("embedded", "all"): 3.0, ("50M", "all"): 1.8}
-Scope = Literal["last", "all"]
-Scored = dict[tuple[int, float, int], Tensor]  # by layer, coefficient and prompt: [2], refusal score and KL
+GOALS = {
+    **{("embedded", scope): 10.0 for scope in ("last", "generated")},
+    **{("50M", scope): 18.0 for scope in ("last", "generated")},
+    ("embedded", "all"): 3.0,
+    ("50M", "all"): 1.8,
+}
+Scope = Literal["last", "generated", "all"]
+SCOPES: tuple[Scope, ...] = get_args(Scope)
+WORDS = {"last": "the last position", "generated": "generated tokens", "all": "every position"}
+Scored = dict[tuple[int, float, int], Tensor]  # by layer, coefficient and prompt: a value per metric
 
 
 def measure(options: Options) -> Iterator[Figure]:
-    """Four figures per model."""
+    """Six figures per model."""
     for subject in subjects(options, "embedded", "50M"):
-        yield from both(subject, "last", options)
-        yield from both(subject, "all", options)
+        for scope in SCOPES:
+            yield from both(subject, scope, options)
 
 
 def both(subject: Subject, scope: Scope, options: Options) -> list[Figure]:
@@ -43,15 +50,16 @@ def both(subject: Subject, scope: Scope, options: Options) -> list[Figure]:
     n, length, singles, sample = (
         (4, 24, 4, 2) if options.quick else (16, 32, 60, 12) if small else (16, 32, 24, 3)
     )
-    n_ours = n if small or scope == "last" else n // 4
+    n_ours = n // 4 if scope == "all" and not small else n
     coefficients = COEFFICIENTS[:3] if options.quick else COEFFICIENTS
     direction = subject.direction()
     cells = [(layer, c) for layer in range(subject.n_layers) for c in coefficients]
     texts = {i: prompts(n, length, seed=100 + i) for i in range(-1, options.rounds)}
+    metrics, keep = (["cross_entropy"], 2) if scope == "generated" else (["refusal_score", "kl"], 1)
     lab = subject.lab()
 
     def recipe(layer: int, c: float) -> sl.Recipe:
-        step = sl.Add(direction, c, layers=layer, tokens=(-1,) if scope == "last" else "all")
+        step = sl.Add(direction, c, layers=layer, tokens=(-1,) if scope == "last" else scope)
         return sl.Recipe([step])
 
     def grid(i: int) -> Scored:
@@ -59,7 +67,8 @@ def both(subject: Subject, scope: Scope, options: Options) -> list[Figure]:
             recipe,
             coefficients=coefficients,
             prompts=texts[i][:n_ours],
-            metrics=["refusal_score", "kl"],
+            metrics=metrics,
+            sampling=sl.Sampling(2),
             refusal_tokens=REFUSAL,
             progress=lambda _done, _total: None,
         )
@@ -67,7 +76,7 @@ def both(subject: Subject, scope: Scope, options: Options) -> list[Figure]:
         return {
             (*cell, p): torch.tensor(row)
             for cell, rows in groups
-            for p, row in enumerate(rows[["refusal_score", "kl"]].to_numpy())
+            for p, row in enumerate(rows[metrics].to_numpy())
         }
 
     @torch.no_grad()
@@ -75,21 +84,19 @@ def both(subject: Subject, scope: Scope, options: Options) -> list[Figure]:
         pick = random.Random(i)
         found: Scored = {}
         for p in range(n_ours):
-            inputs = subject.batch([texts[i][p]])
-            base = logits(subject, inputs)
+            inputs, score = begun(subject, [texts[i][p]], scope)
             for layer, c in pick.sample(cells, singles // n_ours):
                 with pushed(subject, c * direction.vector, layer, scope):
-                    found[layer, c, p] = scores(base, logits(subject, inputs))[0]
+                    found[layer, c, p] = score(logits(subject, inputs, keep))[0]
         return found
 
     @torch.no_grad()
     def batched(i: int) -> Scored:
-        inputs = subject.batch(texts[i])
-        base = logits(subject, inputs)
+        inputs, score = begun(subject, texts[i], scope)
         found: Scored = {}
         for layer, c in random.Random(i).sample(cells, sample):
             with pushed(subject, c * direction.vector, layer, scope):
-                rows = scores(base, logits(subject, inputs))
+                rows = score(logits(subject, inputs, keep))
             found |= {(layer, c, p): row for p, row in enumerate(rows[:n_ours])}
         return found
 
@@ -122,7 +129,7 @@ def both(subject: Subject, scope: Scope, options: Options) -> list[Figure]:
     return [
         Figure(
             f"score grid of {subject.n_layers} layers x {len(coefficients)} coefficients, {n} prompts of {length} "
-            f"tokens, {'the last position' if scope == 'last' else 'every position'} steered",
+            f"tokens, {WORDS[scope]} steered",
             f"the loop with raw hooks, {words}",
             subject.name,
             rounds.ratio(name, "grid", scale=scales[name]),
@@ -143,9 +150,27 @@ def tolerance(options: Options) -> float:
     return 1e-4 if options.device == "cpu" else 1.0
 
 
-def logits(subject: Subject, inputs: dict[str, Tensor]) -> Tensor:
-    """Of the last position, `[rows vocab]`."""
-    out: Tensor = subject.plain(**inputs, use_cache=False, logits_to_keep=1).logits[:, -1]
+def begun(
+    subject: Subject, texts: Sequence[str], scope: Scope
+) -> tuple[dict[str, Tensor], Callable[[Tensor], Tensor]]:
+    """The inputs of the passes over prompts, and what makes scores of their logits; the baseline is run for it."""
+    inputs = subject.batch(texts)
+    if scope != "generated":
+        base = logits(subject, inputs)[:, -1]
+        return inputs, lambda steered: scores(base, steered[:, -1])
+    told = torch.tensor(generate(subject.plain, inputs, 2), device=subject.plain.device)
+    ids = torch.cat([inputs["input_ids"], told[:, :1]], 1)
+
+    def score(steered: Tensor) -> Tensor:
+        logprobs = steered.double().log_softmax(-1).gather(-1, told[..., None])[..., 0]
+        return -logprobs.mean(-1, keepdim=True).cpu()
+
+    return {"input_ids": ids, "attention_mask": torch.ones_like(ids)}, score
+
+
+def logits(subject: Subject, inputs: dict[str, Tensor], keep: int = 1) -> Tensor:
+    """Of the last positions, `[rows keep vocab]`."""
+    out: Tensor = subject.plain(**inputs, use_cache=False, logits_to_keep=keep).logits
     return out
 
 

@@ -20,7 +20,7 @@ class Operand(NamedTuple):
     the projections. strength: [rows 1 1]. target: [rows 1 k], what the projections are moved to, None for zero.
     where: [rows pos 1], the tokens of this pass at which it acts, None for all. gate: [rows 1 d_model] unit vectors
     and threshold: [rows 1 1], above which a token's projection must lie, None for no gate. scaled: strength times
-    vectors, where it is known already.
+    vectors, and turned: vectors as [rows d_model k], where they are known already.
     """
 
     kind: str
@@ -31,6 +31,7 @@ class Operand(NamedTuple):
     gate: Tensor | None = None
     threshold: Tensor | None = None
     scaled: Tensor | None = None
+    turned: Tensor | None = None
 
     def to(self, device: torch.device | str) -> Operand:
         """The same on another device."""
@@ -82,7 +83,7 @@ def clamp(resid: Tensor, vector: Tensor, value: Tensor | float) -> Tensor:
 def apply(resid: Tensor, operands: list[Operand]) -> Tensor:
     """Apply a point's operands to a batch, in order. resid: [rows pos d_model]. Returns a new tensor of its type."""
     x = _float(resid)
-    for kind, vectors, strength, target, where, gate, threshold, _ in operands:
+    for kind, vectors, strength, target, where, gate, threshold, *_ in operands:
         if kind == "add" or kind == "add_keep_norm":
             y = x + strength * vectors
             if kind == "add_keep_norm":
@@ -106,12 +107,13 @@ def apply_(resid: Tensor, operands: list[Operand]) -> Tensor:
             resid.add_(scaled)
         elif (
             scaled is not None
+            and operand.turned is not None
             and operand.kind == "project"
             and operand.target is None
             and scaled.shape[1] == 1
             and scaled.dtype == resid.dtype  # products of matrices promote no types
         ):
-            resid.addcmul_(torch.bmm(resid, operand.vectors.mT), scaled, value=-1)
+            resid.addcmul_(torch.bmm(resid, operand.turned), scaled, value=-1)
         else:
             resid.copy_(apply(resid, [operand]))
     return resid

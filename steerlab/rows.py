@@ -148,6 +148,7 @@ class Plan:
             gate if gated else None,
             threshold if gated else None,
             strength * vectors,
+            vectors.mT,
         )
 
 
@@ -158,7 +159,9 @@ def _where(tokens: Sequence[Tokens | None], index: Tensor) -> Tensor | None:
     index = index.expand(len(tokens), -1)
     wanted = torch.ones_like(index, dtype=torch.bool)
     for row, scope in enumerate(tokens):
-        if scope == "prompt":
+        if scope is None:
+            wanted[row] = False
+        elif scope == "prompt":
             wanted[row] = index[row] < 0
         elif scope == "generated":
             wanted[row] = index[row] >= 0

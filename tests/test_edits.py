@@ -104,7 +104,7 @@ def test_edits_needs_torch_alone() -> None:
 @pytest.mark.parametrize("k", [1, 2])
 def test_a_model_in_double_precision_is_ablated_in_place(k: int) -> None:
     basis = torch.linalg.qr(torch.randn(8, k)).Q.T[None]
-    operand = edits.Operand("project", basis, torch.ones(1, 1, 1), scaled=basis)
+    operand = edits.Operand("project", basis, torch.ones(1, 1, 1), scaled=basis, turned=basis.mT)
     x = torch.randn(1, 3, 8, dtype=torch.float64)
     wanted = x - x @ basis[0].double().T @ basis[0].double()
     assert torch.allclose(edits.apply_(x.clone(), [operand]), wanted)

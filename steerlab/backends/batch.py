@@ -15,7 +15,7 @@ from steerlab.backends.decoding import left_padded, token_index
 from steerlab.backends.kv import Memory
 from steerlab.backends.lanes import Lane, Lanes, Ran
 from steerlab.backends.prefixes import Prefix, fill
-from steerlab.backends.tracing import Edit, editing
+from steerlab.backends.tracing import Edit, Visits, editing
 from steerlab.backends.trunks import Layout, Trunks
 from steerlab.edits import Operand
 from steerlab.reach import reach
@@ -51,7 +51,7 @@ class Batch:
         self._needed = [lane.reach.sites(generated=True) for lane in batch]
         self._operands: dict[Site, list[Operand]] = {}
         self._touching = self._rows_by_site()
-        self._ready: dict[tuple[int, int], tuple[Layout, dict[Site, Edit]]] = {}
+        self._ready: dict[tuple[int, int], tuple[Layout, Visits, list[bool]]] = {}
 
     def prompt(self) -> tuple[Tensor, list[bool]]:
         """The pass over the prompts: the baseline's first, then every lane from where it differs."""
@@ -124,17 +124,18 @@ class Batch:
         key = rows.start, rows.stop
         if key not in self._ready:
             layout = self._trunks.layout(rows)
-            self._ready[key] = layout, self._edits(layout, rows)
-        layout, edits = self._ready[key]
+            edits = self._edits(layout, rows)
+            done = [self._needed[lane] <= edits.keys() for lane in there]
+            self._ready[key] = layout, model.visits(edits.items()), done
+        layout, visits, done = self._ready[key]
         # blocks with fewer or more rows take one row of positions for all of them
         mask, positions = None, torch.full((1 if self._shared else len(there), 1), self._past)
         if self._before is not None:
             before = self._before[rows]
             mask, positions = (self._columns[:, : self._past + 1] >= before).long(), positions - before
         cache = self._memory.window(layout.rows, 0, self._past)
-        passed = model.run(model.inputs(tokens[layout.heads], mask, positions, cache), edits)
-        assert passed.logits is not None
-        return Ran(passed.logits, [self._needed[lane] <= passed.edited for lane in there])
+        out = model.through(model.inputs(tokens[layout.heads], mask, positions, cache), visits)
+        return Ran(out.logits[:, -1:].float(), done)
 
     def _edits(self, layout: Layout, rows: slice) -> dict[Site, Edit]:
         """What is done in a pass over some rows: at each site to the rows that touch it, and before that, between

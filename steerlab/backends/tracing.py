@@ -1,27 +1,32 @@
 """Forward passes of a Hugging Face model through nnsight: edited and read at sites, begun and ended at any block.
 
 A pass visits only the sites that it is told of, in forward order, and waits its turn: a person's own traces and ours
-share the model, one forward pass each.
+share the model, one forward pass each. What a person writes in a trace is a block of code that nnsight runs beside the
+model; ours is a list of functions, which nnsight's interleaver calls at the modules: a token needs no block of its own,
+and modules that no pass has visited are as they were.
 """
 
 from __future__ import annotations
 
 import copy
+import functools
 import inspect
 import threading
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import nnsight
 import torch
 from nnsight.intervention.envoy import Envoy
+from nnsight.intervention.interleaver import EarlyStopException, Interleaver, OutOfOrderError
 from nnsight.intervention.tracer import InterleavingTracer
+from nnsight.intervention.util import first_input, replace_first_input
 from torch import Tensor
 from transformers import Cache, PreTrainedModel, PreTrainedTokenizerBase
 
 from steerlab import edits
-from steerlab.backends.architectures import GivenSites, SiteMap, find_sites
+from steerlab.backends.architectures import GivenSites, Hook, SiteMap, find_sites
 from steerlab.backends.base import before_pass
 from steerlab.sites import Site
 
@@ -53,30 +58,52 @@ class SharedModel(nnsight.TransformersModel):  # type: ignore[misc]
             return super().interleave(fn, *args, **kwargs)
 
 
-class Sparse(Envoy):  # type: ignore[misc]
-    """nnsight's view of a few modules of a model: the others, most of them, cost nothing while a trace runs."""
+class Alone(Envoy):  # type: ignore[misc]
+    """nnsight's view of one module without those inside it: a module that no pass visits costs nothing."""
 
-    wanted: frozenset[str] = frozenset()
-    device = None  # inputs are where they have to be
-
-    def trace(self, *args: Any, tracer_cls: type[InterleavingTracer] = LockedTracer, **kwargs: Any) -> Any:
-        return super().trace(*args, tracer_cls=tracer_cls, **kwargs)
-
-    def interleave(self, fn: Any, *args: Any, **kwargs: Any) -> Any:
-        with _forward_lock:
-            return super().interleave(fn, *args, **kwargs)
-
-    def _add_envoy(self, name: str, module: torch.nn.Module) -> Any:
-        return super()._add_envoy(name, module) if f"{self.path}.{name}" in self.wanted else None
+    def _add_envoy(self, name: str, module: torch.nn.Module) -> None:
+        pass
 
 
-def _sparse(model: PreTrainedModel, paths: Collection[str]) -> Sparse:
-    """A view of the modules at some paths, and of those that hold them."""
-    parts = [path.split(".") for path in paths]
-    wanted = {".".join(["model", *part[:n]]) for part in parts for n in range(1, len(part) + 1)}
-    few = type("Few", (Sparse,), {"wanted": frozenset(wanted)})
-    view: Sparse = few(model, envoys=few)
-    return view
+# What is done with nnsight's value of a place: returns what it is from there on.
+Act = Callable[[Any], Any]
+# By place, "{module's path}.{input, skip or output}", what is done when a forward pass first comes to it.
+Visits = Mapping[str, Sequence[Act]]
+
+
+class Visitor(Interleaver):  # type: ignore[misc]
+    """nnsight's interleaver, with functions in the part of a trace's block."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._left: dict[str, Sequence[Act]] = {}
+        self._stop = False
+
+    def handle(self, provider: str, value: Any) -> Any:
+        """The forward pass is at a place."""
+        acts = self._left.pop(provider, None)
+        if acts is None:
+            return value
+        for act in acts:
+            value = act(value)
+        if self._stop and not self._left:
+            raise EarlyStopException
+        return value
+
+    @contextmanager
+    def on(self, visits: Visits, *, stop: bool) -> Iterator[None]:
+        """The forward pass of the block makes these visits, all of them; the last one ends it with `stop`."""
+        self._left, self._stop = dict(visits), stop
+        self.interleaving = self.busy = True
+        try:
+            yield
+            if self._left:
+                raise OutOfOrderError(f"the forward pass did not come to {', '.join(self._left)}")
+        except EarlyStopException:
+            pass
+        finally:
+            self.interleaving = self.busy = False
+            self._left = {}
 
 
 class Passed(NamedTuple):
@@ -91,23 +118,27 @@ class Passed(NamedTuple):
 
 
 class TracedModel:
-    """A model behind nnsight. `wrapped` is nnsight's view of it, a person's own; `view` that of its sites, which ours
-    are traced with; `hf` the model itself.
-    """
+    """A model behind nnsight. `hf` is the model itself."""
 
     def __init__(
         self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, sites: GivenSites | None = None
     ) -> None:
         model.eval()
         self.sites: SiteMap = find_sites(model, sites)
-        # a copy of the tokenizer, because nnsight turns its padding round
-        self.wrapped = SharedModel(model, tokenizer=copy.deepcopy(tokenizer), task="text-generation")
         self.hf = model
         self.n_layers = self.sites.n_layers
+        self._tokenizer = tokenizer
         self._one_thread = model.device.type == "cpu" and model.num_parameters() < SMALL
         self._accepts = set(inspect.signature(model.forward).parameters)
-        self._envoys: dict[str, Any] = {}
-        self.view = _sparse(model, {hook.path for hook in self.sites.hooks})
+        self._visitor = Visitor()
+        self._seen: dict[str, Alone] = {}
+
+    @functools.cached_property
+    def wrapped(self) -> SharedModel:
+        """nnsight's view of the whole model, a person's own."""
+        with _forward_lock:
+            # a copy of the tokenizer, because nnsight turns its padding round
+            return SharedModel(self.hf, tokenizer=copy.deepcopy(self._tokenizer), task="text-generation")
 
     @property
     def device(self) -> torch.device:
@@ -137,8 +168,9 @@ class TracedModel:
             "use_cache": cache is not None,
             "past_key_values": cache,
         }
+        device = self.device
         return {
-            name: value.to(self.device) if isinstance(value, Tensor) else value
+            name: value.to(device) if isinstance(value, Tensor) else value
             for name, value in given.items()
             if name in self._accepts and value is not None
         }
@@ -159,37 +191,53 @@ class TracedModel:
         `todo` names no site below but `resid_post` of the block just below. The stream may be changed in place.
         end: the layer before whose block the pass stops. streams: the layers whose block's input is wanted.
         """
-        edited: set[Site] = set()
         found: dict[int, Tensor] = {}
-        logits: Tensor | None = None
         first, start = begin or (0, None)
-        # places where something happens, by layer
-        plan: dict[int, list[Site]] = {}
-        for site in sorted(todo):
-            plan.setdefault(site.layer, []).append(site)
-        last = self.n_layers if end is None else end
-        with self.turn(), self.view.trace(**inputs) as tracer:
-            if start is not None:
-                for site in plan.pop(first - 1, ()):
-                    start = _changed(start, todo[site])
-                    edited.add(site)
-                for layer in range(first):
-                    hook = self.sites.hook(Site(layer, "resid_post"))
-                    self.envoy(hook.path).skip((start,) if hook.wrapped else start)
-                if first in streams:
-                    found[first] = start
-            for layer in range(first, last):
-                if layer in streams and layer not in found:
-                    found[layer] = self.visit(Site(layer, "resid_pre"))
-                for site in plan.get(layer, ()):
-                    self.visit(site, todo[site])
-                    edited.add(site)
-            if last in streams and last not in found:
-                found[last] = self.visit(Site(last - 1, "resid_post"))
-            if end is not None:
-                tracer.stop()
-            logits = self.view.output.logits[:, -keep:].float().save()
-        return Passed(logits, edited, found)
+        edits = dict(todo)
+        skips: Visits = {}
+        if start is not None:
+            below = edits.pop(Site(first - 1, "resid_post"), None)
+            start = start if below is None else _changed(start, below)
+            skips = self.skips(range(first), start)
+            if first in streams:
+                found[first] = start
+        read = [(self._entry(layer), _keeping(found, layer)) for layer in streams if layer not in found]
+        visits = {**skips, **self.visits([*read, *edits.items()])}
+        out = self.through(inputs, visits, stop=end is not None)
+        logits = None if out is None else out.logits[:, -keep:].float()
+        return Passed(logits, set(todo), found)
+
+    def through(self, inputs: Inputs, visits: Visits, *, stop: bool = False) -> Any:
+        """One forward pass with visits. Returns what the model does, or None where it was stopped after the last of
+        them.
+        """
+        with self.turn(), self._visitor.on(visits, stop=stop):
+            return self.hf(**inputs)
+
+    def visits(self, edits: Iterable[tuple[Site, Edit]]) -> Visits:
+        """What edits come to; several at one site are done in the order given."""
+        found: dict[str, list[Act]] = {}
+        for site, edit in edits:
+            hook = self.sites.hook(site)
+            found.setdefault(f"{self._path(hook)}.{hook.side}", []).append(_acting(hook, edit))
+        return found
+
+    def skips(self, layers: Iterable[int], stream: Tensor) -> Visits:
+        """What leaves blocks out: the output of each is a stream [rows pos d_model]."""
+        hooks = [self.sites.hook(Site(layer, "resid_post")) for layer in layers]
+        return {f"{self._path(hook)}.skip": [_leaving(hook, stream)] for hook in hooks}
+
+    def _path(self, hook: Hook) -> str:
+        """The path of a module that nnsight looks at from now on."""
+        if hook.path not in self._seen:
+            with _forward_lock:
+                module = self.hf.get_submodule(hook.path)
+                self._seen[hook.path] = Alone(module, path=hook.path, interleaver=self._visitor)
+        return hook.path
+
+    def _entry(self, layer: int) -> Site:
+        """Where a block's input is; after the last block, its output."""
+        return Site(layer, "resid_pre") if layer < self.n_layers else Site(layer - 1, "resid_post")
 
     @contextmanager
     def turn(self) -> Iterator[None]:
@@ -206,32 +254,6 @@ class TracedModel:
                 yield
             finally:
                 torch.set_num_threads(threads)
-
-    def visit(self, site: Site, edit: Edit | None = None) -> Tensor:
-        """Inside a trace: the tensor at a site, edited where `edit` makes another of it."""
-        hook = self.sites.hook(site)
-        envoy = self.envoy(hook.path)
-        value = envoy.input if hook.side == "input" else envoy.output
-        x: Tensor = value[0] if hook.wrapped else value
-        new = edit(x) if edit else None
-        if new is None or new is x:
-            return x
-        if hook.in_place:
-            x.copy_(new)
-        elif hook.side == "input":
-            envoy.input = new
-        else:
-            envoy.output = (new, *value[1:]) if hook.wrapped else new
-        return new
-
-    def envoy(self, path: str) -> Any:
-        """nnsight's view of the module at a path."""
-        if path not in self._envoys:
-            envoy: Any = self.view
-            for part in path.split("."):
-                envoy = envoy[int(part)] if part.isdigit() else getattr(envoy, part)
-            self._envoys[path] = envoy
-        return self._envoys[path]
 
 
 def editing(operands: Mapping[Site, list[edits.Operand]]) -> dict[Site, Edit]:
@@ -251,6 +273,34 @@ def editing(operands: Mapping[Site, list[edits.Operand]]) -> dict[Site, Edit]:
         return apply
 
     return {site: edit(here) for site, here in operands.items()}
+
+
+def _acting(hook: Hook, edit: Edit) -> Act:
+    def act(value: Any) -> Any:
+        held = first_input(*value) if hook.side == "input" else value
+        x: Tensor = held[0] if hook.wrapped else held
+        new = edit(x)
+        if new is None or new is x:
+            return value
+        if hook.in_place:
+            x.copy_(new)
+            return value
+        if hook.side == "input":
+            return replace_first_input(*value, new)
+        return (new, *held[1:]) if hook.wrapped else new
+
+    return act
+
+
+def _leaving(hook: Hook, stream: Tensor) -> Act:
+    return lambda _: (stream,) if hook.wrapped else stream
+
+
+def _keeping(found: dict[int, Tensor], layer: int) -> Edit:
+    def keep(x: Tensor) -> None:
+        found[layer] = x
+
+    return keep
 
 
 def _changed(x: Tensor, edit: Edit) -> Tensor:

@@ -1,0 +1,54 @@
+"""Forward passes visit what they are told, leave other modules as they are, and say so where they do not come by."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from nnsight.intervention.interleaver import OutOfOrderError
+from nnsight.intervention.source import Controller
+
+from steerlab import Add, Direction, Lab, Recipe, Site
+from steerlab.backends.local import LocalBackend
+
+
+@pytest.fixture
+def backend() -> LocalBackend:
+    backend = Lab().backend
+    assert isinstance(backend, LocalBackend)
+    return backend
+
+
+def test_nnsight_looks_only_at_modules_that_a_recipe_touches(backend: LocalBackend) -> None:
+    direction = Direction(torch.ones(backend.info.d_model), Site(0, "resid_pre"), name="ones")
+    lab = Lab(backend)
+    lab.generate("Hello", Recipe([Add(direction, 0.1, layers=0)]), max_new_tokens=3)
+    hf = backend._traced.hf
+    seen = {
+        name for name, module in hf.named_modules() if isinstance(vars(module).get("forward"), Controller)
+    }
+    blocks = {backend.hook(Site(layer, "resid_post")).path for layer in range(backend.info.n_layers)}
+    assert (
+        backend.hook(Site(0, "resid_pre")).path in seen <= blocks
+    )  # blocks are left out where a model is opened
+    assert lab.model is not None  # a person's own traces see every module
+    assert all(isinstance(vars(module).get("forward"), Controller) for module in hf.modules())
+
+
+def test_a_pass_that_does_not_come_to_a_place_is_an_error_and_the_next_one_works(
+    backend: LocalBackend,
+) -> None:
+    traced = backend._traced
+    inputs = traced.inputs(torch.tensor([[3, 5, 7]]))
+    with pytest.raises(OutOfOrderError, match="nowhere.output"):
+        traced.through(inputs, {"nowhere.output": [lambda value: value]})
+    assert traced.through(inputs, {}).logits.shape[:2] == (1, 1)
+
+
+def test_a_stopped_pass_runs_no_block_above_its_last_visit(backend: LocalBackend) -> None:
+    traced, ran = backend._traced, []
+    visits = traced.visits([(Site(1, "resid_pre"), lambda _: ran.append(1))])
+    above = traced.hf.get_submodule(backend.hook(Site(1, "resid_post")).path)
+    handle = above.register_forward_hook(lambda *_: ran.append(2))
+    assert traced.through(traced.inputs(torch.tensor([[3, 5]])), visits, stop=True) is None
+    handle.remove()
+    assert ran == [1]
