@@ -114,6 +114,11 @@ def _parser() -> argparse.ArgumentParser:
         action="store_true",
         help="run each job's code in a process of its own, as hosted NDIF does",
     )
+    serve.add_argument(
+        "--ray",
+        action="store_true",
+        help="run NDIF's whole stack with Ray: a process for each model, most of a minute to start",
+    )
     serve.set_defaults(run=serve_ndif)
 
     train = commands.add_parser(
@@ -274,6 +279,7 @@ def serve_ndif(arguments: argparse.Namespace) -> int:
         job_seconds=arguments.job_seconds,
         lazy=arguments.lazy,
         sandbox=arguments.sandbox,
+        ray=arguments.ray,
         tell=lambda text: print(text, file=sys.stderr),
     ) as server:
         print(f"ready; {', '.join(server.names)} at {server.url}. In a notebook:")

@@ -48,7 +48,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
     from steerlab.backends.ndif.backend import NdifBackend
-    from steerlab.backends.ndif.wire import JobStatus, RemoteModel
+    from steerlab.backends.ndif.messages import JobStatus, RemoteModel
     from steerlab.ui.panel import Panel
 
 AHEAD = 32  # coefficients beside a slider's
@@ -147,22 +147,37 @@ class Lab(Finding, traitlets.HasTraits):
         """What the server has, by repository: the state of each model, its replicas, parameters and dtype. For a model
         that is here, what the configured server has.
         """
-        from steerlab.backends.ndif.backend import NdifBackend, remote_models
+        from steerlab.backends.ndif.backend import NdifBackend
+        from steerlab.backends.ndif.wire import remote_models
 
         return self.backend.models() if isinstance(self.backend, NdifBackend) else remote_models()
 
     def submit(self, rows: Sequence[Row], sampling: Sampling | None = None) -> str:
         """Leave rows with the server to be answered, and return the job's id at once. The kernel may be ended
-        meanwhile: `fetch` takes the id from any kernel on this machine. One job has at most 64 rows.
+        meanwhile: `fetch` takes the id from any kernel on this machine, and `jobs` has it. More than 64 rows are
+        several jobs on the server, under one id.
         """
         self._tell_conflicts(row.recipe for row in rows)
-        return self._server().submit(rows, sampling or self.sampling)
+        return self._server().left.submit(rows, sampling or self.sampling)
 
     def fetch(self, job_id: str, *, timeout: float | None = None) -> list[Generation] | None:
         """The answers of a job that `submit` left, in the order of its rows. Waits for them, at most `timeout` seconds
         (0 is a look); None where they are not there yet. `lab.job` says where the job is.
         """
-        return self._server().fetch(job_id, timeout=timeout)
+        return self._server().left.fetch(job_id, timeout=timeout)
+
+    def jobs(self) -> list[JobStatus]:
+        """This lab's jobs on its server, each with its id, stage, place in the queue, seconds since it was sent, and
+        rows: those that run for it now, then those that `submit` left for its model from this machine, newest first.
+        """
+        return self._server().jobs()
+
+    def cancel(self, job_id: str) -> None:
+        """End a job of `jobs`. One that runs for this lab ends here within a twentieth of a second, and keeps the
+        tokens that came. One that was left ends where the server offers that: `steerlab serve-ndif` does, the hosted
+        NDIF does not, which is an error that says so.
+        """
+        self._server().cancel(job_id)
 
     def _server(self) -> NdifBackend:
         from steerlab.backends.ndif.backend import NdifBackend

@@ -168,6 +168,17 @@ export interface End {
   error: Trouble | null;
 }
 
+/** It is ended, or soon will be. */
+export interface EndJobAnswer {
+  id: string;
+}
+
+/** End this job. */
+export interface EndJobQuestion {
+  kind: "end-job";
+  id: string;
+}
+
 /** The files. */
 export interface ExportAnswer {
   files: FileBytes[];
@@ -320,6 +331,19 @@ export interface Job {
   position: number | null;
 }
 
+/** Those that run for this lab, then the newest that were left; and how many there are besides. */
+export interface JobsAnswer {
+  jobs: ListedJob[];
+  more: number;
+}
+
+/** Where are this lab's jobs? */
+export interface JobsQuestion {
+  kind: "jobs";
+  /** How often it was asked: what has changed meanwhile is asked about anew. */
+  at: number;
+}
+
 /** The lens over a part of a text. Layers count from 0, tokens from `start`. */
 export interface LensAnswer {
   run: number;
@@ -356,6 +380,23 @@ export interface LensQuestion {
   pane: string;
   /** The first token, counted from the beginning of the prompt. */
   start: number;
+}
+
+/** A job on the server. */
+export interface ListedJob {
+  id: string;
+  /** NDIF's own in lower case, or "completed", "failed", "cancelled", "forgotten", "unknown". */
+  stage: string;
+  /** Its place in the queue, from 1, where the server said one. */
+  position: number | null;
+  /** Since it was sent. */
+  seconds: number;
+  rows: number | null;
+  /** Whether it goes on without this kernel, and is fetched by its id. */
+  left: boolean;
+  over: boolean;
+  /** That fetches its answers; empty where there are none to come. */
+  code: string;
 }
 
 /** What came of it. */
@@ -962,6 +1003,8 @@ export interface Asks {
   "frontier-set": { question: SetLayers; part: never; answer: Done };
   "find": { question: FindQuestion; part: never; answer: FindAnswer };
   "find-use": { question: UseCandidate; part: never; answer: Used };
+  "jobs": { question: JobsQuestion; part: never; answer: JobsAnswer };
+  "end-job": { question: EndJobQuestion; part: never; answer: EndJobAnswer };
 }
 
 export type Question = Asks[keyof Asks]["question"];

@@ -20,12 +20,14 @@ from steerlab.errors import SteerlabError
 
 NDIF = "ndif==0.1.2"
 REQUIREMENTS = Path(__file__).with_name("requirements.txt")
+RAY = Path(__file__).with_name("requirements-ray.txt")
 
 
-def environment(tell: Callable[[str], None] = lambda text: None) -> Path:
+def environment(tell: Callable[[str], None] = lambda text: None, *, ray: bool = False) -> Path:
     """The Python of the server's environment, which is made where it is missing (half a minute, 0.5 GB).
 
-    tell: is told when it is made. Raises SteerlabError where a package cannot be installed.
+    tell: is told when it is made. ray: whether Ray shall run in it, for which a few packages are added. Raises
+    SteerlabError where a package cannot be installed.
     """
     text = f"{NDIF}\n{REQUIREMENTS.read_text()}\n{sys.version}\n{sys.prefix}"
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "steerlab"
@@ -47,6 +49,11 @@ def environment(tell: Callable[[str], None] = lambda text: None) -> Path:
         _install(python, "--no-deps", "--ignore-requires-python", NDIF)
         _share(python)
         done.touch()
+    added = folder / f"ray-{hashlib.sha256(RAY.read_bytes()).hexdigest()[:12]}"
+    if ray and not added.exists():
+        tell(f"installing what Ray needs in {folder} …")
+        _install(python, "-r", str(RAY))
+        added.touch()
     return python
 
 

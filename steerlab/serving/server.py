@@ -1,4 +1,5 @@
-"""Starts and ends the processes of an NDIF server: Redis, an object store, NDIF's API and a worker with the models.
+"""Starts and ends the processes of an NDIF server: Redis, an object store, NDIF's API and a worker with the models, or
+Ray with NDIF's own controller and model actors (`cluster`).
 
 Everything but the API stays on this machine's loopback. The API asks for no key, so whoever reaches it may use it.
 """
@@ -24,6 +25,7 @@ from pathlib import Path
 
 from steerlab.backends.ndif.names import repository
 from steerlab.errors import SteerlabError
+from steerlab.serving import cluster
 from steerlab.serving.environment import environment
 
 INSIDE = Path(__file__).with_name("inside")
@@ -99,26 +101,34 @@ def serve(
     job_seconds: float = 600.0,
     lazy: bool = False,
     sandbox: bool = False,
+    ray: bool = False,
     settings: dict[str, str] | None = None,
     tell: Callable[[str], None] = lambda text: None,
 ) -> Iterator[Server]:
-    """A real NDIF API and NDIF's own model deployment, without Ray, until the block ends.
+    """A real NDIF API and NDIF's own model deployment, with Ray or without, until the block ends.
 
     models: Hugging Face ids or local folders. port: of the API, with the object store at the next
     one; 0 for free ones. device: "cpu" or "cuda". lazy: load a model when
     it is first asked for. sandbox: whether each job's code runs in a process of its own, as on the hosted NDIF.
+    ray: whether Ray runs them, which takes a minute to start and a process a model, each with its jobs in turn.
     settings: more of NDIF's environment variables. tell: receives what happens, in words.
     Raises SteerlabError where something cannot be installed, found or started.
     """
-    python = environment(tell)
+    python = environment(tell, ray=ray)
     redis = shutil.which("redis-server") or _redis(python)
     folder = Path(tempfile.mkdtemp(prefix="steerlab-ndif-"))
-    ports = _free_ports(3)
+    ports = _free_ports(6)
     api, redis_port, store = port or ports[0], ports[1], port + 1 if port else ports[2]
     reached = _address() if host == "0.0.0.0" else host
     names = [_place(model, folder / "hub") for model in models]
+    at_once = () if lazy else names
+    more = {}
+    if ray:
+        more = cluster.environ(
+            ports[3:], INSIDE, at_once, device=device, sandbox=sandbox, seconds=job_seconds
+        )
     environ = {
-        **{k: v for k, v in os.environ.items() if not k.startswith(("NDIF_", "HF_", "PYTHONPATH"))},
+        **{k: v for k, v in os.environ.items() if not k.startswith(("NDIF_", "HF_", "RAY_", "PYTHONPATH"))},
         "NDIF_REDIS_URL": f"redis://127.0.0.1:{redis_port}",
         "NDIF_OBJECT_STORE_URL": f"http://127.0.0.1:{store}",
         "NDIF_OBJECT_STORE_PUBLIC_URL": f"http://{reached}:{store}",
@@ -138,6 +148,7 @@ def serve(
         "STEERLAB_SANDBOX": str(int(sandbox)),
         "STEERLAB_JOB_SECONDS": str(job_seconds),
         "no_proxy": "*",
+        **more,
         **(settings or {}),
     }
     me = str(python)
@@ -154,23 +165,30 @@ def serve(
             str(folder),
         ),
         "store": (me, "-m", "moto.server", "-H", host, "-p", str(store)),
-        "api": (me, "-m", "uvicorn", "ndif.services.api.app:app", "--host", host, "--port", str(api)),
-        "worker": (me, str(INSIDE / "worker.py")),
+        "api": (me, "-m", "uvicorn", "--app-dir", str(INSIDE), "api:app", "--host", host, "--port", str(api)),
     }
+    if ray:
+        commands |= cluster.commands(me, INSIDE, folder, ports[3:])
+    else:
+        commands["worker"] = (me, str(INSIDE / "worker.py"))
     server = Server(f"http://{reached}:{api}", folder, names, commands, environ)
     try:
         tell(f"starting NDIF; logs are in {folder}")
         server.start("redis")
         server.start("store")
         _wait(server, lambda: _open(redis_port) and _open(store))
-        server.start("api")
         tell("loading " + ", ".join(names) + " …")
-        server.start("worker")
+        for name in list(commands)[2:]:
+            server.start(name)
         local = f"http://127.0.0.1:{api}" if host == "0.0.0.0" else server.url
         _wait(server, lambda: _answers(f"{local}/connected"))
+        if ray and not lazy:  # it is connected before its models are loaded
+            _wait(server, lambda: _loaded(f"{local}/status", names))
         yield server
     finally:
         server.kill()
+        if ray:
+            cluster.end_workers(folder / "ray")
         shutil.rmtree(folder, ignore_errors=True)
 
 
@@ -246,6 +264,17 @@ def _answers(url: str) -> bool:
             return bool(answer.status == 200)
     except (urllib.error.URLError, OSError):
         return False
+
+
+def _loaded(url: str, names: Sequence[str]) -> bool:
+    try:
+        with urllib.request.urlopen(url, timeout=10) as answer:
+            deployments = json.load(answer)["deployments"].values()
+    except (urllib.error.URLError, OSError, ValueError, KeyError):
+        return False
+    return {*names} <= {
+        one.get("repo_id") for one in deployments if one.get("application_state") == "RUNNING"
+    }
 
 
 def _wait(server: Server, ready: Callable[[], bool], seconds: float = 1800.0) -> None:

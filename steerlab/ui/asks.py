@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Literal, TypeVar
 
 from pydantic import ValidationError
 
@@ -62,14 +62,15 @@ class Handler(Generic[Q, A]):
 
     answer_to: called with the lab, the question and a Tell; what it raises is told in words. part: the type of partial
     answers, if there are any. lane: where it runs (`worker`), "ask" for seconds of the model, "long" for minutes; None
-    for what runs no model and takes no time, which is answered at once, whatever else is going on.
+    for what runs no model and takes no time, which is answered at once, whatever else is going on; "apart" for what
+    runs no model and waits for a network, on a thread of its own.
     """
 
     question: type[Q]
     answer: type[A]
     answer_to: Callable[[Lab, Q, Tell], A]
     part: type[Wire] | None = None
-    lane: Lane | None = "ask"
+    lane: Lane | Literal["apart"] | None = "ask"
 
     @property
     def kind(self) -> str:
@@ -127,10 +128,12 @@ class Desk:
                 return
             going = Going(handler, question, [ask.id])
             self._going.append(going)
-            if handler.lane:
+            if handler.lane and handler.lane != "apart":
                 going.task = self._lab.worker.background(partial(self._answer, going), handler.lane)
         if not handler.lane:
             self._answer(going, going.cancel)
+        elif handler.lane == "apart":
+            threading.Thread(target=self._answer, args=[going, going.cancel], daemon=True).start()
 
     def cancel(self, id: str) -> None:
         """End an answer before its next step, for everyone who waits for it."""

@@ -268,7 +268,7 @@ class Panel(anywidget.AnyWidget):
 
     def _on_job(self, status: Any) -> None:
         """A server said where a job is (`backends.ndif`); what is over is no job any more."""
-        over = status.stage in ("completed", "cancelled", "failed")
+        over = status.over
         job = protocol.Job(stage="" if over else status.stage, position=None if over else status.position)
         if job != self._job:
             self._job = job

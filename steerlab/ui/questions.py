@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from steerlab.ui import code, directions, files, find, frontier, lens, scale, snapshots, sweep, tokens
+from steerlab.ui import code, directions, files, find, frontier, jobs, lens, scale, snapshots, sweep, tokens
 from steerlab.ui.asks import Handler
 
 TABLE: dict[str, Handler[Any, Any]] = {
@@ -20,6 +20,7 @@ TABLE: dict[str, Handler[Any, Any]] = {
         sweep.HANDLERS,
         frontier.HANDLERS,
         find.HANDLERS,
+        jobs.HANDLERS,
     )
     for handler in handlers
 }

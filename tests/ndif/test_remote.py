@@ -26,9 +26,12 @@ import steerlab as sl
 from steerlab import Ablate, Add, Clamp, Direction, Gate, Recipe, Row, Sampling, Site, errors
 from steerlab.backends.fake import byte_tokenizer
 from steerlab.backends.local import LocalBackend
-from steerlab.backends.ndif.backend import Heard, NdifBackend
+from steerlab.backends.ndif.backend import NdifBackend
+from steerlab.backends.ndif.distant import describe
 from steerlab.backends.ndif.keys import Key
-from steerlab.backends.ndif.wire import JobStatus
+from steerlab.backends.ndif.messages import JobStatus
+from steerlab.backends.ndif.packing import Packer
+from steerlab.backends.ndif.texts import Heard
 from steerlab.generations import Token
 from steerlab.serving.server import Server
 
@@ -168,7 +171,7 @@ def test_means_are_formed_on_the_server(backend: NdifBackend, monkeypatch: pytes
     weights = []
     saved = backend._wire._saved
     monkeypatch.setattr(
-        backend._wire, "_saved", lambda data, cancel: weights.append(len(data or b"")) or saved(data, cancel)
+        backend._wire, "_saved", lambda data, stop: weights.append(len(data or b"")) or saved(data, stop)
     )
     sites = [Site(layer, "resid_pre") for layer in range(4)]
     for n in (1, 60):
@@ -296,31 +299,14 @@ def test_the_payload_has_no_class_and_no_bytecode_of_ours(model_folders: dict[st
     assert not any(s == "Operand" for s in strings)
 
 
-def sent(there: NdifBackend, rows: Sequence[Row], sampling: Sampling) -> bytes:
+def sent(packer: Packer, rows: Sequence[Row], sampling: Sampling) -> bytes:
     """The payload of a job that answers rows."""
-    return Heard(there, dict(enumerate(rows)), there._encode(rows), sampling).payload()
+    return Heard(packer, dict(enumerate(rows)), packer.encode(rows), sampling).payload()
 
 
-def offline(folder: Path) -> NdifBackend:
-    """A backend that was never connected: for what it would send."""
-    from steerlab.backends.base import ModelInfo
-    from steerlab.backends.ndif.distant import describe
-
-    made = object.__new__(NdifBackend)
-    made._there = there = describe(folder)
-    made.model, made.tokenizer, made.stop_tokens = there.model, there.tokenizer, there.stop_tokens
-    made.device, made.batch_rows = torch.device("cpu"), 64
-    made.info = ModelInfo(
-        there.name,
-        "ndif",
-        "nowhere",
-        "float32",
-        there.sites.n_layers,
-        there.d_model,
-        there.sites.points,
-        there.context,
-    )
-    return made
+def offline(folder: Path) -> Packer:
+    """What needs no server: for what would be sent."""
+    return Packer(describe(folder), host="nowhere")
 
 
 @pytest.mark.ndif
@@ -345,7 +331,7 @@ def test_the_key_is_nowhere_to_be_found(
     lab.fetch(job, timeout=30)
     shown = [repr(lab), repr(there), repr(vars(there._wire)), repr(lab.job), str(lab.panel.get_state())]
     shown += [path.read_text() for path in tmp_path.rglob("*.json")]
-    shown.append(str(sent(there, rows, Sampling(2))))
+    shown.append(str(sent(there._packer, rows, Sampling(2))))
     there._wire.host = "http://127.0.0.1:9"
     with pytest.raises(errors.RemoteError) as caught:
         lab.generate("Something new")

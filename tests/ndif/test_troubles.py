@@ -16,8 +16,10 @@ from ndif_server import serve
 import steerlab as sl
 from steerlab import Row, Sampling, errors
 from steerlab.backends.ndif.backend import NdifBackend
+from steerlab.backends.ndif.messages import JobStatus
+from steerlab.backends.ndif.requests import PAUSES
 from steerlab.backends.ndif.travelling import MARK
-from steerlab.backends.ndif.wire import PAUSES, JobStatus, Patience
+from steerlab.backends.ndif.waiting import Patience
 from steerlab.generations import Token
 
 SECRET = "5f0c1d2e-aaaa-bbbb-cccc-0123456789ab"
@@ -63,9 +65,30 @@ RUNNING = [said("QUEUED", "Added to Queue at position 2."), said("DISPATCHED"), 
         ),
         (
             Misbehaving(
+                frames=[
+                    said(
+                        "ERROR",
+                        "Could not deploy this model. No tokenizer.\nTraceback (most …):\n  nnsight/x…",
+                    )
+                ]
+            ),
+            "cannot load this model .*No tokenizer.* up there now: none",
+        ),
+        (
+            Misbehaving(
                 frames=[*RUNNING, said("ERROR", "Replica was evicted while processing your request.")]
             ),
             "lost the job while it ran .*kept, and is incomplete",
+        ),
+        (
+            Misbehaving(
+                frames=[*RUNNING, said("ERROR", "Error submitting request to model deployment. Try later.")]
+            ),
+            "lost the job while it ran .*kept, and is incomplete",
+        ),
+        (
+            Misbehaving(frames=[said("ERROR", "Error starting model. Please try again later.")]),
+            "cannot load this model .* up there now: none",
         ),
         (
             Misbehaving(frames=[*RUNNING, said("ERROR", "Your job exceeded the execution timeout of 60s.")]),
@@ -130,6 +153,19 @@ def test_the_tokens_that_came_stay_and_are_marked_incomplete(model_folders: dict
     assert [t.id for t in seen] == [72, 87, 73, 88]
     made = caught.value.generations
     assert [(a.token_ids, a.finish) for a in made] == [((72, 73), "cancelled"), ((87, 88), "cancelled")]  # type: ignore[attr-defined]
+
+
+def test_a_job_that_a_server_begins_again_is_heard_once(model_folders: dict[str, Path]) -> None:
+    """As NDIF does where a model was moved away while a job ran on it."""
+    seen: list[Token] = []
+    again = [said("QUEUED", "Added to Queue at position 1."), said("DISPATCHED"), said("RUNNING")]
+    frames = [*RUNNING, token(72), token(73), *again, token(72), token(73), token(74)]
+    with misbehave(Misbehaving(frames=frames, close=True)) as server:
+        there = backend(model_folders["llama"], server)
+        with pytest.raises(errors.RemoteError, match="incomplete") as caught:
+            there.generate([Row("One")], Sampling(9), on_tokens=seen.extend)
+    assert [t.id for t in seen] == [72, 73, 74]
+    assert [a.token_ids for a in caught.value.generations] == [(72, 73, 74)]  # type: ignore[attr-defined]
 
 
 def test_a_wrong_key_is_not_repeated(model_folders: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,13 +1,17 @@
-"""Where a server's job is, in the panel."""
+"""Where a server's jobs are, in the panel."""
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 
+import pytest
 import scripted
 from wires import Wire
 
-from steerlab.backends.ndif.wire import JobStatus
+from steerlab.backends.ndif.messages import JobStatus
+from steerlab.ui.jobs import SHOWN
+from steerlab.worker import LANES
 
 
 def test_the_panel_follows_a_job_through_the_queue_and_forgets_it_at_its_end() -> None:
@@ -32,3 +36,42 @@ def test_the_panel_follows_a_job_through_the_queue_and_forgets_it_at_its_end() -
         watchers[0](JobStatus("running", "b", None, 0.0))
         watchers[0](JobStatus(stage, "b", None, 0.1))
         assert wire.kinds("job")[-1]["stage"] == ""
+
+
+def test_jobs_are_listed_and_ended_while_long_work_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    lab = scripted.lab()
+    ended: list[str] = []
+    listed = [
+        JobStatus("running", "here", None, 1.5, 3),
+        *(JobStatus("completed", f"left{i}", None, 60.0, 70, left=True) for i in range(SHOWN)),
+    ]
+    monkeypatch.setattr(lab, "jobs", lambda: listed)
+    monkeypatch.setattr(lab, "cancel", ended.append)
+    wire, gate = Wire(lab), threading.Event()
+    for lane in LANES:
+        lab.worker.background(lambda _: gate.wait(10) and None, lane)
+    try:
+        answer = wire.ask("jobs", at=0)
+        assert [job["id"] for job in answer["jobs"]] == ["here", *(f"left{i}" for i in range(SHOWN - 1))]
+        assert answer["more"] == 1
+        assert answer["jobs"][0] == {
+            "id": "here",
+            "stage": "running",
+            "position": None,
+            "seconds": 1.5,
+            "rows": 3,
+            "left": False,
+            "over": False,
+            "code": "",
+        }
+        assert answer["jobs"][1]["over"]
+        assert answer["jobs"][1]["code"] == "lab.fetch('left0')"
+        assert wire.ask("end-job", id="here") == {"id": "here"}
+        assert ended == ["here"]
+    finally:
+        gate.set()
+
+
+def test_a_model_that_is_here_has_no_jobs_in_words() -> None:
+    wire = Wire(scripted.lab())
+    assert "jobs are left with a server" in wire.ask("jobs", at=0)["what"]

@@ -1,19 +1,8 @@
 /** Which model this is, and what it is doing. */
-import type { Job } from "../protocol";
+import { Jobs, staged } from "./Jobs";
 import type { Store } from "./store";
 
 const WORDS = { idle: "ready", done: "ready", running: "generating", stopped: "stopped", error: "error" };
-/** The stages of a job on a server; one that is not here is shown by its own name. */
-const STAGES: Record<string, string> = {
-  sending: "sending to the server",
-  received: "received by the server",
-  queued: "in the server's queue",
-  provisioning: "the server makes room for the model",
-  deploying: "the server loads the model",
-  dispatched: "about to run on the server",
-  running: "running on the server",
-  fetching: "fetching the result",
-};
 
 export function Header({ store }: { store: Store }) {
   const { name, backend, device, n_layers, d_model, dtype, revision } = store.info.value;
@@ -62,17 +51,16 @@ export function Header({ store }: { store: Store }) {
           onClick={() => store.redo()}
         />
       </div>
-      <span class="sl-status" role="status" data-look={look}>
-        <span class="sl-dot" aria-hidden="true" />
-        {word}
-      </span>
+      {backend === "ndif" ? (
+        <Jobs store={store} word={word} look={look} />
+      ) : (
+        <span class="sl-status" role="status" data-look={look}>
+          <span class="sl-dot" aria-hidden="true" />
+          {word}
+        </span>
+      )}
     </div>
   );
-}
-
-function staged({ stage, position }: Job): string {
-  const words = STAGES[stage] ?? stage;
-  return position ? `${words}, number ${position}` : words;
 }
 
 interface StepProps {

@@ -10,8 +10,9 @@ import os
 import re
 import time
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from steerlab.backends.base import ModelInfo
 from steerlab.errors import FileError, ModelError
@@ -20,46 +21,63 @@ from steerlab.recipes import Recipe
 from steerlab.rows import Row
 
 
+@dataclass(frozen=True)
+class Kept:
+    """A job that was left. id: what `lab.submit` returned. parts: the jobs on the server that it is, by their ids, and
+    the numbers of the rows that each answers. stage: how it ended, where that is known. age: seconds since it was left.
+    """
+
+    id: str
+    parts: dict[str, list[int]]
+    stage: str
+    age: float
+
+    @property
+    def rows(self) -> int:
+        """How many rows it answers."""
+        return sum(map(len, self.parts.values()))
+
+
 def folder() -> Path:
     """Where they are: in the person's data folder."""
     data = os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share"
     return Path(data) / "steerlab" / "jobs"
 
 
-def keep(job_id: str, info: ModelInfo, rows: Sequence[Row], sampling: Sampling) -> None:
-    """Write down what a job was asked."""
+def keep(parts: dict[str, list[int]], info: ModelInfo, rows: Sequence[Row], sampling: Sampling) -> str:
+    """Write down what a job was asked; its id is that of its first part."""
     folder().mkdir(parents=True, exist_ok=True)
     recipes = {row.recipe.fingerprint: row.recipe for row in rows}
-    data = {
-        "model": info.name,
-        "host": info.device,
-        "sampling": asdict(sampling),
-        "recipes": {name: json.loads(recipe.to_json()) for name, recipe in recipes.items()},
-        "rows": [
-            {
-                "prompt": row.prompt if isinstance(row.prompt, str) else [dict(turn) for turn in row.prompt],
-                "recipe": row.recipe.fingerprint,
-                "seed": row.seed,
-                "chat": row.chat,
-            }
-            for row in rows
-        ],
-    }
-    _file(job_id).write_text(json.dumps(data), encoding="utf-8")
+    job_id = next(iter(parts))
+    _write(
+        job_id,
+        {
+            "model": info.name,
+            "host": info.device,
+            "left": time.time(),
+            "stage": "",
+            "parts": parts,
+            "sampling": asdict(sampling),
+            "recipes": {name: json.loads(recipe.to_json()) for name, recipe in recipes.items()},
+            "rows": [
+                {
+                    "prompt": row.prompt
+                    if isinstance(row.prompt, str)
+                    else [dict(turn) for turn in row.prompt],
+                    "recipe": row.recipe.fingerprint,
+                    "seed": row.seed,
+                    "chat": row.chat,
+                }
+                for row in rows
+            ],
+        },
+    )
+    return job_id
 
 
-def read(job_id: str, info: ModelInfo) -> tuple[list[Row], Sampling]:
+def read(job_id: str, info: ModelInfo) -> tuple[Kept, list[Row], Sampling]:
     """What a job was asked. Raises FileError where it was not asked from here, ModelError where of another model."""
-    try:
-        data = json.loads(_file(job_id).read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        known = sorted(path.stem for path in folder().glob("*.json"))[-5:]
-        raise FileError(
-            f"no job {job_id!r} was left from this machine",
-            f"Jobs that were: {', '.join(known) or 'none'}; what was asked is kept in {folder()}.",
-        ) from None
-    except ValueError as error:
-        raise FileError(f"{_file(job_id)} is damaged ({error})", "Submit the rows again.") from error
+    data = _data(job_id)
     if (data["model"], data["host"]) != (info.name, info.device):
         raise ModelError(
             f"the job {job_id!r} was left with {data['model']} at {data['host']}, and this is {info.name} at "
@@ -68,12 +86,56 @@ def read(job_id: str, info: ModelInfo) -> tuple[list[Row], Sampling]:
         )
     recipes = {name: Recipe.from_json(json.dumps(recipe)) for name, recipe in data["recipes"].items()}
     rows = [Row(row["prompt"], recipes[row["recipe"]], row["seed"], row["chat"]) for row in data["rows"]]
-    return rows, Sampling(**data["sampling"])
+    return _kept(job_id, data), rows, Sampling(**data["sampling"])
 
 
-def age(job_id: str) -> float:
-    """The seconds since a job was left."""
-    return time.time() - _file(job_id).stat().st_mtime
+def listed(info: ModelInfo) -> list[Kept]:
+    """The jobs that were left with a model from this machine, newest first. A file that is damaged is passed over."""
+    found = []
+    for path in folder().glob("*.json"):
+        try:
+            data = _data(path.stem)
+        except FileError:
+            continue
+        if (data["model"], data["host"]) == (info.name, info.device):
+            found.append(_kept(path.stem, data))
+    return sorted(found, key=lambda job: job.age)
+
+
+def ended(job_id: str, stage: str) -> None:
+    """Write down how a job ended."""
+    _write(job_id, {**_data(job_id), "stage": stage})
+
+
+def _kept(job_id: str, data: dict[str, Any]) -> Kept:
+    return Kept(job_id, data["parts"], data["stage"], max(0.0, time.time() - data["left"]))
+
+
+def _data(job_id: str) -> dict[str, Any]:
+    path = _file(job_id)
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+        missing = {"model", "host", "left", "stage", "parts", "sampling", "recipes", "rows"} - set(data)
+    except FileNotFoundError:
+        known = sorted(path.stem for path in folder().glob("*.json"))[-5:]
+        raise FileError(
+            f"no job {job_id!r} was left from this machine",
+            f"Jobs that were: {', '.join(known) or 'none'}; what was asked is kept in {folder()}.",
+        ) from None
+    except (ValueError, TypeError) as error:
+        raise FileError(f"{path} is damaged ({error})", "Submit the rows again.") from error
+    if missing:
+        raise FileError(
+            f"{path} is damaged (it has no {', '.join(sorted(missing))})", "Submit the rows again."
+        )
+    return dict(data)
+
+
+def _write(job_id: str, data: dict[str, Any]) -> None:
+    path = _file(job_id)
+    fresh = path.with_suffix(".new")  # so that nobody reads half of it
+    fresh.write_text(json.dumps(data), encoding="utf-8")
+    fresh.replace(path)
 
 
 def _file(job_id: str) -> Path:

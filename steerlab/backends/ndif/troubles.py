@@ -138,11 +138,18 @@ def failed(host: str, description: str, versions: Versions, up: Callable[[], Seq
     """A job that ended with an error."""
     text = description.strip()
     last = text.splitlines()[-1] if text else "it does not say why"
-    if "deploy" in text.lower() and "Traceback" not in text:
+    first = text.split("\n", 1)[0]
+    other = "Traceback" in text or "to model deployment" in text  # where a job was sent
+    if re.match("Could not deploy|Error (provisioning|starting) model", text) or (
+        "deploy" in text.lower() and not other
+    ):
         names = ", ".join(up()) or "none"
-        return RemoteError(
-            f"{host} cannot load this model ({last.rstrip('.')})", f"Models that are up there now: {names}."
+        error = RemoteError(
+            f"{host} cannot load this model ({first.rstrip('.')})", f"Models that are up there now: {names}."
         )
+        if first != text:
+            error.add_note(text)  # the server's traceback
+        return error
     if "payload could not be read" in text or "model architecture on this server" in text:
         return skew(host, text.splitlines()[0], versions())
     if "out of memory" in text.lower():
@@ -169,6 +176,19 @@ def unknown_job(host: str, job_id: str) -> RemoteError:
     """An id that the server does not know."""
     return RemoteError(
         f"{host} knows no job {job_id!r} any more", "Servers forget results after a while: submit it again."
+    )
+
+
+def ended(host: str, job_id: str) -> RemoteError:
+    """A job that somebody cancelled."""
+    return RemoteError(f"the job {job_id!r} at {host} was cancelled", "Run or submit its rows again.")
+
+
+def goes_on(host: str, job_id: str) -> RemoteError:
+    """A job that cannot be ended from here."""
+    return RemoteError(
+        f"the job {job_id!r} goes on at {host}: that server lets nobody but its operators end a job that was left",
+        "Leave it: it costs nothing here, and its answers are there when it is done.",
     )
 
 

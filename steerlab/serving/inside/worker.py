@@ -19,12 +19,10 @@ os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 
 import ray
 import torch
+from cpu import CpuDeployment, CpuSandbox, Deployment, Sandbox
 from ndif.common import redis as names
 from ndif.common.providers.redis import RedisProvider
 from ndif.common.schema import Status
-from ndif.services.ray.deployments.modeling import base
-from ndif.services.ray.sandbox import host
-from ndif.services.ray.sandbox.model import SandboxModelDeployment
 
 ON_GPU = os.environ["STEERLAB_DEVICE"] != "cpu"
 DTYPE = os.environ["NDIF_DEFAULT_DTYPE"]
@@ -32,36 +30,11 @@ TIMEOUT = float(os.environ["STEERLAB_JOB_SECONDS"])
 SANDBOX = os.environ["STEERLAB_SANDBOX"] == "1"
 SMALL = 10_000_000  # parameters, below which one thread is faster than several that wait for each other
 RUNNING = "steerlab:running"  # where the job is kept that runs
+KILLED = "Request cancelled by operator."  # as NDIF says it
 LOOK = 0.5  # seconds between two looks at whether a job's client is still there
 
 # a deployment asks for the Ray actor that it is, to restart itself after a broken CUDA context; here it is none
 ray.get_runtime_context = lambda: None
-
-# a job's own process builds the model's tree as well, from the same files and as little from the network
-host.RUNNER_ENV += ("HF_HUB_CACHE", "HF_HUB_OFFLINE")
-
-
-class OnCpu:
-    """Of a deployment: its model is on the CPU."""
-
-    CACHEABLE = False
-    model_key: str
-    dtype_name: str
-
-    def load_from_disk(self) -> Any:
-        model = base.HuggingFaceModel.from_model_key(
-            self.model_key, dispatch=True, dtype=self.dtype_name, device="cpu"
-        )
-        model._module.requires_grad_(False)
-        return model
-
-
-class CpuDeployment(OnCpu, base.BaseModelDeployment):  # type: ignore[misc]
-    """NDIF's deployment without a GPU."""
-
-
-class CpuSandbox(OnCpu, SandboxModelDeployment):  # type: ignore[misc]
-    """The same, with each job's code in a process of its own."""
 
 
 def deployed(model_key: str) -> Any:
@@ -69,7 +42,7 @@ def deployed(model_key: str) -> Any:
     options: dict[str, Any] = {"execution_timeout": TIMEOUT, "dtype": DTYPE}
     if ON_GPU:
         free, _ = torch.cuda.mem_get_info(0)
-        made = SandboxModelDeployment if SANDBOX else base.BaseModelDeployment
+        made = Sandbox if SANDBOX else Deployment
         return made(model_key, gpu_mem_bytes_by_id={0: free}, **options)
     torch.cuda.synchronize = lambda *_, **__: (
         None
@@ -94,6 +67,8 @@ class Worker:
     models: dict[tuple[str, str], Any] = field(default_factory=dict)
     waiting: list[Any] = field(default_factory=list)
     loading: str | None = None
+    running: Any = None  # the request whose turn it is
+    killed: bool = False  # whether somebody has ended it
 
     async def start(self, *, lazy: bool) -> None:
         """Load the models, unless lazy, and serve for ever."""
@@ -116,6 +91,7 @@ class Worker:
         await asyncio.gather(
             self.take(arrived),
             self.work(arrived),
+            self.kill(),
             self.answer(
                 names.STATUS_TRIGGER_STREAM, names.STATUS_KEY, names.STATUS_REQUESTED_KEY,
                 names.STATUS_READY_CHANNEL, self.status,
@@ -144,7 +120,9 @@ class Worker:
                 for place, other in enumerate(self.waiting, 1):
                     await other.arespond(Status.QUEUED, f"Moved to position {place} in Queue.")
                 if await self.has_client(request):
+                    self.running, self.killed = request, False
                     await self.run(request)
+                    self.running = None
             arrived.clear()
             await arrived.wait()
 
@@ -167,13 +145,16 @@ class Worker:
                 return
             finally:
                 self.loading = None
+        if self.killed:  # while its model was loaded
+            await request.arespond(Status.ERROR, KILLED)
+            return
         await RedisProvider.async_bytes_client.set(RUNNING, pickle.dumps(request))
         await request.arespond(Status.DISPATCHED, "Your job has been sent to the model deployment.")
         model = self.models[repository, task]
         job = asyncio.create_task(model.run(request))
         while not job.done():
             await asyncio.wait({job}, timeout=LOOK)
-            if not job.done() and not await self.has_client(request):
+            if not job.done() and (self.killed or not await self.has_client(request)):
                 await model.cancel()
         await RedisProvider.async_bytes_client.delete(RUNNING)
         if failure := job.exception():
@@ -181,6 +162,29 @@ class Worker:
             await request.arespond(
                 Status.ERROR, "Error submitting request to model deployment. Please try again later."
             )
+
+    async def kill(self) -> None:
+        """End the jobs that NDIF's own event names, queued or running, as its dispatcher does."""
+        client, last = RedisProvider.async_client, "$"
+        while True:
+            [[_, entries]] = await client.xread({names.EVENTS_STREAM: last}, block=0, count=1) or [[None, []]]
+            for last, event in entries:  # noqa: B007
+                if event.get("event_type") == names.EVENT_KILL:
+                    answer = json.dumps({"status": await self.end(event["request_id"])})
+                    await client.lpush(event["response_key"], answer)
+                    await client.expire(event["response_key"], names.EVENT_RESPONSE_TTL_S)
+
+    async def end(self, job_id: str) -> str:
+        """End a job; says what was found, in NDIF's words."""
+        for request in self.waiting:
+            if request.id == job_id:
+                self.waiting.remove(request)
+                await request.arespond(Status.ERROR, KILLED)
+                return "removed_from_queue"
+        if self.running is not None and self.running.id == job_id:
+            self.killed = True
+            return "cancelled_execution"
+        return "not_found"
 
     async def has_client(self, request: Any) -> bool:
         """Whether anybody listens for the answer; one who asks later, by the job's id, always counts."""

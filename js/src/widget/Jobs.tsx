@@ -1,0 +1,175 @@
+/** What the status says of a model on a server, as a button that opens the list of this lab's jobs there. */
+import { useEffect, useRef, useState } from "preact/hooks";
+import type { EndJobQuestion, ListedJob } from "../protocol";
+import { Failed } from "./Failed";
+import { copy } from "./host";
+import type { Store } from "./store";
+import { useUnique } from "./unique";
+import { useAction } from "./useAction";
+import { useAsk } from "./useAsk";
+
+/** The stages of a job on a server; one that is not here is shown by its own name. */
+const STAGES: Record<string, string> = {
+  sending: "sending to the server",
+  received: "received by the server",
+  queued: "in the server's queue",
+  provisioning: "the server makes room for the model",
+  deploying: "the server loads the model",
+  dispatched: "about to run on the server",
+  running: "running on the server",
+  fetching: "fetching the result",
+  completed: "done",
+  unknown: "the server has not said",
+  forgotten: "the server has forgotten it",
+};
+const PAUSE_MS = 2000; // between an answer and the next question, while the list is open
+
+export function staged({ stage, position }: { stage: string; position: number | null }): string {
+  const words = STAGES[stage] ?? stage;
+  return position ? `${words}, number ${position}` : words;
+}
+
+export function Jobs({ store, word, look }: { store: Store; word: string; look: string }) {
+  const [open, setOpen] = useState(false);
+  const root = useRef<HTMLDivElement>(null);
+  const button = useRef<HTMLButtonElement>(null);
+  const list = useRef<HTMLElement>(null);
+  const id = useUnique();
+  useEffect(() => {
+    if (!open) return;
+    const away = (event: Event) => {
+      if (!root.current?.contains(event.target as Node)) setOpen(false);
+    };
+    document.addEventListener("pointerdown", away, true);
+    return () => document.removeEventListener("pointerdown", away, true);
+  }, [open]);
+  return (
+    <div
+      ref={root}
+      class="sl-jobs"
+      role="group"
+      aria-label="Server"
+      data-escape={open ? "" : undefined}
+      onKeyDown={(event) => {
+        if (!open || event.key !== "Escape") return;
+        setOpen(false);
+        button.current?.focus();
+        event.preventDefault();
+        event.stopPropagation();
+      }}
+    >
+      <span class="sl-status" role="status" data-look={look}>
+        <button
+          ref={button}
+          type="button"
+          class="sl-jobs-open"
+          title="Jobs on the server"
+          aria-expanded={open}
+          aria-controls={id}
+          onClick={() => setOpen(!open)}
+        >
+          <span class="sl-dot" aria-hidden="true" />
+          {word}
+          <svg class="sl-jobs-mark" viewBox="0 0 12 12" aria-hidden="true">
+            <path d="m2.5 4.5 3.5 3.5 3.5-3.5" />
+          </svg>
+        </button>
+      </span>
+      <section
+        ref={list}
+        id={id}
+        class="sl-jobs-list"
+        aria-label="Jobs on the server"
+        tabIndex={-1}
+        hidden={!open}
+      >
+        {/* a button that is pressed goes away: the keys stay in the list */}
+        {open && <List store={store} onEnd={() => list.current?.focus()} />}
+      </section>
+    </div>
+  );
+}
+
+function List({ store, onEnd }: { store: Store; onEnd(): void }) {
+  const [at, setAt] = useState(0);
+  const { asked, answer } = useAsk(store, { kind: "jobs", at });
+  const ending = useAction<EndJobQuestion>(store);
+  const status = asked?.status.value;
+  const stage = store.job.value?.stage ?? "";
+  useEffect(() => {
+    if (!status || status === "going") return;
+    const next = setTimeout(() => setAt(at + 1), PAUSE_MS);
+    return () => clearTimeout(next);
+  }, [status, at]);
+  useEffect(() => setAt((before) => before + 1), [stage]);
+  return (
+    <>
+      <Failed error={ending.asked?.error.value ?? asked?.error.value} />
+      {answer?.jobs.length ? (
+        <ul>
+          {answer.jobs.map((job) => (
+            <One
+              key={job.id}
+              job={job}
+              end={() => {
+                onEnd();
+                ending.act({ kind: "end-job", id: job.id }, () => setAt((before) => before + 1));
+              }}
+            />
+          ))}
+        </ul>
+      ) : (
+        <p class="sl-empty">{answer ? "No jobs now." : "Asking the server …"}</p>
+      )}
+      {answer?.more ? <p class="sl-empty">{`and ${answer.more} older: lab.jobs() lists them`}</p> : null}
+      <p class="sl-jobs-hint">
+        <code>lab.submit(rows)</code> leaves a job with the server: it goes on without this notebook.
+      </p>
+    </>
+  );
+}
+
+function One({ job, end }: { job: ListedJob; end(): void }) {
+  const [copied, setCopied] = useState(false);
+  const short = job.id.slice(0, 8);
+  const rows = job.rows === null ? "" : `${job.rows} ${job.rows === 1 ? "row" : "rows"}, `;
+  return (
+    <li class="sl-job" data-over={job.over}>
+      <span class="sl-job-stage">{staged(job)}</span>
+      <span class="sl-job-what">
+        <code title={job.id}>{short}</code> {rows}
+        {ago(job.seconds)}
+        {job.left ? "" : ", for this panel or a cell"}
+      </span>
+      <span class="sl-job-do">
+        {job.code && (
+          <button
+            type="button"
+            class="sl-button"
+            title={job.code}
+            aria-label={`Copy the code that fetches job ${short}`}
+            onClick={async () => setCopied(await copy(job.code))}
+          >
+            {copied ? "Copied" : "Copy code"}
+          </button>
+        )}
+        {!job.over && (
+          <button type="button" class="sl-button" aria-label={`Cancel job ${short}`} onClick={end}>
+            Cancel
+          </button>
+        )}
+      </span>
+    </li>
+  );
+}
+
+/** How long ago, in the largest unit of which there is one. */
+export function ago(seconds: number): string {
+  const units = [
+    [86400, "d"],
+    [3600, "h"],
+    [60, "min"],
+  ] as const;
+  for (const [size, unit] of units) if (seconds >= size) return `${Math.floor(seconds / size)} ${unit} ago`;
+  return `${Math.floor(seconds)} s ago`;
+}

@@ -1,0 +1,160 @@
+"""Jobs that are left with a server: they go on without this kernel, and any kernel on this machine can fetch them.
+
+More rows than one job takes are several jobs there and one here, named by the id of the first.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from steerlab.backends.ndif import kept, troubles
+from steerlab.backends.ndif.kept import Kept
+from steerlab.backends.ndif.messages import OVER, JobStatus, Update
+from steerlab.backends.ndif.packing import Packer
+from steerlab.backends.ndif.texts import Heard
+from steerlab.backends.ndif.waiting import Cancelled, Stop
+from steerlab.backends.ndif.wire import Wire
+from steerlab.errors import ModelError, RemoteError
+from steerlab.generations import Generation, Sampling
+from steerlab.rows import Row
+
+FORGOTTEN = 3600.0  # seconds after which a job that the server knows nothing of is not asked about any more
+PAUSE = 1.0  # seconds between two looks at a job that is waited for
+
+
+class Left:
+    """The jobs that were left with a server for one model. tell: is told where one is that is fetched."""
+
+    def __init__(self, wire: Wire, packer: Packer, tell: Callable[[JobStatus], None]) -> None:
+        self._wire, self._packer, self._tell = wire, packer, tell
+
+    def submit(self, rows: Sequence[Row], sampling: Sampling) -> str:
+        """Leave rows with the server to be answered, and return the job's id at once. What was asked is kept on this
+        machine (`kept`), so that another kernel can fetch the answers. A job on the server has `batch_rows` rows.
+        """
+        if not rows:
+            raise ModelError("a job without rows was to be submitted", "Give one Row or more.")
+        encoded = self._packer.encode(rows)
+        self._packer.plan([row.recipe for row in rows])
+        parts: dict[str, list[int]] = {}
+        try:
+            for batch in self._packer.batches(encoded, sampling):
+                heard = self._heard(batch, rows, encoded, sampling)
+                parts[self._wire.submit(self.envelope(), heard.payload())] = batch
+        except BaseException:
+            self._end(parts)  # half a job is of no use
+            raise
+        return kept.keep(parts, self._packer.info, rows, sampling)
+
+    def fetch(
+        self, job_id: str, *, timeout: float | None = None, cancel: threading.Event | None = None
+    ) -> list[Generation] | None:
+        """The answers of a job that was left, waiting for them at most `timeout` seconds (None for as long as it takes,
+        0 for a look); None where they are not there yet. Raises RemoteError where it failed, or was cancelled.
+        """
+        job, rows, sampling = kept.read(job_id, self._packer.info)
+        end = time.monotonic() + timeout if timeout is not None else None
+        stop = Stop(cancel)
+        try:
+            while (last := self._look(job, stop)) is None:
+                left = PAUSE if end is None else end - time.monotonic()
+                if left <= 0:
+                    return None
+                stop.sleep(min(PAUSE, max(0.05, left)))
+            encoded = self._packer.encode(rows)
+            answers: dict[int, Generation] = {}
+            for part, batch in job.parts.items():
+                answers |= self._answers(self._heard(batch, rows, encoded, sampling), last[part], stop)
+        except Cancelled:
+            return None
+        return [answers[i] for i in range(len(rows))]
+
+    def listed(self) -> list[JobStatus]:
+        """Where they all are, newest first; the server is asked about those that are not known to be over."""
+        return [self._status(job, self._said(job, Stop())) for job in kept.listed(self._packer.info)]
+
+    def cancel(self, job_id: str) -> None:
+        """End a job on the server. Raises RemoteError where that is not offered there."""
+        job, _, _ = kept.read(job_id, self._packer.info)
+        if not job.stage and self._status(job, self._said(job, Stop())).over:
+            return
+        if job.stage:
+            return
+        ended = self._end(job.parts)
+        if None in ended:
+            raise troubles.goes_on(self._wire.host, job_id)
+        if (
+            True in ended or not self._status(job, self._said(job, Stop())).over
+        ):  # it may have ended by itself
+            kept.ended(job_id, "cancelled")
+
+    def envelope(self) -> dict[str, Any]:
+        """What a server needs to know of a job before it reads it."""
+        return {
+            "model_key": self._packer.there.key,
+            "session_id": "",
+            "compress": True,
+            "env": self._packer.model._remoteable_get_env(),
+        }
+
+    def _heard(
+        self, batch: list[int], rows: Sequence[Row], encoded: Sequence[list[int]], sampling: Sampling
+    ) -> Heard:
+        return Heard(self._packer, {i: rows[i] for i in batch}, [encoded[i] for i in batch], sampling)
+
+    def _answers(self, heard: Heard, last: Update, stop: Stop) -> dict[int, Generation]:
+        saved = self._wire.result(last, stop)
+        for edited, chosen in zip(saved["edited"], saved["tokens"], strict=False):
+            if not heard.done:
+                heard.hear(edited, chosen)
+        return heard.answers()
+
+    def _end(self, parts: dict[str, list[int]]) -> list[bool | None]:
+        """End jobs on the server, what it says of each; None also where it cannot be reached."""
+        found: list[bool | None] = [None] * len(parts)
+        for i, part in enumerate(parts):
+            with contextlib.suppress(RemoteError):
+                found[i] = self._wire.end(part)
+        return found
+
+    def _look(self, job: Kept, stop: Stop) -> dict[str, Update] | None:
+        """The last words about a job whose parts are all done; None where they are not. Raises RemoteError where that
+        will not be.
+        """
+        if job.stage == "cancelled":
+            raise troubles.ended(self._wire.host, job.id)
+        said = self._said(job, stop, over=True)
+        status = self._status(job, said)
+        self._tell(status)
+        if status.stage == "forgotten" or (
+            status.stage == "unknown" and job.age > self._wire.patience.answer
+        ):
+            raise troubles.unknown_job(self._wire.host, job.id)
+        if status.stage == "failed":
+            failed = next(one for one in said.values() if one and one.stage == "failed")
+            self._wire.result(failed, stop)  # which raises what it failed of
+        return {part: one for part, one in said.items() if one} if status.stage == "completed" else None
+
+    def _said(self, job: Kept, stop: Stop, *, over: bool = False) -> dict[str, Update | None]:
+        """The server's last words about the parts of a job. over: ask also where it is known to be over."""
+        if job.stage and not over:
+            return {}
+        return {part: self._wire.look(part, stop) for part in job.parts}
+
+    def _status(self, job: Kept, said: dict[str, Update | None]) -> JobStatus:
+        """Where a job is, by the part that is least far; that it is over is written down."""
+        stage, position = job.stage, None
+        if said:
+            found = [(one.stage if one else "unknown", one and one.position) for one in said.values()]
+            waiting = [one for one in found if one[0] not in OVER]
+            failed = [one for one in found if one[0] == "failed"]
+            stage, position = (failed or waiting or found)[0]
+            if stage == "unknown" and job.age > FORGOTTEN:
+                stage = "forgotten"
+            if stage in OVER and not job.stage:
+                kept.ended(job.id, stage)
+        return JobStatus(stage, job.id, position, job.age, job.rows, left=True)

@@ -1,0 +1,155 @@
+"""Packs rows for a server: which share a forward pass, which share a job, and where a pass is edited and read.
+
+Nothing is sent here, and no server is needed: all of it follows from what is known of a model without its weights.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor
+
+from steerlab.backends.base import ModelInfo, encode_row
+from steerlab.backends.decoding import left_padded, token_index
+from steerlab.backends.ndif.distant import Distant
+from steerlab.backends.ndif.jobs import Inputs, Point
+from steerlab.edits import Operand
+from steerlab.generations import Sampling
+from steerlab.recipes import Recipe
+from steerlab.rows import Plan, Row
+from steerlab.sites import Site
+
+T = TypeVar("T")
+
+JOB_ROWS = 512  # rows of a job without tokens: what is lost where it fails, and what its result weighs
+
+
+class Packer:
+    """What a server is asked about a model. there: the model. host: of its server, for `info`. dtype: of its weights
+    there, where that is known. batch_rows: the most rows that share a forward pass.
+    """
+
+    def __init__(self, there: Distant, *, host: str, dtype: str | None = None, batch_rows: int = 64) -> None:
+        self.there, self.batch_rows = there, batch_rows
+        self.model, self.tokenizer, self.stop_tokens = there.model, there.tokenizer, there.stop_tokens
+        self.device = torch.device("cpu")  # where operands begin: they travel
+        self.info = ModelInfo(
+            name=there.name,
+            backend="ndif",
+            device=host,
+            dtype=dtype or there.dtype,
+            n_layers=there.sites.n_layers,
+            d_model=there.d_model,
+            points=there.sites.points,
+            context=there.context,
+        )
+
+    def encode(self, rows: Sequence[Row]) -> list[list[int]]:
+        return [encode_row(self.tokenizer, row, self.info.context) for row in rows]
+
+    def plan(self, recipes: Sequence[Recipe]) -> Plan:
+        info = self.info
+        plan = Plan(recipes, n_layers=info.n_layers, d_model=info.d_model, model=info.name)
+        for site in plan.sites:
+            self.there.sites.hook(site)
+        return plan
+
+    def jobs(
+        self, encoded: Sequence[list[int]], which: Iterable[int] | None = None, *, most: int = 64
+    ) -> Iterator[list[list[int]]]:
+        """Rows in batches of one forward pass, and those in jobs; short and long prompts apart, for less padding."""
+        order = sorted(range(len(encoded)) if which is None else which, key=lambda i: len(encoded[i]))
+        batches = list(chunks(order, min(self.batch_rows, most)))
+        yield from chunks(batches, max(1, JOB_ROWS // min(self.batch_rows, most)))
+
+    def batches(self, encoded: Sequence[list[int]], sampling: Sampling) -> Iterator[list[int]]:
+        """Rows in batches that generate together: in order, and apart where the context leaves less room than asked."""
+        groups: dict[int, list[int]] = {}
+        for i, ids in enumerate(encoded):
+            groups.setdefault(min(sampling.max_new_tokens, self.info.context - len(ids)), []).append(i)
+        for group in groups.values():
+            yield from chunks(group, self.batch_rows)
+
+    @property
+    def pad(self) -> int:
+        """The token that fills rows on the left, and those that have ended."""
+        return self.tokenizer.pad_token_id or 0
+
+    def whole(
+        self,
+        rows: Sequence[Row],
+        encoded: Sequence[list[int]],
+        batch: list[int],
+        tails: Sequence[Sequence[int]] | None = None,
+        *,
+        keep: int = 1,
+    ) -> tuple[Inputs, dict[Site, list[Operand]]]:
+        """A pass over whole rows: prompts, and the tails that follow them."""
+        ids, mask = left_padded(self.tokenizer, [encoded[i] for i in batch])
+        index = token_index(mask, [len(tails[i]) for i in batch] if tails else (0,))
+        operands = self.plan([rows[i].recipe for i in batch]).operands(index, self.device)
+        return self.inputs(ids, mask, keep=keep), operands
+
+    def inputs(self, ids: Tensor, mask: Tensor, *, keep: int = 1) -> Inputs:
+        inputs: Inputs = {
+            "input_ids": ids,
+            "attention_mask": mask,
+            "position_ids": (mask.cumsum(-1) - 1).clamp_min(0),
+            "logits_to_keep": keep,
+            "use_cache": False,
+        }
+        return {name: value for name, value in inputs.items() if name in self.there.accepts}
+
+    def points(self, operands: dict[Site, list[Operand]]) -> list[Point]:
+        return [point for _, point in self.visits(operands, ())]
+
+    def visits(
+        self, operands: dict[Site, list[Operand]], read: Sequence[Site], *, flowing: bool = False
+    ) -> list[tuple[str, Point]]:
+        """Where to edit and where to read in one pass, in forward order: the names of sites, and their points.
+
+        flowing: while text is generated. The input of a block is edited where it comes from then, at an output.
+        """
+        plain: dict[int, tuple[Any, ...]] = {}  # the same operand at many sites travels once
+        made = {
+            s: [plain.setdefault(id(one), tuple(one._replace(scaled=None))) for one in given]
+            for s, given in operands.items()
+        }
+        middle = {site.layer: given for site, given in made.items() if site.point == "resid_mid"}
+        around = [Site(layer, point) for layer in middle for point in ("resid_pre", "attn_out")]
+        visits: list[tuple[str, Point]] = []
+        for site in sorted({*made, *read, *around}):
+            if site.point == "resid_mid" and site not in read:
+                continue
+            mine = middle.get(site.layer, [])
+            given = [] if site.point == "resid_mid" else made.get(site, [])
+            attention = mine if site.point == "attn_out" else []
+            keep = site.point == "resid_pre" and bool(mine)
+            hook = self.there.sites.hook(site)
+            if flowing and site.point == "resid_pre":
+                hook = self.there.entries[site.layer] or hook
+            sites = bool(given) + bool(attention)
+            if visits and visits[-1][1][:2] == (
+                hook.path,
+                hook.side,
+            ):  # the end of one block, the start of the next
+                _, _, _, before, _, _, n = visits.pop()[1]
+                given, sites = before + given, n + sites
+            visits.append((str(site), (hook.path, hook.side, hook.wrapped, given, attention, keep, sites)))
+        return visits
+
+    def envelope(self) -> dict[str, Any]:
+        """What a server needs to know of a job before it reads it."""
+        return {
+            "model_key": self.there.key,
+            "session_id": "",
+            "compress": True,
+            "env": self.model._remoteable_get_env(),
+        }
+
+
+def chunks(items: list[T], size: int) -> Iterator[list[T]]:
+    for start in range(0, len(items), size):
+        yield items[start : start + size]

@@ -1,0 +1,75 @@
+"""The texts that a server generates: the job that asks for them, and its tokens as they come."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+
+from steerlab.backends.decoding import Decoding, left_padded, token_index
+from steerlab.backends.ndif import jobs
+from steerlab.backends.ndif.packing import Packer
+from steerlab.generations import Sampling, Token
+from steerlab.rows import Row
+
+# What generation is besides: the likeliest token, without what a model's own configuration may add to that.
+PLAIN: dict[str, Any] = {
+    "do_sample": False,
+    "num_beams": 1,
+    "repetition_penalty": 1.0,
+    "no_repeat_ngram_size": 0,
+    "min_length": 0,
+    "min_new_tokens": 0,
+    "use_cache": True,
+}
+
+
+class Heard(Decoding):
+    """A batch's texts, from the tokens that a server tells. rows: by their numbers in the request."""
+
+    def __init__(
+        self, packer: Packer, rows: dict[int, Row], encoded: Sequence[list[int]], sampling: Sampling
+    ) -> None:
+        super().__init__(packer, [[(number, row)] for number, row in rows.items()], encoded, sampling)
+        self._listen()
+        self._seeds = [row.seed for row in rows.values()]
+        self._packer = packer
+        plan = packer.plan([row.recipe for row in rows.values()])
+        self._tokens, self._mask = left_padded(packer.tokenizer, encoded)
+        # what to do in the pass over the prompts, and in every later one
+        self._operands = (
+            plan.operands(token_index(self._mask), packer.device),
+            plan.operands(torch.zeros(1, 1, dtype=torch.long), packer.device),
+        )
+        self.steps = 0
+
+    @property
+    def done(self) -> bool:
+        """Whether every row has ended."""
+        return all(self._finish)
+
+    def payload(self) -> bytes:
+        """The job that answers the batch."""
+        far = self._packer
+        prompt, later = ([p for _, p in far.visits(o, (), flowing=True)] for o in self._operands)
+        return jobs.generate(
+            far.model,
+            {"input_ids": self._tokens, "attention_mask": self._mask},
+            prompt,
+            later,
+            min(self._sampling.max_new_tokens, far.info.context - self._tokens.shape[1]),
+            temperature=self._sampling.temperature,
+            seeds=self._seeds,
+            options={**PLAIN, "eos_token_id": sorted(far.stop_tokens) or None, "pad_token_id": far.pad},
+        )
+
+    def hear(self, edited: int, chosen: Sequence[int]) -> list[Token]:
+        """Add a step's tokens, one a row, made by a pass that edited at so many sites: at all that it should, or the
+        step counts as not applied. Returns those of the rows that were still going.
+        """
+        whole = edited == len(self._operands[self.steps > 0])
+        going = [lane for lane, finish in enumerate(self._finish) if not finish]
+        self._count(going, [whole] * len(going), generated=self.steps > 0)
+        self.steps += 1
+        return sorted(self._take(going, [chosen[lane] for lane in going]))

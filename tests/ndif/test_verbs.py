@@ -1,0 +1,118 @@
+"""Every verb of a Lab gives the same with the model on a server as with the model here."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import ArrayLike
+
+import steerlab as sl
+from steerlab import Ablate, Lab, Recipe, Row, Sampling, Site
+from steerlab.backends.ndif.backend import NdifBackend
+from steerlab.demo import WEIGHTS
+from steerlab.serving.server import Server
+
+HARMFUL, HARMLESS = sl.prompts.harmful(6), sl.prompts.harmless(6)
+
+
+@pytest.fixture(scope="module")
+def far(ndif_server: Server) -> Lab:
+    first = NdifBackend(WEIGHTS, host=ndif_server.url)
+    if first.waits:
+        first.generate([Row("Load the model")], Sampling(1))
+    return sl.Lab(host=ndif_server.url)
+
+
+def near(one: ArrayLike, other: ArrayLike, tolerance: float = 1e-4) -> bool:
+    return bool(np.allclose(np.asarray(one), np.asarray(other), atol=tolerance, rtol=1e-4, equal_nan=True))
+
+
+def refusal(lab: Lab) -> sl.Direction:
+    return lab.directions["refusal"]
+
+
+def drop(lab: Lab) -> Recipe:
+    return Recipe([Ablate(refusal(lab))])
+
+
+# what each verb gives, as numbers and texts
+VERBS: dict[str, Callable[[Lab], Any]] = {
+    "generate": lambda lab: lab.generate(HARMFUL[0], drop(lab), max_new_tokens=12).text,
+    "compare": lambda lab: [
+        [a.text for a in row] for row in lab.compare(HARMFUL[:2], [sl.BASELINE, drop(lab)], max_new_tokens=8)
+    ],
+    "find_direction": lambda lab: (
+        lab.find_direction(HARMFUL, HARMLESS, max_kl=math.inf, min_induce=-math.inf).vector
+    ),
+    "surgical": lambda lab: [s.kl.value for s in lab.surgical(refusal(lab), HARMFUL, HARMLESS).subsets],
+    "measure": lambda lab: (
+        lab.measure(drop(lab), HARMFUL, HARMLESS, texts=["The sea is wide."], sampling=Sampling(8))[
+            "recipe"
+        ].kl.value
+    ),
+    "score": lambda lab: lab.score(HARMLESS[:2], [drop(lab)], ["kl"]).to_frame()["kl"],
+    "sweep": lambda lab: lab.sweep(
+        refusal(lab), layers=[5, 6], coefficients=[0, 1], prompts=HARMLESS[:2], metrics=["kl"]
+    ).to_frame()["kl"],
+    "calibrate": lambda lab: lab.calibrate(refusal(lab), HARMLESS[:2], kl=0.1).strength,
+    "difference_in_means": lambda lab: lab.difference_in_means(HARMFUL, HARMLESS).at(-1, 6).vector,
+    "principal_component": lambda lab: lab.principal_component(HARMFUL, HARMLESS).at(-1, 6).vector,
+    "logistic_probe": lambda lab: lab.logistic_probe(HARMFUL, HARMLESS).at(-1, 6).vector,
+    "caa": lambda lab: lab.caa([("Is it so?", "Yes.", "No."), ("May I?", "Yes.", "No.")]).at(-2, 6).vector,
+    "prompt_pair": lambda lab: lab.prompt_pair("Love", "Hate", site=Site(4, "resid_pre")).vector,
+    "logit_lens": lambda lab: lab.logit_lens("What is the sea?", drop(lab)).top(1).values,
+    "projections": lambda lab: lab.projections("What is the sea?", refusal(lab)).values,
+    "probe": lambda lab: [p.accuracy.value for p in lab.probe([*HARMFUL, *HARMLESS], [1] * 6 + [0] * 6)],
+}
+
+
+@pytest.mark.ndif
+@pytest.mark.parametrize("verb", VERBS)
+def test_a_verb_gives_the_same_far_away(verb: str, far: Lab, demo_lab: Lab) -> None:
+    here, there = VERBS[verb](demo_lab), VERBS[verb](far)
+    assert np.asarray(here).size
+    if np.asarray(here).dtype.kind in "US":
+        assert there == here
+    else:
+        assert near(there, here)
+
+
+@pytest.mark.ndif
+@pytest.mark.parametrize(
+    "verb",
+    [
+        lambda lab: lab.token_row("Sure", site=Site(4, "resid_pre")),
+        lambda lab: lab.linear_relation([("The sea is", "sea", "wide")] * 3),
+    ],
+    ids=["token_row", "linear_relation"],
+)
+def test_what_needs_the_weights_says_so(verb: Callable[[Lab], Any], far: Lab) -> None:
+    with pytest.raises(sl.errors.ModelError, match=r"weights"):
+        verb(far)
+
+
+def test_every_verb_is_among_them() -> None:
+    from steerlab.finding import Finding
+
+    elsewhere = {
+        "run",
+        "submit",
+        "fetch",
+        "jobs",
+        "cancel",
+        "remote_models",
+        "recall",
+        "tokens_of",
+        "to_code",
+    }
+    verbs = {
+        name
+        for kind in (Lab, Finding)
+        for name, one in vars(kind).items()
+        if callable(one) and not name.startswith("_")
+    }
+    assert verbs - set(VERBS) - elsewhere - {"snapshot", "restore", "token_row", "linear_relation"} == set()
