@@ -17,7 +17,7 @@ export type Status = "going" | "answered" | "failed" | "cancelled";
 
 const GONE: Trouble = {
   what: "the kernel is gone",
-  hint: "Run the cell again, then ask again.",
+  hint: "Run the notebook’s cells again, up to this panel, then ask again.",
 };
 
 /** One question, followed to its end. */
