@@ -39,6 +39,8 @@ test("a number is told with its n and its interval, once that is known", () => {
   expect(statWords("refusal_rate", { value: 0.5, low: null, high: null, n: 2 })).toBe(
     "refusal rate 50 %, n = 2",
   );
+  const small = { value: 0.0021, low: 0, high: 0.00049, n: 8 };
+  expect(statWords("kl", small), "not rounded to nothing").toBe("KL, nats 0.002 [0.00, 0.0005], n = 8");
   expect(statWords("kl", undefined)).toBe("KL, nats: not measured yet");
 });
 

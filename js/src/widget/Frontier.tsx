@@ -112,6 +112,11 @@ export function Frontier({ store, direction, open }: { store: Store; direction: 
           }}
         />
       )}
+      {shown && asked?.question.direction !== direction && (
+        <p class="sl-remark">
+          The points are of {asked?.question.direction}: Measure for those of {direction}.
+        </p>
+      )}
       {!asked && (
         <p class="sl-empty">
           Each point will be a set of layers at which the direction is ablated: how much is still refused, and

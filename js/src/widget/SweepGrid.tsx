@@ -184,6 +184,11 @@ export function SweepGrid({ store, direction, open }: Props) {
         )
       )}
       {shown && found.size > 0 && <p class="sl-remark">{METRICS[shown].hint}.</p>}
+      {found.size > 0 && question?.direction !== direction && (
+        <p class="sl-remark">
+          The map is of {question?.direction}: Measure for one of {direction}.
+        </p>
+      )}
       {shown && metric !== shown && !busy && (
         <p class="sl-remark">
           The map shows {METRICS[shown].title}: Measure again for {METRICS[metric].title}.
@@ -277,7 +282,7 @@ function Texts({ store, question }: { store: Store; question: TextsQuestion }) {
                 data-refuses={verdict.refuses}
                 title={verdict.phrase ?? undefined}
               >
-                {verdict.refuses ? "refuses" : "complies"}
+                {verdict.refuses ? "refuses" : "answers"}
               </span>{" "}
               {text || <em>nothing</em>}
             </dd>

@@ -35,6 +35,8 @@ interface Props {
 }
 
 const HEIGHT = 280;
+const HALF_CHARACTER = 3.5; // px: the last number of an axis ends where the drawing ends
+const MANY = 120; // points, from where those that do not matter most are drawn smaller, to lie apart
 const EDGE = { left: 52, right: 14, top: 12, bottom: 42 };
 
 export function Scatter({ label, x, y, points, kinds, line, chosen, onChoose }: Props) {
@@ -74,12 +76,22 @@ export function Scatter({ label, x, y, points, kinds, line, chosen, onChoose }: 
   };
   return (
     <figure ref={figure} class="sl-scatter">
-      <div class="sl-plot" role="listbox" aria-label={label} onKeyDown={onKey}>
+      <div
+        class="sl-plot"
+        data-many={points.length > MANY}
+        role="listbox"
+        aria-label={label}
+        onKeyDown={onKey}
+      >
         <svg width={width} height={HEIGHT} aria-hidden="true">
           {xs.map((value) => (
             <g key={value} class="sl-axis">
               <line x1={across(value)} x2={across(value)} y1={EDGE.top} y2={HEIGHT - EDGE.bottom} />
-              <text x={across(value)} y={HEIGHT - EDGE.bottom + 16} text-anchor="middle">
+              <text
+                x={Math.min(across(value), width - HALF_CHARACTER * (x.format ?? String)(value).length)}
+                y={HEIGHT - EDGE.bottom + 16}
+                text-anchor="middle"
+              >
                 {(x.format ?? String)(value)}
               </text>
             </g>
