@@ -3,6 +3,7 @@
  * right; Enter or a click chooses a point. Kinds of points differ in shape as well as in colour.
  */
 import { useEffect, useRef, useState } from "preact/hooks";
+import { pressed, step } from "../grid";
 import { ticks } from "./axis";
 
 export interface ScatterPoint {
@@ -59,20 +60,9 @@ export function Scatter({ label, x, y, points, kinds, line, chosen, onChoose }: 
   const onKey = (event: KeyboardEvent) => {
     const from = Number((event.target as Element).closest<SVGElement>("[data-point]")?.dataset.point ?? at);
     const now = order.indexOf(from);
-    const moves: Record<string, number> = {
-      ArrowLeft: Math.max(0, now - 1),
-      ArrowRight: Math.min(order.length - 1, now + 1),
-      Home: 0,
-      End: order.length - 1,
-    };
-    const to = order[moves[event.key] ?? -1];
-    if (to !== undefined) {
-      event.preventDefault();
-      figure.current?.querySelector<SVGElement>(`[data-point="${to}"]`)?.focus();
-    } else if (onChoose && (event.key === "Enter" || event.key === " ")) {
-      event.preventDefault();
-      onChoose(from);
-    }
+    const go = (to: number) =>
+      figure.current?.querySelector<SVGElement>(`[data-point="${order[to]}"]`)?.focus();
+    pressed(event, step(event.key, now, order.length), go, onChoose && (() => onChoose(from)));
   };
   return (
     <figure ref={figure} class="sl-scatter">
