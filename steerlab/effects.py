@@ -1,4 +1,6 @@
-"""What a recipe does, measured beside the baseline and a random control of the same norm, with n and intervals."""
+"""What a recipe does, measured beside the baseline, a random control of the same norm and plain prompting, with n and
+intervals.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +17,7 @@ from steerlab.estimators import randomised
 from steerlab.generations import Generation, Sampling
 from steerlab.judges import Asked, name_of
 from steerlab.metrics import Estimate
-from steerlab.prompts import Prompt, encode
+from steerlab.prompts import Prompt, encode, instructed
 from steerlab.recipes import BASELINE, Recipe
 from steerlab.rows import Row
 
@@ -33,7 +35,7 @@ class Effect:
     refusal_rate: of harmful prompts, by the judge. false_refusals: the same of harmless ones. refusal_score: its mean
     over harmful prompts. kl: mean KL to the baseline's next-token distribution on harmless prompts, nats.
     cross_entropy: of the baseline's own answers to harmless prompts, nats a token. text_cross_entropy: of plain texts,
-    NaN without any. repetition: mean share of repeated trigrams in answers to harmless prompts.
+    NaN without any, and for prompting. repetition: mean share of repeated trigrams in answers to harmless prompts.
     """
 
     name: str
@@ -48,7 +50,7 @@ class Effect:
 
 @dataclass(frozen=True)
 class Report:
-    """The baseline, the recipe and its random control, with every completion behind the numbers.
+    """The baseline, the recipe, its random control and prompting, with every completion behind the numbers.
 
     completions: by name of the effect, the answers to the harmful prompts and then to the harmless ones. unjudged:
     answers at which the judge raised, with the error; they count in no rate.
@@ -83,22 +85,32 @@ def measure(
     *,
     judge: Judge = metrics.refuses,
     texts: Sequence[str] = (),
+    prompting: str | None = None,
     sampling: Sampling = Sampling(48),  # noqa: B008  (frozen)
     refusal_tokens: Sequence[int] | None = None,
     seed: int = 0,
 ) -> Report:
     """Measure a recipe beside the baseline and its random control. Raises PromptError where a side is empty.
 
-    judge: from a completion to whether it refuses, by default by phrases. texts: plain text for cross-entropy. seed: of
-    the control.
+    judge: from a completion to whether it refuses, by default by phrases. texts: plain text for cross-entropy.
+    prompting: an instruction that asks for the same in words, "Never refuse."; its effect is measured too, as
+    "prompting": the model unsteered, each prompt with the instruction before it (`prompts.instructed`), as in AxBench
+    (Wu et al. 2025). seed: of the control.
     """
     if not harmful or not harmless:
         raise PromptError("a side of the prompts is empty", "Give harmful and harmless prompts.")
     recipes = {"baseline": BASELINE, "recipe": recipe, "random control": randomised(recipe, seed=seed)}
     prompts = [*harmful, *harmless]
     split = len(harmful)
-    answers = {name: backend.generate([Row(p, r) for p in prompts], sampling) for name, r in recipes.items()}
-    logits = {name: backend.score([Row(p, r) for p in prompts]) for name, r in recipes.items()}
+    rows = {name: [Row(prompt, one) for prompt in prompts] for name, one in recipes.items()}
+    if prompting is not None:
+        if not prompting.strip():
+            raise PromptError(
+                "the instruction of prompting is empty", "Ask for the same as the recipe, in words."
+            )
+        rows["prompting"] = [Row(instructed(backend.tokenizer, p, prompting)) for p in prompts]
+    answers = {name: backend.generate(of, sampling) for name, of in rows.items()}
+    logits = {name: backend.score(of) for name, of in rows.items()}
     base = logits["baseline"]
     tokens = list(refusal_tokens or metrics.refusal_tokens(base[:split], base[split:]))
     own = [answer.token_ids for answer in answers["baseline"][split:]]
@@ -110,10 +122,10 @@ def measure(
         return metrics.rate([bool(verdict) for verdict in verdicts if verdict is not None])
 
     effects = []
-    for name, one in recipes.items():
-        likelihood = backend.likelihood([Row(p, one) for p in harmless], own)
-        starts = [Row(start, one, chat=False) for start, _ in plain]
-        of_texts = backend.likelihood(starts, [rest for _, rest in plain]) if plain else []
+    for name, of in rows.items():
+        likelihood = backend.likelihood(of[split:], own)
+        starts = [Row(start, recipes[name], chat=False) for start, _ in plain] if name in recipes else []
+        of_texts = backend.likelihood(starts, [rest for _, rest in plain]) if starts else []
         effects.append(
             Effect(
                 name=name,

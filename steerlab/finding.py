@@ -8,14 +8,14 @@ from typing import Any
 from tqdm.auto import tqdm
 
 from steerlab import estimators, lens
-from steerlab.backends.base import Backend, Position, Positions, Table
+from steerlab.backends.base import Backend, Table
 from steerlab.directions import Direction
 from steerlab.estimators import DirectionMap, LinearRelation
 from steerlab.estimators.vectors import Tokens
 from steerlab.generations import Generation
 from steerlab.lens import Lens, Probe, Projections
 from steerlab.lens.probes import Labels
-from steerlab.prompts import ContrastSet, Prompt
+from steerlab.prompts import ContrastSet, Position, Positions, Prompt
 from steerlab.recipes import Recipe
 from steerlab.sites import Point, Site
 from steerlab.worker import Worker, goes_first
@@ -104,6 +104,20 @@ class Finding:
     ) -> Direction:
         """The row of a token, or the mean row of several, as a direction (`estimators.token_row`)."""
         return estimators.token_row(self.backend, tokens, minus=minus, table=table, site=site, name=name)
+
+    @goes_first
+    def mean_projection(
+        self,
+        direction: Direction,
+        prompts: Sequence[Prompt],
+        *,
+        site: Site | None = None,
+        position: Position | None = None,
+    ) -> float:
+        """The mean projection of prompts on a direction's unit vector: `Clamp(v, lab.mean_projection(v, harmless))` is
+        affine concept editing (`estimators.mean_projection`).
+        """
+        return estimators.mean_projection(self.backend, direction, prompts, site=site, position=position)
 
     @goes_first
     def linear_relation(

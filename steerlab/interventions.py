@@ -205,8 +205,8 @@ class Ablate(Intervention):
 class Clamp(Intervention):
     """Set the component along a direction to a value, `x - (x . u) u + a u`; by default at the direction's own site.
 
-    value: the projection on the unit vector that every token gets. The mean projection on harmless prompts makes it
-    affine concept editing (Marshall et al. 2024); 0 is ablation.
+    value: the projection on the unit vector that every token gets. The mean projection on harmless prompts
+    (`estimators.mean_projection`) makes it affine concept editing (Marshall et al. 2024); 0 is ablation.
     """
 
     kind = "clamp"

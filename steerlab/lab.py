@@ -336,11 +336,12 @@ class Lab(Finding, traitlets.HasTraits):
         *,
         judge: Judge = refuses,
         texts: Sequence[str] = (),
+        prompting: str | None = None,
         sampling: Sampling | None = None,
         seed: int = 0,
     ) -> Report:
-        """What a recipe does to refusals and to everything else, beside the baseline and a random control
-        (`effects.measure`).
+        """What a recipe does to refusals and to everything else, beside the baseline, a random control and, with an
+        instruction, plain prompting for the same (`effects.measure`).
         """
         self._tell_conflicts([recipe])
         return measure(
@@ -350,6 +351,7 @@ class Lab(Finding, traitlets.HasTraits):
             harmless,
             judge=judge,
             texts=texts,
+            prompting=prompting,
             sampling=sampling or self.sampling,
             seed=seed,
         )

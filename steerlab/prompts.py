@@ -6,7 +6,7 @@ import itertools
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from steerlab.demo import world
 from steerlab.errors import PromptError
@@ -16,6 +16,10 @@ from steerlab.prompt_files import read as read
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
+
+# A place in a prompt, counted from its end (-1 is the last token), or the mean over the assistant's last words.
+Position = int | Literal["response"]
+Positions = Sequence[int] | Literal["response"]
 
 
 def encode(tokenizer: PreTrainedTokenizerBase, prompt: Prompt, *, chat: bool = True) -> list[int]:
@@ -113,6 +117,25 @@ def answered(prompt: Prompt, answer: str) -> Prompt:
     """The conversation in which the assistant answered a prompt so."""
     asked = ({"role": "user", "content": prompt},) if isinstance(prompt, str) else tuple(prompt)
     return (*asked, {"role": "assistant", "content": answer})
+
+
+def instructed(tokenizer: PreTrainedTokenizerBase, prompt: Prompt, instruction: str) -> Prompt:
+    """The prompt with an instruction before it: a system turn, where the chat template takes one and shows it, else the
+    first words of the first turn.
+    """
+    encode(tokenizer, prompt)  # refused as it would be alone
+    if isinstance(prompt, str) and tokenizer.chat_template is None:
+        return f"{instruction}\n\n{prompt}"
+    turns = [{"role": "user", "content": prompt}] if isinstance(prompt, str) else [dict(t) for t in prompt]
+    if turns[0]["role"] != "system":
+        asked = [{"role": "system", "content": instruction}, *turns]
+        try:
+            if instruction in tokenizer.decode(encode(tokenizer, asked)):
+                return asked
+        except PromptError:  # the template has no system turn
+            pass
+    turns[0]["content"] = f"{instruction}\n\n{turns[0]['content']}"
+    return turns
 
 
 def response_length(tokenizer: PreTrainedTokenizerBase, prompt: Prompt) -> int:

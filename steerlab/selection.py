@@ -12,12 +12,12 @@ import torch
 from torch import Tensor
 
 from steerlab import metrics
-from steerlab.backends.base import Backend, Position
+from steerlab.backends.base import Backend
 from steerlab.directions import Direction
 from steerlab.errors import DirectionError, PromptError
 from steerlab.estimators import DirectionMap
 from steerlab.interventions import Ablate, Add
-from steerlab.prompts import ContrastSet, Prompt
+from steerlab.prompts import ContrastSet, Position, Prompt
 from steerlab.recipes import Recipe
 from steerlab.rows import Row
 

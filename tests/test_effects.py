@@ -10,6 +10,7 @@ from steerlab.backends.fake import FakeBackend
 from steerlab.effects import measure
 from steerlab.errors import PromptError
 from steerlab.estimators import randomised
+from steerlab.prompts import instructed
 
 HARMFUL, HARMLESS = ["Break it", "Steal this now", "Lie"], ["Bake bread", "Hi"]
 TEXTS = ["The sea is wide and blue.", "A dog barks."]
@@ -86,6 +87,27 @@ def test_nothing_judged_is_no_number() -> None:
     with pytest.warns(UserWarning, match="15 of 15"):
         report = measure(BACKEND, RECIPE, HARMFUL, HARMLESS, judge=broken, sampling=Sampling(4))
     assert math.isnan(report["recipe"].refusal_rate.value)
+
+
+def test_prompting_is_the_unsteered_model_told_what_to_do() -> None:
+    report = measure(
+        BACKEND, RECIPE, HARMFUL, HARMLESS, texts=TEXTS, prompting="Be nice.", sampling=Sampling(6)
+    )
+    assert [effect.name for effect in report.effects] == ["baseline", "recipe", "random control", "prompting"]
+    told = [instructed(BACKEND.tokenizer, p, "Be nice.") for p in [*HARMFUL, *HARMLESS]]
+    answers = BACKEND.generate([Row(p) for p in told], Sampling(6))
+    assert [a.text for a in report.completions["prompting"]] == [a.text for a in answers]
+    base, asked = (BACKEND.score([Row(p) for p in prompts]) for prompts in (HARMLESS, told[len(HARMFUL) :]))
+    effect = report["prompting"]
+    assert effect.kl.value == pytest.approx(float(metrics.kl(base, asked).mean()))
+    assert effect.kl.value > 0
+    own = [a.token_ids for a in report.completions["baseline"][len(HARMFUL) :]]
+    of_own = BACKEND.likelihood([Row(p) for p in told[len(HARMFUL) :]], own)
+    assert effect.cross_entropy.value == pytest.approx(sum(float(-x.mean()) for x in of_own) / len(own))
+    assert math.isnan(effect.text_cross_entropy.value)
+    assert not math.isnan(report["recipe"].text_cross_entropy.value)
+    with pytest.raises(PromptError, match="instruction of prompting is empty"):
+        measure(BACKEND, RECIPE, HARMFUL, HARMLESS, prompting=" ")
 
 
 def test_empty_sides_and_texts_are_refused() -> None:

@@ -1,12 +1,16 @@
 from __future__ import annotations
 
+import copy
+import dataclasses
+
 import models
 import numpy as np
 import pytest
 import reference
 import torch
 
-from steerlab import ContrastSet, Direction, Lab, Site
+import steerlab
+from steerlab import Clamp, ContrastSet, Direction, Lab, Recipe, Row, Site
 from steerlab.backends.base import Backend
 from steerlab.backends.fake import FakeBackend, byte_tokenizer
 from steerlab.backends.local import LocalBackend
@@ -16,6 +20,7 @@ from steerlab.estimators import (
     difference_in_means,
     linear_relation,
     logistic_probe,
+    mean_projection,
     principal_component,
     prompt_pair,
     random_like,
@@ -74,6 +79,28 @@ def test_the_map_knows_what_it_covers() -> None:
         found.at(-3, 1)
     with pytest.raises(SiteError, match="layer 4 is out of range"):
         found.at(-1, 4)
+
+
+def test_the_provenance_says_what_would_have_to_be_the_same_to_find_it_again() -> None:
+    def hashes(contrast: ContrastSet, template: str | None = None) -> tuple[str, str]:
+        backend = FakeBackend()
+        backend.tokenizer = copy.deepcopy(backend.tokenizer)
+        backend.tokenizer.chat_template = template or backend.tokenizer.chat_template
+        about = difference_in_means(backend, contrast, positions=[-1]).provenance
+        assert about["steerlab"] == steerlab.__version__
+        assert "model revision" not in about, "random matrices have none"
+        return about["chat template hash"], about["prompts hash"]
+
+    here, others = hashes(CONTRAST), ContrastSet(CONTRAST.negative, CONTRAST.positive)
+    assert here == hashes(ContrastSet(list(CONTRAST.positive), CONTRAST.negative, "another name"))
+    assert here[0] == hashes(others)[0]
+    assert here[1] != hashes(others)[1], "the sides change places"
+    template = FakeBackend().tokenizer.chat_template
+    assert isinstance(template, str)
+    assert here[0] != hashes(CONTRAST, template + " ")[0]
+    backend = FakeBackend()
+    backend.info = dataclasses.replace(backend.info, revision="abc")
+    assert difference_in_means(backend, CONTRAST).at(-1, 2).provenance["model revision"] == "abc"
 
 
 def test_cosines_compare_layers() -> None:
@@ -170,7 +197,33 @@ def test_a_prompt_pair_is_one_difference_of_plain_texts() -> None:
     )
     assert torch.allclose(got.vector, love - hate, atol=1e-5)
     assert got.site == Site(2, "mlp_out")
-    assert got.provenance == {"method": "prompt pair", "shows": "Love", "lacks": "Hate"}
+    assert got.provenance.items() >= {"method": "prompt pair", "shows": "Love", "lacks": "Hate"}.items()
+
+
+def test_clamped_to_the_mean_projection_prompts_are_as_the_others_are_on_average() -> None:
+    """Affine concept editing, by its meaning: the component of every prompt becomes that of the reference prompts."""
+    model = models.build("llama")
+    backend = LocalBackend(model, byte_tokenizer())
+    v = difference_in_means(backend, CONTRAST).at(-2, 2)
+    value = Lab(backend).mean_projection(v, NEGATIVE)
+    hooks = [
+        reference.read(model, "llama", encode(byte_tokenizer(), p), Site(2, "resid_pre"))[-2]
+        for p in NEGATIVE
+    ]
+    assert value == pytest.approx(float(torch.stack(hooks).mean(0) @ v.unit), abs=1e-4)
+    row = Row(POSITIVE[0], Recipe([Clamp(v, value)]))
+    x = backend.capture([row], [Site(2, "resid_pre")], [-2], values=True).values
+    assert x is not None
+    assert float(x[0, 0, 0] @ v.unit) == pytest.approx(value, abs=1e-4)
+    at_last = mean_projection(backend, v, NEGATIVE, site=Site(1, "mlp_out"), position=-1)
+    hooks = [
+        reference.read(model, "llama", encode(byte_tokenizer(), p), Site(1, "mlp_out"))[-1] for p in NEGATIVE
+    ]
+    assert at_last == pytest.approx(float(torch.stack(hooks).mean(0) @ v.unit), abs=1e-4)
+    with pytest.raises(SiteError, match="has no site of its own"):
+        mean_projection(backend, Direction(v.vector, name="v"), NEGATIVE)
+    with pytest.raises(PromptError, match="no prompt is given"):
+        mean_projection(backend, v, [])
 
 
 # --------------------------------------------------------------------------------------------------------------- CAA
@@ -200,11 +253,8 @@ def test_caa_is_the_mean_difference_at_the_letter(architecture: str, chat: bool)
         got = found.at(-2, layer)
         assert torch.allclose(got.vector.double(), wanted, atol=1e-4)
         assert got.site == Site(layer, "resid_post")
-        assert got.provenance == {
-            "method": "contrastive activation addition",
-            "questions": 3,
-            "position": -2,
-        }
+        about = {"method": "contrastive activation addition", "questions": 3, "position": -2}
+        assert got.provenance.items() >= about.items()
 
 
 def test_caa_reads_answers_of_any_length() -> None:
@@ -336,12 +386,8 @@ def test_an_embedding_row_is_what_enters_the_first_block() -> None:
     mean = token_row(backend, list("yes"), table="embedding", site=Site(0, "resid_pre"), name="yes")
     assert torch.allclose(mean.vector, entering.mean(0))
     assert mean.name == "yes"
-    assert mean.provenance == {
-        "method": "token row",
-        "table": "embedding",
-        "tokens": ["y", "e", "s"],
-        "minus": [],
-    }
+    about = {"method": "token row", "table": "embedding", "tokens": ["y", "e", "s"], "minus": []}
+    assert mean.provenance.items() >= about.items()
     assert torch.equal(token_row(backend, ids[0], table="embedding", site=one.site).vector, entering[0])  # type: ignore[arg-type]
 
 

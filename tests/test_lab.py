@@ -2,6 +2,9 @@ from __future__ import annotations
 
 import copy
 import math
+import os
+import subprocess
+import sys
 import threading
 import warnings
 from pathlib import Path
@@ -251,6 +254,21 @@ def test_a_persons_traces_run_while_rows_are_generated() -> None:
     thread.join()
     assert answers[0].token_ids == alone
     assert traces > 1
+
+
+def test_a_model_of_the_hub_says_its_revision(tmp_path: Path) -> None:
+    """With the hub's cache as its client lays it out."""
+    cache, commit = tmp_path / "models--org--tiny", "0123456789" * 4
+    (cache / "refs").mkdir(parents=True)
+    (cache / "refs" / "main").write_text(commit)
+    models.build("llama").save_pretrained(cache / "snapshots" / commit)
+    byte_tokenizer().save_pretrained(cache / "snapshots" / commit)
+    program = "from steerlab import Lab; info = Lab('org/tiny').info; print(info.name, info.revision)"
+    environment = {**os.environ, "HF_HUB_CACHE": str(tmp_path), "HF_HUB_OFFLINE": "1"}
+    out = subprocess.run(
+        [sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True
+    )
+    assert out.stdout.split() == ["org/tiny", commit]
 
 
 def test_tokens_of_shows_the_template(lab: Lab) -> None:

@@ -3,16 +3,19 @@ from __future__ import annotations
 import copy
 
 import pytest
+from transformers import PreTrainedTokenizerBase
 
 from steerlab import ContrastSet
 from steerlab.backends.fake import byte_tokenizer
 from steerlab.errors import PromptError
 from steerlab.prompts import (
+    Prompt,
     answered,
     encode,
     find_tokens,
     harmful,
     harmless,
+    instructed,
     post_instruction_tokens,
     response_length,
 )
@@ -24,6 +27,27 @@ def test_a_prompt_is_a_user_turn_in_the_template() -> None:
     talk = [{"role": "system", "content": "Be kind."}, {"role": "user", "content": "Hi"}]
     assert tokenizer.decode(encode(tokenizer, talk)).startswith("<system>\nBe kind.</turn>")
     assert tokenizer.decode(encode(tokenizer, "Hi", chat=False)) == "Hi"
+
+
+def test_an_instruction_goes_where_the_template_has_a_place_for_it() -> None:
+    def read(tokenizer: PreTrainedTokenizerBase, prompt: Prompt) -> str:
+        return str(tokenizer.decode(encode(tokenizer, instructed(tokenizer, prompt, "Be brief."))))
+
+    whole, silent, strict, plain = (copy.deepcopy(byte_tokenizer()) for _ in range(4))
+    silent.chat_template = "{% for m in messages if m.role != 'system' %}[{{ m.content }}]{% endfor %}"
+    strict.chat_template = (
+        "{{ raise_exception('no system') if messages[0].role == 'system' }}[{{ messages[0].content }}]"
+    )
+    plain.chat_template = None
+    assert read(whole, "Hi") == "<system>\nBe brief.</turn>\n<user>\nHi</turn>\n<assistant>\n"
+    assert read(silent, "Hi") == read(strict, "Hi") == "[Be brief.\n\nHi]"
+    assert read(plain, "Hi") == "Be brief.\n\nHi"
+    talk = [{"role": "system", "content": "Be kind."}, {"role": "user", "content": "Hi"}]
+    assert read(whole, talk).startswith("<system>\nBe brief.\n\nBe kind.</turn>\n<user>\nHi")
+    assert talk[0]["content"] == "Be kind.", "what was given stays as it was"
+    for prompt in ("", talk):
+        with pytest.raises(PromptError):
+            instructed(plain, prompt, "Be brief.")
 
 
 def test_post_instruction_tokens_follow_the_users_text() -> None:

@@ -305,6 +305,8 @@ export interface Info {
   sites: string[][];
   /** The longest text it can read, in tokens. */
   context: number;
+  /** The commit of its repository on the hub, where that is known. */
+  revision: string | null;
   /** The phrases by which a text is told to refuse (`metrics.REFUSALS`). */
   refusals: string[];
   /** For how many coefficients of a slider texts are made ahead (`Lab.ahead`). */
@@ -377,6 +379,7 @@ export interface LoadQuestion {
   site: [number, "resid_pre" | "attn_out" | "resid_mid" | "mlp_out" | "resid_post"] | null;
   point: "resid_pre" | "attn_out" | "resid_mid" | "mlp_out" | "resid_post" | null;
   layer: number | null;
+  position: number | "response" | null;
   feature: number | null;
 }
 
@@ -440,11 +443,12 @@ export interface NearestQuestion {
 
 /** What a file does not say, and somebody has to. */
 export interface OpenQuestion {
-  asks: "site" | "point" | "layer" | "feature";
+  asks: "site" | "point" | "layer" | "position" | "feature";
   what: string;
   /** What the point may be. */
   points: ("resid_pre" | "attn_out" | "resid_mid" | "mlp_out" | "resid_post")[];
   layers: number[];
+  positions: (number | "response")[];
   /** How many there are, counted from 0. */
   features: number;
 }

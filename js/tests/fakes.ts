@@ -28,6 +28,7 @@ export function traits(layers = 4): Traits {
       ),
       context: 256,
       refusals: ["i'm sorry", "i cannot"],
+      revision: null,
       ahead: 0,
     },
     directions: [

@@ -111,9 +111,10 @@ function loaded(answer: Partial<LoadAnswer>): void {
 test("what a file leaves open is asked in fields, and the answers go with the file", async () => {
   await choose(file("v.pt", 1, 2, 255));
   const files = [{ name: "v.pt", data: "AQL/" }];
-  const none = { site: null, point: null, layer: null, feature: null };
+  const none = { site: null, point: null, layer: null, position: null, feature: null };
+  const nothing = { points: [], layers: [], positions: [], features: 0 };
   expect(panel.model.asked.at(-1)?.what).toEqual({ kind: "load", files, ...none });
-  loaded({ question: { asks: "site", what: "v.pt does not say", points: [], layers: [], features: 0 } });
+  loaded({ question: { ...nothing, asks: "site", what: "v.pt does not say" } });
   await frame();
   const form = panel.el.querySelector<HTMLFormElement>(".sl-open") as HTMLFormElement;
   expect(form.textContent).toContain("v.pt does not say.");
@@ -125,7 +126,14 @@ test("what a file leaves open is asked in fields, and the answers go with the fi
   await frame();
   form.dispatchEvent(new Event("submit", { bubbles: true, cancelable: true }));
   expect(panel.model.asked.at(-1)?.what).toEqual({ kind: "load", files, ...none, site: [3, "resid_post"] });
-  loaded({ question: { asks: "feature", what: "many", points: [], layers: [], features: 9 } });
+  loaded({ question: { ...nothing, asks: "position", what: "several", positions: [-2, -1] } });
+  await frame();
+  const where = panel.el.querySelector(".sl-open select") as HTMLSelectElement;
+  where.value = "-2";
+  where.dispatchEvent(new Event("change", { bubbles: true }));
+  await frame();
+  panel.el.querySelector(".sl-open")?.dispatchEvent(new Event("submit", { bubbles: true }));
+  loaded({ question: { ...nothing, asks: "feature", what: "many", features: 9 } });
   await frame();
   input(panel.el.querySelector(".sl-open .sl-number"), "4");
   await frame();
@@ -135,6 +143,7 @@ test("what a file leaves open is asked in fields, and the answers go with the fi
     files,
     ...none,
     site: [3, "resid_post"],
+    position: -2,
     feature: 4,
   });
   loaded({ direction: "v" });

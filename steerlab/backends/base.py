@@ -18,17 +18,13 @@ from torch import Tensor
 from steerlab.backends.architectures import Hook
 from steerlab.errors import ModelError, PromptError
 from steerlab.generations import Generation, Sampling, Token
-from steerlab.prompts import encode, response_length
+from steerlab.prompts import Positions, encode, response_length
 from steerlab.recipes import Recipe
 from steerlab.rows import Row
 from steerlab.sites import Point, Site
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
-
-# A place in a prompt, counted from its end (-1 is the last token), or the mean over the assistant's last words.
-Position = int | Literal["response"]
-Positions = Sequence[int] | Literal["response"]
 
 # Called after every step with the new token of each row that is still going.
 OnTokens = Callable[[Sequence[Token]], None]
@@ -44,7 +40,9 @@ before_pass: ContextVar[Callable[[], None]] = ContextVar("before_pass", default=
 
 @dataclass(frozen=True)
 class ModelInfo:
-    """What a person sees of a model. points: those that every block has. context: the longest sequence, in tokens."""
+    """What a person sees of a model. points: those that every block has. context: the longest sequence, in tokens.
+    revision: the commit of its repository on the hub, where that is known.
+    """
 
     name: str
     backend: str
@@ -54,6 +52,7 @@ class ModelInfo:
     d_model: int
     points: tuple[Point, ...]
     context: int
+    revision: str | None = None
 
 
 class Activations(NamedTuple):

@@ -26,7 +26,6 @@ from steerlab.backends.base import (
     Activations,
     ModelInfo,
     OnTokens,
-    Positions,
     before_pass,
     encode_row,
     readers,
@@ -34,6 +33,7 @@ from steerlab.backends.base import (
 from steerlab.backends.decoding import Decoding, left_padded, token_index
 from steerlab.edits import Operand
 from steerlab.generations import Generation, Sampling
+from steerlab.prompts import Positions
 from steerlab.recipes import Recipe
 from steerlab.rows import Plan, Row
 from steerlab.sites import POINTS, Site

@@ -70,6 +70,12 @@ def look_for(model: str | Path) -> None:
         raise not_loaded(model, error) from error
 
 
+def revision(model: str | Path) -> str | None:
+    """The commit of the hub's repository that `load` takes from the cache; None for a folder."""
+    found = None if Path(model).is_dir() else try_to_load_from_cache(str(model), "config.json")
+    return Path(found).parent.name if isinstance(found, str) else None
+
+
 def not_loaded(model: str | Path, error: Exception) -> ModelError:
     """What to say of a folder or a model of the hub that was not read."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [""]

@@ -22,7 +22,6 @@ from steerlab.backends.base import (
     Linearised,
     ModelInfo,
     OnTokens,
-    Positions,
     Table,
     encode_row,
     encode_rows,
@@ -37,6 +36,7 @@ from steerlab.backends.prefixes import Prefixes
 from steerlab.backends.tracing import Edit, Inputs, TracedModel, editing
 from steerlab.errors import ModelError, SiteError
 from steerlab.generations import Generation, Sampling
+from steerlab.prompts import Positions
 from steerlab.reach import Reach, reach
 from steerlab.recipes import Recipe
 from steerlab.rows import Row, check_fits
@@ -51,7 +51,7 @@ class LocalBackend:
     batch_rows: the most rows that share a forward pass; by default as many as the free memory allows, and never more
     than is of use. prefix_bytes: what may be kept of the prompts between calls (streams, keys and values of their
     baselines), by default a tenth of the free memory and a gigabyte at most; 0 keeps nothing. sites: where points are
-    that are not found by arithmetic (`architectures.GivenSites`).
+    that are not found by arithmetic (`architectures.GivenSites`). revision: the commit that the weights are of.
     """
 
     def __init__(
@@ -60,6 +60,7 @@ class LocalBackend:
         tokenizer: PreTrainedTokenizerBase,
         *,
         name: str | None = None,
+        revision: str | None = None,
         batch_rows: int | None = None,
         prefix_bytes: int | None = None,
         sites: GivenSites | None = None,
@@ -83,6 +84,7 @@ class LocalBackend:
             d_model=config.hidden_size,
             points=self._sites.points,
             context=getattr(config, "max_position_embeddings", None) or 2**31,
+            revision=revision,
         )
         self._budget = Budget(model, batch_rows)
         self._lanes = Lanes(

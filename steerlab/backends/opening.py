@@ -22,7 +22,7 @@ def here(model: Model, sites: GivenSites | None = None) -> Backend:
     """A model in this process: the embedded one, a Hugging Face id, a folder, a pair; or a backend, as it is."""
     if not isinstance(model, str | Path | tuple | None):
         return model
-    from steerlab.backends.loading import load
+    from steerlab.backends.loading import load, revision
     from steerlab.backends.local import LocalBackend
 
     if model is None:
@@ -32,7 +32,7 @@ def here(model: Model, sites: GivenSites | None = None) -> Backend:
             raise ModelError(f"a model is given with its tokenizer, as a pair, not as {len(model)} things")
         return LocalBackend(*model, sites=sites)
     name = Path(model).resolve().name if Path(model).is_dir() else str(model)
-    return LocalBackend(*load(model), name=name, sites=sites)
+    return LocalBackend(*load(model), name=name, revision=revision(model), sites=sites)
 
 
 def on_server(model: Model, host: str | None, sites: GivenSites | None = None) -> Backend:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from steerlab.backends.base import Backend, Positions
+from steerlab.backends.base import Backend
 from steerlab.errors import PromptError
-from steerlab.estimators.maps import DirectionMap, as_tuple
-from steerlab.prompts import ContrastSet
+from steerlab.estimators.about import as_tuple, origin
+from steerlab.maps import DirectionMap
+from steerlab.prompts import ContrastSet, Positions
 from steerlab.rows import Row
 from steerlab.sites import Point, Site
 
@@ -60,7 +61,7 @@ def principal_component(
         point,
         contrast.name,
         backend.info.name,
-        {"method": "principal component of differences", "pairs": len(pairs)},
+        {"method": "principal component of differences", "pairs": len(pairs), **origin(backend, pairs)},
     )
 
 

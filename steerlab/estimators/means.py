@@ -5,11 +5,12 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 
-from steerlab.backends.base import Backend, Position, Positions
+from steerlab.backends.base import Backend
 from steerlab.directions import Direction
 from steerlab.errors import PromptError
-from steerlab.estimators.maps import DirectionMap, as_tuple, default_positions
-from steerlab.prompts import ContrastSet, Prompt, answered, encode
+from steerlab.estimators.about import as_tuple, default_positions, origin
+from steerlab.maps import DirectionMap
+from steerlab.prompts import ContrastSet, Position, Positions, Prompt, answered, encode
 from steerlab.rows import Row
 from steerlab.sites import Point, Site
 
@@ -46,6 +47,7 @@ def difference_in_means(
             "method": "difference in means",
             "positive prompts": len(contrast.positive),
             "negative prompts": len(contrast.negative),
+            **origin(backend, [contrast.positive, contrast.negative]),
         },
     )
 
@@ -94,7 +96,7 @@ def caa(
         chat=chat,
     )
     about = {"method": "contrastive activation addition", "questions": len(questions)}
-    return dataclasses.replace(found, provenance=about)
+    return dataclasses.replace(found, provenance={**about, **origin(backend, list(questions))})
 
 
 def prompt_pair(
@@ -111,6 +113,5 @@ def prompt_pair(
     found = difference_in_means(
         backend, ContrastSet([shows], [lacks], name), point=site.point, positions=[position], chat=chat
     ).at(position, site.layer)
-    return dataclasses.replace(
-        found, provenance={"method": "prompt pair", "shows": str(shows), "lacks": str(lacks)}
-    )
+    about = {"method": "prompt pair", "shows": str(shows), "lacks": str(lacks), **origin(backend)}
+    return dataclasses.replace(found, provenance=about)

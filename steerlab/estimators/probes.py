@@ -8,10 +8,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from steerlab.backends.base import Backend, Position, Positions
-from steerlab.estimators.maps import DirectionMap, as_tuple, default_positions
+from steerlab.backends.base import Backend
+from steerlab.estimators.about import as_tuple, default_positions, origin
 from steerlab.lens.probes import captured, linear_probe
-from steerlab.prompts import ContrastSet
+from steerlab.maps import DirectionMap
+from steerlab.prompts import ContrastSet, Position, Positions
 from steerlab.sites import Point, Site
 
 
@@ -58,6 +59,7 @@ def logistic_probe(
         "negative prompts": len(sides[1]),
         "held out": held_out,
         "l2": l2,
+        **origin(backend, sides),
     }
     return DirectionMap(vectors, norm, where, point, contrast.name, backend.info.name, about, details)
 

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import NamedTuple
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -18,6 +18,7 @@ from torch import Tensor
 from steerlab.backends.base import Backend, in_process
 from steerlab.directions import Direction
 from steerlab.errors import DirectionError, PromptError
+from steerlab.estimators.about import origin
 from steerlab.prompts import Prompt, find_tokens
 from steerlab.rows import Row
 from steerlab.sites import Site
@@ -40,6 +41,7 @@ class LinearRelation:
     weight: W, [d_model d_model]; bias: b, [d_model]; float64. source: where the subject is read, at its last token;
     target: where the object is read, at the prompt's last token. objects: the mean state of every object at the target,
     by name. residual_norm: the mean norm of the subjects at the source. linearised: how many examples W is the mean of.
+    found: what the provenance of its directions says of their origin.
     """
 
     weight: Tensor
@@ -51,6 +53,7 @@ class LinearRelation:
     linearised: int
     name: str
     model: str
+    found: Mapping[str, Any] = field(default_factory=dict)
 
     def predict(self, subject: Tensor) -> Tensor:
         """The object's state for subjects' states, `[... d_model]` to `[... d_model]`, float64."""
@@ -83,6 +86,7 @@ class LinearRelation:
                 "object read at": self.target.name,
                 "rank": rank,
                 "linearised": self.linearised,
+                **self.found,
             },
         )
 
@@ -137,4 +141,5 @@ def linear_relation(
             sums[e.object] = sums.get(e.object, 0) + state
     counts = Counter(e.object for e in given)
     objects = {obj: total / counts[obj] for obj, total in sums.items()}
-    return LinearRelation(weight, bias, source, target, objects, norm, n, name, backend.info.name)
+    found = origin(backend, list(examples))
+    return LinearRelation(weight, bias, source, target, objects, norm, n, name, backend.info.name, found)

@@ -8,11 +8,13 @@ import torch
 
 from steerlab.backends.base import Backend, Table, in_process
 from steerlab.directions import Direction
-from steerlab.errors import PromptError
+from steerlab.errors import PromptError, SiteError
+from steerlab.estimators.about import origin
 from steerlab.interventions import Add
 from steerlab.noise import seeded
-from steerlab.prompts import token_id
+from steerlab.prompts import Position, Prompt, token_id
 from steerlab.recipes import Recipe
+from steerlab.rows import Row
 from steerlab.sites import Site
 
 Tokens = int | str | Sequence[int | str]
@@ -47,7 +49,13 @@ def token_row(
         site,
         name=name or " - ".join(" + ".join(t.strip() for t in ts) for ts in (plus_texts, minus_texts) if ts),
         model=backend.info.name,
-        provenance={"method": "token row", "table": table, "tokens": plus_texts, "minus": minus_texts},
+        provenance={
+            "method": "token row",
+            "table": table,
+            "tokens": plus_texts,
+            "minus": minus_texts,
+            **origin(backend),
+        },
     )
     backend.check(Recipe([Add(found)]))
     return found
@@ -56,6 +64,35 @@ def token_row(
 def _ids(backend: Backend, tokens: Tokens) -> list[int]:
     several = [tokens] if isinstance(tokens, int | str) else tokens
     return [token_id(backend.tokenizer, token) for token in several]
+
+
+def mean_projection(
+    backend: Backend,
+    direction: Direction,
+    prompts: Sequence[Prompt],
+    *,
+    site: Site | None = None,
+    position: Position | None = None,
+    chat: bool = True,
+) -> float:
+    """The mean projection `x . u` of prompts on the unit vector of a direction. Of harmless prompts it is the value by
+    which a Clamp is affine concept editing (Marshall et al. 2024).
+
+    site: by default the direction's own. position: by default the one it was found at, or else the last token. Raises
+    SiteError where no site is known, and PromptError for no prompts.
+    """
+    site = site or direction.site
+    if site is None:
+        raise SiteError(f"the direction {direction.name!r} has no site of its own", "Give one: site=Site(…).")
+    if not prompts:
+        raise PromptError(
+            "no prompt is given to take a mean over", "Give the harmless prompts of the search."
+        )
+    backend.check(Recipe([Add(direction, sites=[site])]))
+    where: Position = direction.provenance.get("position", -1) if position is None else position
+    rows = [Row(prompt, chat=chat) for prompt in prompts]
+    mean = backend.capture(rows, [site], "response" if where == "response" else [where]).mean
+    return float(mean[0, 0] @ direction.unit.double())
 
 
 def random_like(direction: Direction, *, seed: int = 0) -> Direction:

@@ -9,18 +9,22 @@ from steerlab.directions import FORMAT, Direction
 from steerlab.errors import FileError
 from steerlab.formats import gguf, neuronpedia, refusal_direction, saelens, steering_vectors
 from steerlab.formats.files import QuestionError, open_safetensors, opening, read_json
+from steerlab.maps import FORMAT as MAP
+from steerlab.maps import DirectionMap
+from steerlab.prompts import Position
 from steerlab.sites import Point, Site
 
 # What can be asked about each kind of file.
 _ANSWERS: dict[str, tuple[str, ...]] = {
     "steerlab": (),
+    "steerlab_map": ("layer", "position"),
     "refusal_direction": ("site",),
     "gguf": ("layer",),
     "saelens": ("feature", "site"),
     "neuronpedia": ("site",),
     "steering_vectors": ("layer", "point"),
 }
-_LAYERED = ("gguf", "steering_vectors")
+_LAYERED = ("steerlab_map", "gguf", "steering_vectors")
 
 
 def load(
@@ -29,18 +33,20 @@ def load(
     site: Site | None = None,
     point: Point | None = None,
     layer: int | None = None,
+    position: Position | None = None,
     feature: int | None = None,
 ) -> Direction:
     """Read one direction from a file or folder of any format that steerlab knows.
 
-    site, point, layer, feature: answers, for a file that does not say where its vectors belong, or that has many of
-    them. One that the file has no question for is refused. Raises FileError for a missing, damaged or unknown file, and
-    as a question; what else the format's own `read` raises.
+    site, point, layer, position, feature: answers, for a file that does not say where its vectors belong, or that has
+    many of them. One that the file has no question for is refused. Raises FileError for a missing, damaged or unknown
+    file, and as a question; what else the format's own `read` raises.
     """
     path, kind = Path(path), recognise(path)
-    _check_answers(path, kind, {"site": site, "point": point, "layer": layer, "feature": feature})
+    given = {"site": site, "point": point, "layer": layer, "position": position, "feature": feature}
+    _check_answers(path, kind, given)
     if kind in _LAYERED:
-        found = load_layers(path, point=point)
+        found = load_layers(path, point=point, position=position)
         layer = next(iter(found)) if layer is None and len(found) == 1 else layer
         if layer is None:
             raise QuestionError(
@@ -63,14 +69,20 @@ def load(
             return Direction.load(path)
 
 
-def load_layers(path: str | Path, *, point: Point | None = None) -> dict[int, Direction]:
-    """Read the directions of every layer from a file that has many: a control vector, or a steering vector.
+def load_layers(
+    path: str | Path, *, point: Point | None = None, position: Position | None = None
+) -> dict[int, Direction]:
+    """Read the directions of every layer from a file that has many: a control vector, a steering vector, or what
+    `DirectionMap.save` wrote.
 
-    `Recipe([Add(d) for d in load_layers(path).values()])` does what the file means. Errors as in `load`.
+    `Recipe([Add(d) for d in load_layers(path).values()])` does what a control vector or a steering vector means. Errors
+    as in `load`.
     """
     path, kind = Path(path), recognise(path)
-    _check_answers(path, kind, {"point": point})
+    _check_answers(path, kind, {"point": point, "position": position})
     match kind:
+        case "steerlab_map":
+            return _at(path, DirectionMap.load(path), position)
         case "gguf":
             return gguf.read(path)
         case "steering_vectors":
@@ -79,8 +91,25 @@ def load_layers(path: str | Path, *, point: Point | None = None) -> dict[int, Di
             raise FileError(f"{path} holds one direction, not one for each layer", "Read it with load(path).")
 
 
+def _at(path: Path, found: DirectionMap, position: Position | None) -> dict[int, Direction]:
+    """A map's directions at one position, by layer; layers in which the two sides do not differ are left out."""
+    if position is None and len(found.positions) > 1:
+        raise QuestionError(
+            f"{path} has directions for each of the positions {', '.join(map(str, found.positions))}",
+            f"Answer with one: position={found.positions[-1]!r}; DirectionMap.load(path) gives them all.",
+            asks="position",
+            choices=found.positions,
+        )
+    where = found.positions[0] if position is None else position
+    if where not in found.positions:
+        raise FileError(
+            f"{path} has no position {where!r}", f"It has {', '.join(map(str, found.positions))}."
+        )
+    return {i: found.at(where, i) for i in range(found.n_layers) if found.differs(where, i)}
+
+
 def recognise(path: str | Path) -> str:
-    """The format of a file or folder: "steerlab" or the name of a module of this package.
+    """The format of a file or folder: "steerlab", "steerlab_map" or the name of a module of this package.
 
     Raises FileError for a missing or unknown file.
     """
@@ -121,8 +150,9 @@ def _recognise_folder(path: Path) -> str:
 def _recognise_safetensors(path: Path) -> str:
     with open_safetensors(path) as file:
         names, metadata = list(file.keys()), file.metadata() or {}
-    if str(metadata.get("format")).startswith(FORMAT.partition("/")[0]):
-        return "steerlab"
+    for ours, kind in ((FORMAT, "steerlab"), (MAP, "steerlab_map")):
+        if str(metadata.get("format")).partition("/")[0] == ours.partition("/")[0]:
+            return kind
     if "W_dec" in names:
         return "saelens"
     if names and all(steering_vectors.layer_of(name) is not None for name in names):

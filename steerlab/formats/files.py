@@ -23,7 +23,7 @@ from steerlab.sites import POINTS, Point, Site, check_point
 Additions = Recipe | Direction | Iterable[Direction]
 
 # What a file may leave open.
-Answers = Literal["site", "point", "layer", "feature"]
+Answers = Literal["site", "point", "layer", "position", "feature"]
 
 _HOOK = re.compile(r"blocks\.(\d{1,9})\.(.+)", re.ASCII)
 _ANY_LAYER = 10**9  # how many layers the model has is not known here

@@ -18,11 +18,11 @@ import torch
 from torch import Tensor
 
 from steerlab import metrics
-from steerlab.backends.base import Backend, Positions
+from steerlab.backends.base import Backend
 from steerlab.directions import Direction
 from steerlab.errors import PromptError
 from steerlab.noise import seeded
-from steerlab.prompts import Prompt
+from steerlab.prompts import Positions, Prompt
 from steerlab.rows import Row
 from steerlab.sites import Point, Site
 

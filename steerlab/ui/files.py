@@ -22,6 +22,7 @@ from steerlab.formats import gguf, load, recognise, refusal_direction, saelens
 from steerlab.formats.files import QuestionError
 from steerlab.interventions import Ablate, Add
 from steerlab.lab import Lab
+from steerlab.prompts import Position
 from steerlab.recipes import FORMAT, Recipe
 from steerlab.rows import Row
 from steerlab.sites import Point, Site
@@ -51,17 +52,19 @@ class LoadQuestion(Wire):
     """Answers to what a file left open."""
     point: Point | None = None
     layer: int | None = None
+    position: Position | None = None
     feature: int | None = None
 
 
 class OpenQuestion(Wire):
     """What a file does not say, and somebody has to."""
 
-    asks: Literal["site", "point", "layer", "feature"]
+    asks: Literal["site", "point", "layer", "position", "feature"]
     what: str
     points: list[Point]
     """What the point may be."""
     layers: list[int]
+    positions: list[Position]
     features: int
     """How many there are, counted from 0."""
 
@@ -167,6 +170,7 @@ def _load(path: Path, question: LoadQuestion) -> Direction:
         "site": question.site and Site(*question.site),
         "point": question.point,
         "layer": question.layer,
+        "position": question.position,
         "feature": question.feature,
     }
     direction = load(path, **given)
@@ -182,6 +186,7 @@ def _question(error: QuestionError, folder: Path) -> OpenQuestion:
         what=_bare(error.what, folder),
         points=list(choices) if error.asks == "point" else [],
         layers=list(choices) if error.asks == "layer" else [],
+        positions=list(choices) if error.asks == "position" else [],
         features=len(choices) if error.asks == "feature" else 0,
     )
 

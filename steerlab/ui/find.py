@@ -15,13 +15,13 @@ import torch
 from pydantic import Field
 
 from steerlab import estimators
-from steerlab.backends.base import Position
 from steerlab.directions import Direction
 from steerlab.errors import DirectionError, PromptError
 from steerlab.estimators import DirectionMap
+from steerlab.estimators.about import origin
 from steerlab.interventions import Add, Intervention
 from steerlab.lab import Lab
-from steerlab.prompts import ContrastSet, Prompt
+from steerlab.prompts import ContrastSet, Position, Prompt
 from steerlab.recipes import Recipe
 from steerlab.selection import AllRejectedError, Candidate, baseline, choose, relaxations
 from steerlab.sites import Point
@@ -300,6 +300,7 @@ def _pair(lab: Lab, question: FindQuestion, name: str) -> _Outcome:
         lab.backend, contrast, point=question.point, positions=[-1], chat=False
     )
     about = {"method": "prompt pair", "shows": str(positive[0]), "lacks": str(negative[0])}
+    about |= origin(lab.backend)
     found = dataclasses.replace(found, provenance=about)
     return _Outcome(found, found, (1, 1))
 

@@ -61,6 +61,8 @@ class Info(Wire):
     """What each site is, in words: by point (in the order of `points`), then by layer."""
     context: int
     """The longest text it can read, in tokens."""
+    revision: str | None = None
+    """The commit of its repository on the hub, where that is known."""
     refusals: list[str] = []
     """The phrases by which a text is told to refuse (`metrics.REFUSALS`)."""
     ahead: int = 0

@@ -13,6 +13,7 @@ from playwright.sync_api import Page, expect
 from test_looks import fits
 
 from steerlab import Recipe, Site
+from steerlab.estimators import DirectionMap
 from steerlab.formats import load
 
 pytestmark = pytest.mark.e2e
@@ -59,6 +60,15 @@ def test_a_vector_comes_in_by_a_file_and_goes_out_by_a_download_and_so_does_the_
     rig.until_prints(page, "print(len(lab.recipe))", "0")
     load_file(panel, tmp_path / "recipe.steer.json")
     rig.until_prints(page, "print(lab.recipe.fingerprint)", recipe.fingerprint)
+    found = DirectionMap(torch.rand(3, 28, 16) + 1, torch.ones(3, 28), (-3, -2, -1), "resid_pre", "sad")
+    load_file(panel, found.save(tmp_path / "map.safetensors"))
+    where = question.get_by_label("position")
+    expect(where).to_have_value("-1")
+    where.select_option("-2")
+    question.get_by_role("button", name="Use it").click()
+    question.get_by_label("layer").select_option("7")
+    question.get_by_role("button", name="Use it").click()
+    rig.until_prints(page, "print(lab.directions['sad'].site)", "resid_pre[7]")
     (tmp_path / "notes.json").write_text('{"a": 1}')
     load_file(panel, tmp_path / "notes.json")
     expect(panel.root.get_by_role("alert")).to_contain_text(

@@ -65,6 +65,7 @@ def test_a_layer_of_many_and_a_point_are_asked_for(wire: Wire, tmp_path: Path) -
     assert wire.ask("load", files=file)["question"] | {"what": ""} == {
         "asks": "layer",
         "what": "",
+        "positions": [],
         "points": [],
         "layers": [1, 2, 5],
         "features": 0,

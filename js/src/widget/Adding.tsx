@@ -19,9 +19,9 @@ import type { Store } from "./store";
 import { useAction } from "./useAction";
 import { Working } from "./Working";
 
-type Answers = Pick<LoadQuestion, "site" | "point" | "layer" | "feature">;
+type Answers = Pick<LoadQuestion, "site" | "point" | "layer" | "position" | "feature">;
 
-const NOTHING: Answers = { site: null, point: null, layer: null, feature: null };
+const NOTHING: Answers = { site: null, point: null, layer: null, position: null, feature: null };
 const KINDS = ".safetensors,.gguf,.pt,.bin,.json"; // .steer.json, and metadata beside a vector, are among them
 
 export function Adding({ store }: { store: Store }) {
@@ -135,12 +135,14 @@ function Open({ open, info, take, cancel }: OpenProps) {
   const points = open.points.length ? open.points : info.points;
   const [layer, setLayer] = useState(open.layers[0] ?? Math.floor(info.n_layers / 2));
   const [point, setPoint] = useState<Cell[1]>(points[0] ?? "resid_pre");
+  const [position, setPosition] = useState(open.positions.at(-1) ?? -1);
   const [feature, setFeature] = useState(0);
   const { asks } = open;
   const given: Record<OpenQuestion["asks"], Partial<Answers>> = {
     site: { site: [layer, point] },
     point: { point },
     layer: { layer },
+    position: { position },
     feature: { feature },
   };
   return (
@@ -180,6 +182,22 @@ function Open({ open, info, take, cancel }: OpenProps) {
             onChange={(event) => setPoint(event.currentTarget.value as Cell[1])}
           >
             {points.map((one) => (
+              <option key={one} value={one}>
+                {one}
+              </option>
+            ))}
+          </select>
+        </label>
+      )}
+      {asks === "position" && (
+        <label>
+          position, counted from the end of the prompt
+          <select
+            class="sl-select"
+            value={position}
+            onChange={(event) => setPosition(open.positions[event.currentTarget.selectedIndex] ?? position)}
+          >
+            {open.positions.map((one) => (
               <option key={one} value={one}>
                 {one}
               </option>

@@ -16,7 +16,7 @@ const STAGES: Record<string, string> = {
 };
 
 export function Header({ store }: { store: Store }) {
-  const { name, backend, device, n_layers, d_model, dtype } = store.info.value;
+  const { name, backend, device, n_layers, d_model, dtype, revision } = store.info.value;
   const { undoable, redoable } = store.state.value;
   const connection = store.connection.value;
   const job = store.job.value;
@@ -39,7 +39,9 @@ export function Header({ store }: { store: Store }) {
       </svg>
       <h3>Steering lab</h3>
       <ul class="sl-model" aria-label="Model">
-        <li class="sl-strong">{name}</li>
+        <li class="sl-strong" title={revision ? `revision ${revision}` : undefined}>
+          {name}
+        </li>
         <li>{`${n_layers} layers × ${d_model}`}</li>
         <li>{backend}</li>
         <li title={dtype}>{device}</li>

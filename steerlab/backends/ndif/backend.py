@@ -19,7 +19,6 @@ from steerlab.backends.base import (
     Activations,
     ModelInfo,
     OnTokens,
-    Positions,
     before_pass,
     encode_row,
     readers,
@@ -34,6 +33,7 @@ from steerlab.backends.ndif.wire import Cancelled, JobStatus, Patience, RemoteMo
 from steerlab.edits import Operand
 from steerlab.errors import ModelError, RemoteError
 from steerlab.generations import Generation, Sampling, Token
+from steerlab.prompts import Positions
 from steerlab.recipes import Recipe
 from steerlab.rows import Plan, Row
 from steerlab.sites import Site
