@@ -140,7 +140,7 @@ def measure(
                 ),
             )
         )
-    asked.tell("count in no rate and stand in report.unjudged", stacklevel=2)
+    asked.tell("count in no rate and stand in report.unjudged")
     return Report(tuple(effects), answers, asked.raised)
 
 

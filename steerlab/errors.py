@@ -14,6 +14,8 @@ Each says what failed, what was given and what to do; the panel shows the two ha
 
 from __future__ import annotations
 
+import sys
+
 
 class SteerlabError(Exception):
     """The root: `what` failed, with what was given, and `fix`, what to do about it."""
@@ -60,3 +62,13 @@ class RemoteError(SteerlabError):
     def __init__(self, what: str, fix: str = "") -> None:
         super().__init__(what, fix)
         self.generations: list[object] = []
+
+
+def own_line() -> int:
+    """The `stacklevel` of a warning by the caller that is to point at the person's own line: the innermost one that is
+    not steerlab's.
+    """
+    frame, level = sys._getframe(1), 1
+    while frame.f_back and str(frame.f_globals.get("__name__")).partition(".")[0] == "steerlab":
+        frame, level = frame.f_back, level + 1
+    return level

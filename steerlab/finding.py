@@ -18,13 +18,16 @@ from steerlab.lens.probes import Labels
 from steerlab.prompts import ContrastSet, Position, Positions, Prompt
 from steerlab.recipes import Recipe
 from steerlab.sites import Point, Site
+from steerlab.worker import Worker, goes_first
 
 
 class Finding:
-    """What a Lab has of `estimators` and `lens`; it needs a backend alone."""
+    """What a Lab has of `estimators` and `lens`."""
 
     backend: Backend
+    worker: Worker
 
+    @goes_first
     def difference_in_means(
         self,
         positive: Sequence[Prompt],
@@ -38,6 +41,7 @@ class Finding:
         contrast = ContrastSet(positive, negative, name)
         return estimators.difference_in_means(self.backend, contrast, point=point, positions=positions)
 
+    @goes_first
     def principal_component(
         self,
         positive: Sequence[Prompt],
@@ -53,6 +57,7 @@ class Finding:
         contrast = ContrastSet(positive, negative, name)
         return estimators.principal_component(self.backend, contrast, point=point, positions=positions)
 
+    @goes_first
     def logistic_probe(
         self,
         positive: Sequence[Prompt],
@@ -69,6 +74,7 @@ class Finding:
         contrast = ContrastSet(positive, negative, name)
         return estimators.logistic_probe(self.backend, contrast, point=point, positions=positions, seed=seed)
 
+    @goes_first
     def caa(
         self,
         questions: Sequence[tuple[Prompt, str, str]],
@@ -80,6 +86,7 @@ class Finding:
         """Contrastive activation addition: (prompt, answer that shows, answer that lacks), read in the answer."""
         return estimators.caa(self.backend, questions, point=point, position=position, name=name)
 
+    @goes_first
     def prompt_pair(
         self, shows: Prompt, lacks: Prompt, *, site: Site, position: int = -1, name: str = "direction"
     ) -> Direction:
@@ -98,6 +105,7 @@ class Finding:
         """The row of a token, or the mean row of several, as a direction (`estimators.token_row`)."""
         return estimators.token_row(self.backend, tokens, minus=minus, table=table, site=site, name=name)
 
+    @goes_first
     def mean_projection(
         self,
         direction: Direction,
@@ -111,6 +119,7 @@ class Finding:
         """
         return estimators.mean_projection(self.backend, direction, prompts, site=site, position=position)
 
+    @goes_first
     def linear_relation(
         self,
         examples: Sequence[tuple[Prompt, str, str]],
@@ -134,6 +143,7 @@ class Finding:
                 progress=moves(bar),
             )
 
+    @goes_first
     def logit_lens(
         self,
         text: Prompt | Generation,
@@ -146,6 +156,7 @@ class Finding:
         """What every layer would say next, at every token of a prompt or a generation (`lens.logit_lens`)."""
         return lens.logit_lens(self.backend, text, recipe, point=point, layers=layers, chat=chat)
 
+    @goes_first
     def projections(
         self,
         text: Prompt | Generation,
@@ -159,6 +170,7 @@ class Finding:
         """How far every token lies along directions, at every layer (`lens.projections`)."""
         return lens.projections(self.backend, text, directions, recipe, point=point, layers=layers, chat=chat)
 
+    @goes_first
     def probe(
         self,
         prompts: Sequence[Prompt],

@@ -6,6 +6,7 @@ import warnings
 from collections.abc import Callable
 from typing import Any
 
+from steerlab.errors import own_line
 from steerlab.generations import Generation
 
 Verdict = bool | float
@@ -38,7 +39,7 @@ class Asked:
         error = self.raised[-1][1]
         return f"{type(error).__name__}: {error}"
 
-    def tell(self, where: str, *, stacklevel: int) -> None:
+    def tell(self, where: str) -> None:
         """Warn where it raised, with the first prompt and recipe at which it did. where: what became of the answers."""
         if not self.raised:
             return
@@ -47,7 +48,7 @@ class Asked:
             f"the judge {self.name} raised on {len(self.raised)} of {self._answers} answers, which {where}; first "
             f"{type(error).__name__}: {error}, on the prompt {str(answer.prompt)[:80]!r} with the answer "
             f"{answer.text[:80]!r} under {answer.recipe}",
-            stacklevel=stacklevel + 1,
+            stacklevel=own_line(),
         )
 
 

@@ -24,7 +24,7 @@ from steerlab.calibration import Calibrated, within_budget
 from steerlab.calibration import Make as Budgeted
 from steerlab.directions import Direction, bundled
 from steerlab.effects import Judge, Report, measure
-from steerlab.errors import ModelError, PromptError, RecipeError
+from steerlab.errors import ModelError, PromptError, RecipeError, own_line
 from steerlab.estimators import DirectionMap
 from steerlab.export.code import nnsight_code, steerlab_code
 from steerlab.finding import Finding, moves
@@ -42,7 +42,7 @@ from steerlab.sweeps import Scores, Sweep, grid, named, with_controls
 from steerlab.sweeps.cells import Make
 from steerlab.sweeps.measuring import Metric
 from steerlab.sweeps.tables import DEFAULT
-from steerlab.worker import Worker
+from steerlab.worker import Worker, goes_first
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -152,6 +152,7 @@ class Lab(Finding, traitlets.HasTraits):
 
         return self.backend.models() if isinstance(self.backend, NdifBackend) else remote_models()
 
+    @goes_first
     def submit(self, rows: Sequence[Row], sampling: Sampling | None = None) -> str:
         """Leave rows with the server to be answered, and return the job's id at once. The kernel may be ended
         meanwhile: `fetch` takes the id from any kernel on this machine, and `jobs` has it. More than 64 rows are
@@ -196,6 +197,7 @@ class Lab(Finding, traitlets.HasTraits):
 
     # ------------------------------------------------------------ the verbs
 
+    @goes_first
     def generate(
         self,
         prompt: Prompt,
@@ -210,6 +212,7 @@ class Lab(Finding, traitlets.HasTraits):
         self._tell_conflicts([recipe])
         return self.run([Row(prompt, recipe, seed, chat)], Sampling(max_new_tokens, temperature))[0]
 
+    @goes_first
     def run(
         self,
         rows: Sequence[Row],
@@ -250,6 +253,7 @@ class Lab(Finding, traitlets.HasTraits):
         """The row's answer, where it was given before and is still in memory."""
         return self._answers.get(answer_key(row, sampling))
 
+    @goes_first
     def compare(
         self, prompts: Sequence[Prompt], recipes: Sequence[Recipe], *, max_new_tokens: int = 64
     ) -> list[list[Generation]]:
@@ -261,6 +265,7 @@ class Lab(Finding, traitlets.HasTraits):
         answers = self.run(rows, Sampling(max_new_tokens))
         return [answers[i : i + len(recipes)] for i in range(0, len(rows), len(recipes))]
 
+    @goes_first
     def find_direction(
         self,
         harmful: Sequence[Prompt],
@@ -308,6 +313,7 @@ class Lab(Finding, traitlets.HasTraits):
         self.directions = {**self.directions, name: self.candidates.direction}
         return self.candidates.direction
 
+    @goes_first
     def surgical(
         self,
         direction: Direction,
@@ -336,6 +342,7 @@ class Lab(Finding, traitlets.HasTraits):
                 progress=moves(bar),
             )
 
+    @goes_first
     def measure(
         self,
         recipe: Recipe,
@@ -364,6 +371,7 @@ class Lab(Finding, traitlets.HasTraits):
             seed=seed,
         )
 
+    @goes_first
     def score(
         self,
         prompts: Sequence[Prompt],
@@ -408,6 +416,7 @@ class Lab(Finding, traitlets.HasTraits):
         )
         return scores.resume(cancel=cancel, progress=progress)
 
+    @goes_first
     def sweep(
         self,
         direction: Direction | Make,
@@ -449,6 +458,7 @@ class Lab(Finding, traitlets.HasTraits):
         )
         return sweep.resume(cancel=cancel, progress=progress)
 
+    @goes_first
     def calibrate(
         self,
         what: Direction | Budgeted,
@@ -480,7 +490,7 @@ class Lab(Finding, traitlets.HasTraits):
         )
 
     def _tell_conflicts(self, recipes: Iterable[Recipe]) -> None:
-        """Called by a verb itself, so that the warning points at the line that called the verb."""
+        """Warn of what steps do to each other, once for each recipe."""
         if self.worker.here:
             return  # what the panel runs, the panel tells
         given = {id(recipe): checked_recipe(recipe) for recipe in recipes}
@@ -490,7 +500,9 @@ class Lab(Finding, traitlets.HasTraits):
             self.backend.check(recipe)
             self._told.add(recipe.fingerprint)
             if found := conflicts(recipe, self.info.n_layers):
-                warnings.warn(f"this recipe may not do what you mean: {'; '.join(found)}", stacklevel=3)
+                warnings.warn(
+                    f"this recipe may not do what you mean: {'; '.join(found)}", stacklevel=own_line()
+                )
 
     # ------------------------------------------------------------ snapshots, and as code
 

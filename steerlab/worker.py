@@ -5,17 +5,20 @@ looks at: its newest job wins. `background` has three more, in which jobs wait t
 seconds, "long" for what takes minutes, "idle" for what nobody asked for yet. Before each of its forward passes a
 background job waits while anything more urgent runs, so that a moved slider never waits for more than one of them,
 and a cancelled one ends there. A job need do nothing for that: backends call `base.before_pass`, where the worker
-listens.
+listens. What a person runs in a cell is on a thread of its own, beside what the panel is asked and before "long" and
+"idle" (`goes_first`).
 """
 
 from __future__ import annotations
 
 import contextvars
+import functools
 import sys
 import threading
 from collections import deque
-from collections.abc import Callable
-from typing import Literal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Concatenate, Literal, ParamSpec, Protocol, TypeVar
 
 from steerlab.backends.base import before_pass
 
@@ -87,6 +90,7 @@ class Worker:
         self._first = _Lane(0)
         self._background: dict[Lane, _Lane] = {name: _Lane(i) for i, name in enumerate(LANES, 1)}
         self._lanes = [self._first, *self._background.values()]
+        self._outside = 0  # how much runs elsewhere that goes first
 
     def submit(self, job: Job) -> None:
         """Run this job as soon as the running one has ended, which it is told to do at once; one that waits is
@@ -118,6 +122,23 @@ class Worker:
         with self._changed:
             self._drop_idle()
             self._changed.notify_all()
+
+    @contextmanager
+    def first(self) -> Iterator[None]:
+        """Within it "long" and "idle" work waits before its next pass; "ask" does not, since a cell may take hours. On
+        the worker's own threads, which give way to each other already, it changes nothing.
+        """
+        if self.here:
+            yield
+            return
+        with self._changed:
+            self._outside += 1
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._outside -= 1
+                self._changed.notify_all()
 
     @property
     def here(self) -> bool:
@@ -161,8 +182,11 @@ class Worker:
 
     def _give_way(self, task: Task) -> None:
         urgent = self._lanes[: task._lane.rank]
+        waits = task._lane is not self._background["ask"]
         with self._changed:
-            self._changed.wait_for(lambda: task.cancelled or not any(lane.busy for lane in urgent))
+            self._changed.wait_for(
+                lambda: task.cancelled or not ((waits and self._outside) or any(lane.busy for lane in urgent))
+            )
         if task.cancelled:
             raise Cancelled
 
@@ -181,3 +205,23 @@ class Worker:
                 with self._changed:
                     lane.running = None
                     self._changed.notify_all()
+
+
+class _Works(Protocol):
+    worker: Worker
+
+
+S = TypeVar("S", bound=_Works)
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def goes_first(verb: Callable[Concatenate[S, P], R]) -> Callable[Concatenate[S, P], R]:
+    """A verb that a person calls in a cell, before which "long" and "idle" work waits (`Worker.first`)."""
+
+    @functools.wraps(verb)
+    def first(self: S, /, *args: P.args, **kwargs: P.kwargs) -> R:
+        with self.worker.first():
+            return verb(self, *args, **kwargs)
+
+    return first

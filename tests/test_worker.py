@@ -186,3 +186,74 @@ def test_the_foreground_does_not_wait_between_its_own_passes() -> None:
     worker.submit(preview)
     assert worker.join(5)
     assert ran == ["done"]
+
+
+def test_background_work_waits_for_what_runs_elsewhere_and_goes_first() -> None:
+    backend, worker, ran = FakeBackend(), Worker(), []
+    began, go = threading.Event(), threading.Event()
+
+    def sweep(_: threading.Event) -> None:
+        began.set()
+        wait(go)
+        backend.score([Row("a")])
+        ran.append("sweep")
+
+    worker.background(sweep, "long")
+    wait(began)
+    with worker.first():
+        with worker.first():
+            go.set()
+            assert not worker.join(0.1)
+        assert not worker.join(0.1)
+        assert ran == []
+    assert worker.join(5)
+    assert ran == ["sweep"]
+
+
+def test_a_short_question_is_answered_while_a_cell_runs_for_hours() -> None:
+    backend, worker, ran = FakeBackend(), Worker(), []
+
+    def question(_: threading.Event) -> None:
+        backend.score([Row("a")])
+        ran.append("question")
+
+    with worker.first():
+        worker.background(question, "ask")
+        assert worker.join(5)
+    assert ran == ["question"]
+
+
+def test_a_cell_that_fails_holds_nothing_up_and_cancel_reaches_what_waits_for_it() -> None:
+    backend, worker, ran = FakeBackend(), Worker(), []
+    began, go = threading.Event(), threading.Event()
+
+    def sweep(_: threading.Event) -> None:
+        began.set()
+        wait(go)
+        backend.score([Row("a")])
+        ran.append("sweep")
+
+    task = worker.background(sweep, "long")
+    wait(began)
+    with worker.first():
+        go.set()
+        task.cancel()
+        assert worker.join(5), "it ended while the cell still ran"
+    with pytest.raises(KeyboardInterrupt), worker.first():
+        raise KeyboardInterrupt
+    worker.background(lambda _: ran.append("next"), "long")
+    assert worker.join(5)
+    assert ran == ["next"]
+
+
+def test_work_of_the_worker_s_own_does_not_wait_for_itself() -> None:
+    backend, worker, ran = FakeBackend(), Worker(), []
+
+    def sweep(_: threading.Event) -> None:
+        with worker.first():
+            backend.score([Row("a")])
+        ran.append("sweep")
+
+    worker.background(sweep, "long")
+    assert worker.join(5)
+    assert ran == ["sweep"]

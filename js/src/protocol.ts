@@ -26,6 +26,8 @@ export interface Ask {
   kind: "ask";
   id: string;
   what: Question;
+  /** Only join the answer that is on its way, or take the one that is kept; begin nothing. */
+  join: boolean;
 }
 
 /** Front end -> kernel: the answer is not wanted any more, by anyone who asked. */
@@ -704,7 +706,7 @@ export interface Snapshot {
   pending: string[];
   state: PanelState;
   result: Result;
-  /** Questions that are being answered: whoever asks one of them again joins it. */
+  /** Questions that are being answered, then those whose answer is kept: whoever asks one of them with `join` takes part. */
   asking: Ask[];
 }
 

@@ -16,7 +16,9 @@ function asking() {
 
 test("a question is followed through its progress to its answer", () => {
   const { model, asked, id } = asking();
-  expect(model.asked).toEqual([{ kind: "ask", id, what: { kind: "code", revision: 1, seed: 0 } }]);
+  expect(model.asked).toEqual([
+    { kind: "ask", id, what: { kind: "code", revision: 1, seed: 0 }, join: false },
+  ]);
   model.say({ kind: "progress", id, done: 1, total: 4, text: "writing" });
   expect([asked.status.value, asked.progress.value?.done]).toEqual(["going", 1]);
   model.say({ kind: "part", id, part: "a" } as unknown as KernelMessage);
@@ -57,7 +59,7 @@ test("a page that comes late knows what is being answered", () => {
   const { model, store } = asking();
   const { state, result } = traits();
   const what = { kind: "code" as const, revision: 3, seed: 0 };
-  const asking3 = [{ kind: "ask" as const, id: "elsewhere", what }];
+  const asking3 = [{ kind: "ask" as const, id: "elsewhere", what, join: false }];
   model.say({ kind: "snapshot", run: 0, seq: 0, pending: [], state, result, asking: asking3 });
-  expect(store.questions.going.value).toEqual([what]);
+  expect(store.questions.known.value).toEqual([what]);
 });

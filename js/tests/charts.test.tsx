@@ -187,3 +187,14 @@ test("a scatter is walked from left to right and chosen from by keys", async () 
   press("Enter");
   expect(chosen).toHaveBeenLastCalledWith(2);
 });
+
+test("the last number of an axis ends inside of the drawing, and many points are drawn smaller", () => {
+  const points = Array.from({ length: 200 }, (_, i) => ({ x: i * 1.2e-5, y: i % 2, label: `${i}` }));
+  render(<Scatter label="many" x={{ title: "KL", from: 0 }} y={{ title: "rate" }} points={points} />, root);
+  const [svg] = root.querySelectorAll("svg");
+  const last = [...root.querySelectorAll<SVGElement>('.sl-axis text[text-anchor="middle"]')].at(-1);
+  expect(last?.textContent).toBe("0.0025");
+  const end = Number(last?.getAttribute("x")) + 3.3 * "0.0025".length;
+  expect(end).toBeLessThanOrEqual(Number(svg?.getAttribute("width")));
+  expect(root.querySelector<HTMLElement>(".sl-plot")?.dataset.many).toBe("true");
+});

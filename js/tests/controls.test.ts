@@ -1,4 +1,5 @@
-import { afterEach, beforeEach, expect, test } from "vitest";
+import { afterEach, beforeEach, expect, test, vi } from "vitest";
+import { pressed, step } from "../src/widget/grid";
 import { frame, input, type Shown, say, show } from "./fakes";
 
 let panel: Shown;
@@ -151,4 +152,24 @@ test("keys that a control needs are kept from the notebook's shortcuts, others a
   expect(suppressed({ key: "a" })).toBe(true);
   expect(suppressed({ key: "s", ctrlKey: true })).toBe(false);
   expect(suppressed({ key: "Escape" })).toBe(false);
+});
+
+test("in a row up and down are left and right, its ends hold, and keys that do nothing are the host's", () => {
+  const keys = ["ArrowRight", "ArrowDown", "ArrowLeft", "ArrowUp", "Home", "End", "a", "Tab"];
+  expect(keys.map((key) => step(key, 1, 4))).toEqual([2, 2, 0, 0, 0, 3, null, null]);
+  expect([step("ArrowLeft", 0, 4), step("ArrowDown", 3, 4)]).toEqual([0, 3]);
+  const [go, choose] = [vi.fn(), vi.fn()];
+  const press = (key: string, chooses = true) => {
+    const event = new KeyboardEvent("keydown", { key, cancelable: true });
+    pressed(event, step(key, 0, 4), go, chooses ? choose : undefined);
+    return event.defaultPrevented;
+  };
+  expect([press("ArrowRight"), press("Enter"), press(" "), press("Tab"), press("Enter", false)]).toEqual([
+    true,
+    true,
+    true,
+    false,
+    false,
+  ]);
+  expect([go.mock.calls, choose.mock.calls.length]).toEqual([[[1]], 2]);
 });

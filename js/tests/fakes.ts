@@ -126,26 +126,32 @@ export class FakeModel {
 export interface Shown {
   model: FakeModel;
   el: HTMLElement;
+  /** Another view of the same panel. */
+  again(): Shown;
   close(): void;
 }
 
 /** A panel in the document. */
 export function show(model = new FakeModel()): Shown {
-  const el = document.createElement("div");
-  el.className = "jupyter-widgets";
-  document.body.append(el);
   const widget = factory();
   widget.initialize({ model: model.any });
-  const end = new AbortController();
-  widget.render({ model: model.any, el, signal: end.signal });
-  return {
-    model,
-    el,
-    close: () => {
-      end.abort();
-      el.remove();
-    },
+  const view = (): Shown => {
+    const el = document.createElement("div");
+    el.className = "jupyter-widgets";
+    document.body.append(el);
+    const end = new AbortController();
+    widget.render({ model: model.any, el, signal: end.signal });
+    return {
+      model,
+      el,
+      again: view,
+      close: () => {
+        end.abort();
+        el.remove();
+      },
+    };
   };
+  return view();
 }
 
 /** Until effects have run and what they ask for is painted, however slow the machine is. */

@@ -39,6 +39,8 @@ test("a number is told with its n and its interval, once that is known", () => {
   expect(statWords("refusal_rate", { value: 0.5, low: null, high: null, n: 2 })).toBe(
     "refusal rate 50 %, n = 2",
   );
+  const small = { value: 0.0021, low: 0, high: 0.00049, n: 8 };
+  expect(statWords("kl", small), "not rounded to nothing").toBe("KL, nats 0.002 [0.00, 0.0005], n = 8");
   expect(statWords("kl", undefined)).toBe("KL, nats: not measured yet");
 });
 
@@ -171,4 +173,46 @@ test("a point of the frontier sets the panel to its layers", async () => {
   expect(point?.dataset.kind).toBe("marked");
   point?.dispatchEvent(new MouseEvent("click", { bubbles: true }));
   expect(last()?.what).toEqual({ kind: "frontier-set", direction: "refusal", layers: [3, 4] });
+});
+
+test("views have a map in common, with the form that asked for it, and one can go on where another began", async () => {
+  const { model } = panel;
+  tab("sweep")?.click();
+  await frame();
+  const [coefficients, layers] = panel.el.querySelectorAll<HTMLInputElement>('.sl-form input[type="text"]');
+  input(coefficients ?? null, "−1, 1");
+  input(layers ?? null, "3-5, 9");
+  await frame();
+  button("Measure")?.click();
+  await frame();
+  const id = last()?.id ?? "";
+  const question = last()?.what as SweepQuestion;
+  const second = panel.again();
+  second.el.querySelector<HTMLElement>('[data-tab="sweep"]')?.click();
+  await frame();
+  expect(last()?.id, "nothing was asked again").toBe(id);
+  const fields = [...second.el.querySelectorAll<HTMLInputElement>('.sl-form input[type="text"]')];
+  expect(fields.map(({ value }) => value)).toEqual(["−1, 1", "3–5, 9"]);
+  model.say({
+    kind: "answer",
+    id,
+    answer: { cells: cells(question, 4), direction: "f", prompts: 4, reused: 0, rows: 32 },
+  });
+  await frame();
+  for (const { el } of [panel, second]) expect(el.querySelectorAll(".sl-heat-cell")).toHaveLength(8);
+  second.close();
+});
+
+test("a page that is loaded again takes the newest map from the kernel, and only where it is looked at", async () => {
+  const { question } = await measure();
+  panel.close();
+  panel = show(new FakeModel(traits(28)));
+  const asking = [{ kind: "ask" as const, id: "sweep", what: { ...question, layers: [0, 1] }, join: false }];
+  const { state, result } = traits(28);
+  panel.model.say({ kind: "snapshot", run: 0, seq: 0, pending: [], state, result, asking });
+  await frame();
+  expect(panel.model.asked).toEqual([]);
+  tab("sweep")?.click();
+  await frame();
+  expect(last()).toMatchObject({ join: true, what: { kind: "sweep", layers: [0, 1] } });
 });

@@ -68,7 +68,7 @@ def nearest_tokens(
         scores = backend.decode(torch.stack([unit, -unit]) * direction.norm)[:, :vocab]
         scores = scores - scores.mean(-1, keepdim=True)
     else:
-        weights = in_process(backend, "the tokens nearest to a direction")
+        weights = in_process(backend, "a list of the tokens nearest to a direction")
         parts = []
         for start in range(0, vocab, ROWS):
             rows = weights.token_rows(range(start, min(start + ROWS, vocab)), by)

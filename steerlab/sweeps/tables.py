@@ -138,7 +138,7 @@ class Scores:
             )
             raise
         for judge in self._meter.judges:
-            judge.tell("have no value in the table", stacklevel=3)
+            judge.tell("have no value in the table")
         return self
 
     def _measure(self, batch: Sequence[Key], cancel: threading.Event | None) -> bool:

@@ -26,6 +26,9 @@ Q = TypeVar("Q", bound=Wire)
 A = TypeVar("A", bound=Wire)
 HZ = 10.0
 CANCELLED = Trouble(what="this was cancelled", hint="Ask again when you want it.")
+NOT_KEPT = Trouble(
+    what="what was found before is not kept any more", hint="Another one took its place; ask again."
+)
 
 
 class Tell:
@@ -63,7 +66,8 @@ class Handler(Generic[Q, A]):
     answer_to: called with the lab, the question and a Tell; what it raises is told in words. part: the type of partial
     answers, if there are any. lane: where it runs (`worker`), "ask" for seconds of the model, "long" for minutes; None
     for what runs no model and takes no time, which is answered at once, whatever else is going on; "apart" for what
-    runs no model and waits for a network, on a thread of its own.
+    runs no model and waits for a network, on a thread of its own. kept: whether the newest answer is kept, for a page
+    that is loaded again.
     """
 
     question: type[Q]
@@ -71,6 +75,7 @@ class Handler(Generic[Q, A]):
     answer_to: Callable[[Lab, Q, Tell], A]
     part: type[Wire] | None = None
     lane: Lane | Literal["apart"] | None = "ask"
+    kept: bool = False
 
     @property
     def kind(self) -> str:
@@ -104,9 +109,12 @@ class Desk:
         self._lab, self._table, self._send, self._failed = lab, table, send, failed
         self._lock = threading.RLock()
         self._going: list[Going] = []
+        self._kept: dict[str, tuple[Wire, dict[str, Any]]] = {}  # by kind, the newest
 
     def ask(self, ask: Ask) -> None:
-        """Answer a question, or join the answer to an equal one: its parts so far are sent again."""
+        """Answer a question, or join the answer to an equal one: its parts so far are sent again. With `ask.join` an
+        answer that is kept is sent, and nothing is begun.
+        """
         handler = self._table.get(str(ask.what.get("kind")))
         if handler is None:
             known = ", ".join(self._table)
@@ -125,6 +133,13 @@ class Desk:
             going = next((g for g in self._going if g.question == question), None)
             if going:
                 self._join(going, ask.id)
+                return
+            if ask.join:
+                kept = self._kept.get(handler.kind)
+                if kept and kept[0] == question:
+                    self._send(protocol.Answer(id=ask.id, answer=kept[1]))
+                else:
+                    self._send(protocol.Failure(id=ask.id, error=NOT_KEPT))
                 return
             going = Going(handler, question, [ask.id])
             self._going.append(going)
@@ -145,9 +160,11 @@ class Desk:
                 self._end(going, lambda one: protocol.Failure(id=one, error=CANCELLED))
 
     def asking(self) -> list[Ask]:
-        """What is being answered."""
+        """What is being answered, then what is kept."""
         with self._lock:
-            return [Ask(id=g.ids[0], what=g.question.model_dump(mode="json")) for g in self._going]
+            going = [(g.ids[0], g.question) for g in self._going]
+            kept = [(kind, question) for kind, (question, _) in self._kept.items()]
+            return [Ask(id=id, what=one.model_dump(mode="json")) for id, one in (*going, *kept)]
 
     def _join(self, going: Going, id: str) -> None:
         going.ids.append(id)
@@ -168,6 +185,8 @@ class Desk:
                 self._end(going, lambda id: protocol.Failure(id=id, error=trouble))
             return
         with self._lock:
+            if going.handler.kept and going in self._going:  # else it was cancelled
+                self._kept[going.handler.kind] = going.question, answer
             self._end(going, lambda id: protocol.Answer(id=id, answer=answer))
 
     def _progress(self, going: Going, done: int, total: int, text: str) -> None:

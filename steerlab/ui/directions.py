@@ -197,7 +197,7 @@ def _facts(direction: Direction) -> list[Fact]:
     given: dict[str, Any] = {
         "site": f"{site}, the {site.describe()}" if site else "not known",
         "norm": f"{direction.norm:.4g}",
-        "stream's norm there": direction.residual_norm and f"{direction.residual_norm:.4g}",
+        "stream's norm": direction.residual_norm and f"{direction.residual_norm:.4g}",
         "model": direction.model or "not known",
         **direction.provenance,
     }

@@ -181,7 +181,7 @@ def use(lab: Lab, question: UseCandidate, _tell: Tell) -> Used:
 
 
 HANDLERS: list[Handler[Any, Any]] = [
-    Handler(FindQuestion, FindAnswer, answer, lane="long"),
+    Handler(FindQuestion, FindAnswer, answer, lane="long", kept=True),
     Handler(UseCandidate, Used, use, lane=None),
 ]
 

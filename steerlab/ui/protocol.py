@@ -249,6 +249,8 @@ class Ask(Wire):
     kind: Literal["ask"] = "ask"
     id: str
     what: Annotated[dict[str, Any], WithJsonSchema({"typescript": "Question"})]
+    join: bool = False
+    """Only join the answer that is on its way, or take the one that is kept; begin nothing."""
 
 
 class Cancel(Wire):
@@ -353,7 +355,8 @@ class Snapshot(Wire):
     state: PanelState
     result: Result
     asking: list[Ask] = []
-    """Questions that are being answered: whoever asks one of them again joins it."""
+    """Questions that are being answered, then those whose answer is kept: whoever asks one of them with `join` takes
+    part."""
 
 
 class Progress(Wire):

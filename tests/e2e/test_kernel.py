@@ -13,6 +13,8 @@ from playwright.sync_api import Page, expect
 pytestmark = pytest.mark.e2e
 
 SLOW = SCRIPTED + "lab = scripted.lab(delay=0.1)\nlab"
+QUICK = SCRIPTED + "lab = scripted.lab()\nlab"
+RUN = "Run the cells up to this panel"
 
 
 def shut_down(page: Page) -> None:
@@ -53,7 +55,7 @@ def test_a_killed_kernel_is_told_in_plain_words_and_the_texts_stay(server: rig.S
     panel = open_panel(page, server, "killed.ipynb")
     refusal = panel.push_to_refusal()
     shut_down(page)
-    expect(panel.root).to_contain_text("The kernel is gone: run the cell again", timeout=10_000)
+    expect(panel.root).to_contain_text("The kernel is gone.", timeout=10_000)
     assert panel.pane("steered").locator(".sl-text").inner_text() == refusal
     rig.set_slider(panel.slider, 2)
     expect(panel.root.locator(".sl-status")).to_have_text("kernel gone")
@@ -65,8 +67,65 @@ def test_a_kernel_that_dies_by_itself_is_told_in_plain_words(server: rig.Server,
         "void jupyterapp.shell.currentWidget.sessionContext.session.kernel"
         ".requestExecute({ code: 'import os; os._exit(1)' }).done.catch(() => null)"
     )
-    expect(panel.root).to_contain_text("The kernel is gone: run the cell again", timeout=30_000)
+    expect(panel.root).to_contain_text("The kernel is gone.", timeout=30_000)
     assert panel.pane("baseline").locator(".sl-text").inner_text()
+
+
+def restart(page: Page) -> None:
+    page.evaluate("jupyterapp.shell.currentWidget.sessionContext.restartKernel().then(() => null)")
+
+
+@pytest.mark.parametrize("server", ["lab", "notebook"], indirect=True)
+def test_one_button_makes_a_panel_live_again_as_it_was_set(server: rig.Server, page: Page) -> None:
+    cells = (SCRIPTED + "lab = scripted.lab()", "runs = globals().get('runs', 0) + 1\nlab", "runs = 99")
+    server.write("again.ipynb", *cells)
+    rig.open_notebook(page, server, "again.ipynb")
+    panel = PanelInPage(page)
+    for cell in (0, 1):
+        rig.run_cell(page, cell)
+    expect(panel.root).to_be_visible(timeout=60_000)
+    panel.text("steered")
+    panel.prompt.fill("Who are you?")
+    panel.prompt.press("Enter")
+    panel.root.get_by_label("New tokens").fill("40")
+    rig.set_slider(panel.slider, 1.5)
+    expect(panel.pane("steered").locator(".sl-text")).to_contain_text("something else.")
+    steered = panel.text("steered")
+    restart(page)
+    expect(panel.root).to_contain_text("The kernel is gone.", timeout=10_000)
+    assert panel.pane("steered").locator(".sl-text").inner_text() == steered
+    panel.root.get_by_role("button", name=RUN).click()
+    expect(panel.prompt).to_have_value("Who are you?", timeout=30_000)
+    assert panel.text("steered") == steered
+    assert float(panel.slider.input_value()) == 1.5
+    set_now = "print(lab.prompt, lab.recipe.interventions[0].coefficient, lab.sampling.max_new_tokens, runs)"
+    rig.until_prints(page, set_now, "Who are you? 1.5 40 1")  # the cell below was not run
+    assert panel.push(0).startswith("Sure.")
+    for _ in range(2):
+        panel.root.get_by_role("button", name="Undo").click()
+    expect(panel.prompt).not_to_have_value("Who are you?")
+
+
+def test_a_panel_without_any_kernel_is_live_again_too_and_a_failing_cell_is_told(
+    server: rig.Server, page: Page
+) -> None:
+    path = repr(str(server.root / "broken"))
+    panel = open_panel(
+        page, server, "off.ipynb", f"import os; assert not os.path.exists({path})\n" + QUICK, "lab"
+    )
+    rig.run_cell(page, 1)
+    expect(page.locator(".sl-app")).to_have_count(2, timeout=30_000)
+    shut_down(page)
+    (server.root / "broken").touch()
+    # the first cell fails, whose own panel goes with its output; that of the second cell stays, and says so
+    second = PanelInPage(page, 1)
+    second.root.get_by_role("button", name=RUN).click()
+    expect(page.locator(".jp-OutputArea").first).to_contain_text("AssertionError", timeout=60_000)
+    expect(panel.root).to_contain_text("Not all of them ran.")
+    (server.root / "broken").unlink()
+    panel.root.get_by_role("button", name=RUN).click()
+    expect(second.root.locator(".sl-status")).to_have_text("ready", timeout=60_000)
+    assert second.text("baseline").startswith("Sure.")
 
 
 @pytest.fixture(scope="module")
@@ -107,7 +166,7 @@ def test_a_saved_notebook_with_widget_state_shows_the_last_texts_in_the_panel(
     page.goto("about:blank")
     page.goto(saving.address("state.ipynb") + "?reset", wait_until="domcontentloaded")
     panel = PanelInPage(page)
-    expect(panel.root).to_contain_text("The kernel is gone: run the cell again", timeout=60_000)
+    expect(panel.root).to_contain_text("The kernel is gone.", timeout=60_000)
     assert panel.pane("steered").locator(".sl-text").inner_text() == refusal
     assert float(panel.slider.input_value()) > 0
     expect(page.locator(".steerlab-static")).to_be_hidden()

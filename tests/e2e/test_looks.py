@@ -86,6 +86,18 @@ def test_it_fits_from_480_pixels_to_full_width_with_28_layers(server: rig.Server
     expect(panel.root.locator(".sl-say")).to_contain_text("resid_post[27]: output of block 27")
 
 
+def test_the_facts_of_a_direction_stand_in_line(server: rig.Server, page: Page) -> None:
+    panel = open_panel(page, server, "facts.ipynb", CELL.format(layers=10))
+    rig.command(page, "application:toggle-left-area")
+    panel.root.get_by_role("tab", name="Directions").click()
+    names = panel.root.locator(".sl-facts-list dt")
+    expect(names.nth(2)).to_have_text("stream's norm")
+    for width in (600, 1280):
+        page.set_viewport_size({"width": width, "height": 1000})
+        boxes = [name.bounding_box() for name in names.all()]
+        assert all(box and box["height"] < 24 for box in boxes), "a name takes one line"
+
+
 STRANGE = {
     "one long word": "x" * 10_000,
     "right to left": "\u202eabc \u05e9\u05dc\u05d5\u05dd",

@@ -158,6 +158,59 @@ def test_a_direction_is_found_cancelled_used_and_kept(server: rig.Server, page: 
     looks_right(page, panel)
 
 
+def test_what_was_measured_and_found_is_there_after_a_reload_and_in_a_second_view(
+    server: rig.Server, page: Page
+) -> None:
+    panel = open_panel(page, server, "kept.ipynb", CELL.format(layers=4), "lab")
+    panel.root.get_by_role("button", name="+ find a new direction…").click()
+    find = panel.root.get_by_role("region", name="Find a direction")
+    find.get_by_label("name", exact=True).fill("refusing")
+    find.get_by_label("method").select_option("means")
+    find.get_by_role("button", name="Find", exact=True).click()
+    expect(find.get_by_text("is in the list")).to_be_visible(timeout=LONG)
+    panel.root.get_by_role("tab", name="Sweep").click()
+    panel.root.get_by_role("textbox", name="coefficients").fill("−2, 2")
+    panel.root.get_by_role("button", name="Measure").click()
+    cells = panel.root.locator(".sl-tabs .sl-heat-cell:not([data-empty='true'])")
+    expect(cells).to_have_count(8, timeout=LONG)
+    expect(panel.root.locator(".sl-working")).to_have_count(0, timeout=LONG)
+    told = cells.first.get_attribute("aria-label")
+    panel.root.get_by_role("radio", name="frontier").check()
+    frontier = panel.root.get_by_role("form", name="Which subsets of layers")
+    frontier.get_by_role("radio", name="windows").check()
+    frontier.get_by_role("button", name="Measure").click()
+    points = panel.root.get_by_role("listbox").get_by_role("option")
+    expect(points).to_have_count(11, timeout=LONG)
+    rig.command(page, "docmanager:save")
+
+    def all_there(panel: PanelInPage) -> None:
+        panel.root.get_by_role("tab", name="Sweep").click()
+        cells = panel.root.locator(".sl-tabs .sl-heat-cell:not([data-empty='true'])")
+        expect(cells).to_have_count(8, timeout=10_000)
+        expect(cells.first).to_have_attribute("aria-label", str(told))
+        expect(panel.root.get_by_role("textbox", name="coefficients")).to_have_value("−2, 2")
+        panel.root.get_by_role("radio", name="frontier").check()
+        expect(panel.root.get_by_role("listbox").get_by_role("option")).to_have_count(11, timeout=10_000)
+        expect(panel.root.get_by_role("radio", name="windows")).to_be_checked()
+        panel.root.get_by_role("button", name="+ find a new direction…").click()
+        find = panel.root.get_by_role("region", name="Find a direction")
+        expect(find.locator(".sl-heat-cell").first).to_be_visible(timeout=10_000)
+        expect(find.get_by_label("name").first).to_have_value("refusing")
+
+    page.reload(wait_until="domcontentloaded")
+    expect(panel.root).to_be_visible(timeout=60_000)
+    scores = rig.execute(page, "print(id(lab.scores), id(lab.map))")
+    all_there(panel)
+    find = panel.root.get_by_role("region", name="Find a direction")
+    find.locator(".sl-heat-cell:not([data-empty='true'])").last.click()
+    expect(find.get_by_text("In use: position −1 of layer 3")).to_be_visible()
+    rig.run_cell(page, 1)
+    second = PanelInPage(page, 1)
+    expect(second.root).to_be_visible(timeout=30_000)
+    all_there(second)
+    assert rig.execute(page, "print(id(lab.scores), id(lab.map))") == scores  # nothing was measured again
+
+
 def test_a_file_and_two_prompts_are_directions(server: rig.Server, page: Page) -> None:
     panel = open_panel(page, server, "pair.ipynb", CELL.format(layers=4))
     panel.root.get_by_role("button", name="+ from two prompts…").click()

@@ -183,6 +183,18 @@ def test_a_tab_s_question_goes_first_and_then_it_goes_on(gated: Wire) -> None:
     assert not asking.cancelled
 
 
+def test_a_cell_goes_first_within_a_token_and_then_it_goes_on(gated: Wire) -> None:
+    backend = interrupted(gated, 1.0, 2.0)
+    before = len(backend.passes)
+    backend.let.release(1000)
+    answer = gated.lab.generate("Cell", max_new_tokens=12)
+    after = backend.passes[before:]
+    assert len(answer.token_ids) == after.count("Cell") == 12
+    assert after[: len(after) - after[::-1].index("Cell")].count("idle") <= 1, "the token that was being made"
+    gated.until(lambda: set(ready(gated)) == {1.0, 2.0})
+    assert backend.passes[before:].count("idle") >= 19, "the 20 tokens of both, less what was made before"
+
+
 def void(_: object) -> None: ...
 
 

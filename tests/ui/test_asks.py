@@ -42,7 +42,7 @@ class At(Desk):
     def __init__(self, lab: Lab, answer: Callable[[Lab, Count, Tell], Counting] | None = None) -> None:
         self.sent: list[Any] = []
         self.lab, self.gate, self.raised = lab, threading.Event(), list[Exception]()
-        handler = Handler(Count, Counting, answer or self.count, part=Counted, lane="long")
+        handler = Handler(Count, Counting, answer or self.count, part=Counted, lane="long", kept=True)
         super().__init__(lab, {"count": handler}, self.sent.append, self._words)
 
     def _words(self, error: Exception) -> protocol.Trouble:
@@ -58,8 +58,8 @@ class At(Desk):
                 assert self.gate.wait(5)
         return Counting(numbers=list(range(question.to)))
 
-    def say(self, id: str, **what: Any) -> None:
-        self.ask(protocol.Ask(id=id, what=what))
+    def say(self, id: str, *, join: bool = False, **what: Any) -> None:
+        self.ask(protocol.Ask(id=id, what=what, join=join))
 
     def of(self, id: str) -> list[Any]:
         return [message for message in self.sent if message.id == id]
@@ -84,7 +84,6 @@ def test_a_question_is_answered_under_its_id_with_its_parts_before(desk: At) -> 
     assert [m.part["at"] for m in desk.of("a") if m.kind == "part"] == [0, 1, 2]
     assert desk.of("a")[-1] == protocol.Answer(id="a", answer={"numbers": [0, 1, 2]})
     assert [(m.done, m.total) for m in desk.of("a") if m.kind == "progress"][-1] == (3, 3)
-    assert desk.asking() == []
 
 
 def test_an_equal_question_joins_the_answer_that_is_on_its_way(desk: At) -> None:
@@ -97,6 +96,35 @@ def test_an_equal_question_joins_the_answer_that_is_on_its_way(desk: At) -> None
     for id in ("before the reload", "after it"):
         assert [m.part["at"] for m in desk.of(id) if m.kind == "part"] == [0, 1, 2]
         assert desk.kinds(id)[-1] == "answer"
+
+
+def test_the_newest_answer_is_kept_for_a_page_that_comes_late(desk: At) -> None:
+    desk.gate.set()
+    for to in (2, 3):
+        desk.say(f"to {to}", kind="count", to=to)
+        assert desk.lab.worker.join(5)
+    assert [ask.what for ask in desk.asking()] == [{"kind": "count", "to": 3}]
+    passes = len(desk.sent)
+    desk.say("late", join=True, kind="count", to=3)
+    assert desk.of("late") == [protocol.Answer(id="late", answer={"numbers": [0, 1, 2]})]
+    assert len(desk.sent) == passes + 1, "nothing was computed again"
+    desk.say("again", kind="count", to=3)
+    assert desk.lab.worker.join(5)
+    assert "part" in desk.kinds("again"), "who does not ask to join has it answered anew"
+
+
+def test_to_join_begins_nothing(desk: At) -> None:
+    desk.say("late", join=True, kind="count", to=3)
+    assert desk.kinds("late") == ["failure"]
+    desk.say("first", kind="count", to=2)
+    desk.began()
+    desk.say("joins", join=True, kind="count", to=2)
+    desk.cancel("first")
+    desk.gate.set()
+    assert desk.lab.worker.join(5)
+    assert desk.kinds("joins")[0] == "part"
+    assert desk.kinds("joins")[-1] == "failure", "cancelled, for everyone"
+    assert desk.asking() == [], "and what was cancelled is not kept"
 
 
 def test_cancel_ends_an_answer_before_its_next_pass(desk: At) -> None:

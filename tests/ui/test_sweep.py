@@ -72,6 +72,16 @@ def test_the_map_is_that_of_lab_sweep_and_code_goes_on_with_it(wire: Wire) -> No
     assert len(swept.to_frame()) == 18 * 3
 
 
+def test_a_page_that_is_loaded_again_finds_the_map(wire: Wire) -> None:
+    answer = ask(wire, **WHAT)["answer"]
+    wire.say(kind="hello")
+    (asked,) = [one["what"] for one in wire.kinds("snapshot")[-1]["asking"]]
+    swept = wire.lab.scores
+    wire.say(kind="ask", id="late", what=asked, join=True)
+    assert wire.messages[-1] == {"kind": "answer", "id": "late", "answer": answer}
+    assert wire.lab.scores is swept
+
+
 def test_the_map_fills_while_it_is_measured(wire: Wire) -> None:
     ask(wire, **{**WHAT, "prompts": {"source": "harmful", "n": 40, "held_out": True}})
     parts = wire.kinds("part")

@@ -7,6 +7,7 @@ import { KERNEL_GONE } from "../widget/host";
 import { icon } from "./icon";
 import { answerInserts } from "./inserts";
 import { keepPages } from "./pages";
+import { answerReruns } from "./reruns";
 
 const NEW_LAB = "steerlab:new-lab";
 const CELL = "import steerlab as sl\n\nlab = sl.Lab()\nlab";
@@ -59,6 +60,7 @@ const plugin: JupyterFrontEndPlugin<void> = {
     };
     notebooks.forEach(follow);
     answerInserts(notebooks);
+    answerReruns(notebooks);
     notebooks.widgetAdded.connect((_, panel) => follow(panel));
     app.commands.addCommand(NEW_LAB, {
       label: (args) => (args.isPalette ? "New Steering Lab" : "Steering Lab"),

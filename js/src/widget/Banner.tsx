@@ -1,18 +1,16 @@
 /** Errors, in words, with what to do; and the plain truth about a kernel that does not answer. */
+import type { ComponentChildren } from "preact";
+import { useEffect, useRef, useState } from "preact/hooks";
+import { runCells, runsCells } from "./host";
 import type { Store } from "./store";
 
 export function Banner({ store }: { store: Store }) {
   const error = store.stream.error.value;
   const connection = store.connection.value;
+  const missing = store.missing.value;
   return (
     <>
-      {connection === "gone" && (
-        <Note
-          kind="gone"
-          what="The kernel is gone: run the cell again to steer."
-          hint="The last texts stay below."
-        />
-      )}
+      {connection === "gone" && <Gone store={store} />}
       {connection === "waiting" && (
         <Note
           kind="waiting"
@@ -21,7 +19,47 @@ export function Banner({ store }: { store: Store }) {
         />
       )}
       {error && connection === "live" && <Note kind="error" what={error.what} hint={error.hint} />}
+      {missing && connection === "live" && <Note kind="waiting" what={missing.what} hint={missing.hint} />}
     </>
+  );
+}
+
+/** Without a kernel: the way back is one button, where the host can run cells, and else it is said which to run. */
+function Gone({ store }: { store: Store }) {
+  const root = useRef<HTMLDivElement>(null);
+  const [can, setCan] = useState(false);
+  const [stage, setStage] = useState<"resting" | "running" | "failed">("resting");
+  useEffect(() => setCan(root.current !== null && runsCells(root.current)), []);
+  const run = async () => {
+    if (!root.current) return;
+    setStage("running");
+    const done = await runCells(root.current, store.setting).catch(() => false);
+    setStage(done ? "resting" : "failed");
+  };
+  const hint = can
+    ? "The texts below are its last. The notebook’s cells can be run again, from the first to this panel’s; the panel is then set as it is now."
+    : "The texts below are its last. To steer, run the cells again that make this lab, then the one that shows this panel.";
+  return (
+    <div ref={root} class="sl-gone">
+      <Note kind="gone" what="The kernel is gone." hint={hint}>
+        {can && (
+          <button
+            type="button"
+            class="sl-button sl-primary"
+            aria-disabled={stage === "running"}
+            onClick={() => stage !== "running" && run()}
+          >
+            {stage === "running" ? "Running the cells…" : "Run the cells up to this panel"}
+          </button>
+        )}
+        {stage === "failed" && (
+          <p>
+            <strong>Not all of them ran.</strong> A cell that failed says why, in the notebook; correct it and
+            press again.
+          </p>
+        )}
+      </Note>
+    </div>
   );
 }
 
@@ -29,10 +67,12 @@ export function Note({
   kind,
   what,
   hint,
+  children,
 }: {
   kind: "error" | "gone" | "waiting";
   what: string;
   hint: string;
+  children?: ComponentChildren;
 }) {
   const sentence = what.charAt(0).toUpperCase() + what.slice(1);
   return (
@@ -40,9 +80,12 @@ export function Note({
       <span class="sl-mark" aria-hidden="true">
         {kind === "waiting" ? "…" : "!"}
       </span>
-      <p>
-        <strong>{/[.!?]$/.test(sentence) ? sentence : `${sentence}.`}</strong> {hint}
-      </p>
+      <div class="sl-note-body">
+        <p>
+          <strong>{/[.!?]$/.test(sentence) ? sentence : `${sentence}.`}</strong> {hint}
+        </p>
+        {children}
+      </div>
     </div>
   );
 }

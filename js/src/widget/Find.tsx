@@ -1,7 +1,6 @@
 /** Finding a direction: prompts and a method, then the map of positions x layers, from which any other candidate can be taken. */
 import { useEffect, useRef, useState } from "preact/hooks";
-import type { FindQuestion, PromptSet } from "../protocol";
-import type { Asked } from "./asks";
+import type { FindQuestion, PromptSet, Question } from "../protocol";
 import { Failed } from "./Failed";
 import { FindMap } from "./FindMap";
 import { NumberField } from "./NumberField";
@@ -9,6 +8,7 @@ import { PromptSetField } from "./PromptSetField";
 import { bundled, count, typed } from "./prompts";
 import type { Store } from "./store";
 import { useUnique } from "./unique";
+import { useShared } from "./useShared";
 import { Working } from "./Working";
 
 type Method = FindQuestion["method"];
@@ -139,19 +139,23 @@ function Find({ store, first, open, close }: Props) {
   const [readAt, setReadAt] = useState<FindQuestion["position"]>("response");
   const [limits, setLimits] = useState({ max_kl: 0.1, min_induce: 0 });
   const [drop, setDrop] = useState(true);
-  const [asked, setAsked] = useState<Asked<"find"> | null>(null);
   const root = useRef<HTMLFormElement>(null);
   useEffect(() => {
     if (open) root.current?.querySelector<HTMLElement>("input, select")?.focus();
   }, [open]);
 
-  // a page that was loaded again joins the search that is going on
-  const going = store.questions.going.value.find(
-    (one) => one.kind === "find" && (one.method === "pair") === (first === "pair"),
-  );
-  useEffect(() => {
-    if (open && going?.kind === "find" && !asked) setAsked(store.ask(going));
-  }, [open, going]);
+  const mine = (one: Question) => one.kind === "find" && (one.method === "pair") === (first === "pair");
+  const { asked, ask: put } = useShared<"find">(store, `find ${first}`, open, mine, (question) => {
+    setName(question.name);
+    setMethod(question.method);
+    setPositive(question.positive);
+    setNegative(question.negative);
+    if (question.asked) setQuestions(question.asked);
+    setLayer(question.layer);
+    if (question.method === "caa") setReadAt(question.position);
+    setLimits({ max_kl: question.max_kl, min_induce: question.min_induce });
+    setDrop(question.drop);
+  });
 
   const words = METHODS[method];
   const taken = store.directions.value.some((direction) => direction.name === name.trim());
@@ -162,21 +166,19 @@ function Find({ store, first, open, close }: Props) {
       set.source === "file" ? set.text !== "" : count(set) !== 0,
     );
   const ask = (thresholds = limits) => {
-    setAsked(
-      store.ask({
-        kind: "find",
-        name: name.trim(),
-        method,
-        positive,
-        negative,
-        asked: method === "caa" ? questions : null,
-        point: words.point,
-        position: method === "caa" ? readAt : -1,
-        layer: Math.min(layer, n_layers - 1),
-        ...thresholds,
-        drop,
-      }),
-    );
+    put({
+      kind: "find",
+      name: name.trim(),
+      method,
+      positive,
+      negative,
+      asked: method === "caa" ? questions : null,
+      point: words.point,
+      position: method === "caa" ? readAt : -1,
+      layer: Math.min(layer, n_layers - 1),
+      ...thresholds,
+      drop,
+    });
   };
   return (
     <section

@@ -1,6 +1,6 @@
 /** How few layers of ablation suffice: refusal against KL over subsets of layers. A click sets the panel to a subset. */
 import { useState } from "preact/hooks";
-import type { FrontierAnswer, FrontierQuestion, PromptSet, Stat } from "../protocol";
+import type { FrontierAnswer, FrontierQuestion, PromptSet, Question, Stat } from "../protocol";
 import type { Asked } from "./asks";
 import { Scatter, type ScatterPoint } from "./charts/Scatter";
 import { Failed } from "./Failed";
@@ -9,6 +9,7 @@ import { bundled, count, layerWords } from "./prompts";
 import { Segmented } from "./Segmented";
 import type { Store } from "./store";
 import { statWords } from "./sweeps";
+import { useShared } from "./useShared";
 import { Working } from "./Working";
 
 const METHODS = [
@@ -16,14 +17,21 @@ const METHODS = [
   { value: "windows", title: "Every run of neighbouring layers" },
 ] as const;
 
-export function Frontier({ store, direction }: { store: Store; direction: string }) {
+const isFrontier = ({ kind }: Question) => kind === "frontier";
+
+export function Frontier({ store, direction, open }: { store: Store; direction: string; open: boolean }) {
   const { n_layers } = store.info.value;
   const [method, setMethod] = useState<FrontierQuestion["method"]>("greedy");
   const [harmful, setHarmful] = useState<PromptSet>(bundled("harmful", 16, true));
   const [harmless, setHarmless] = useState<PromptSet>(bundled("harmless", 16, true));
-  const [asked, setAsked] = useState<Asked<"frontier"> | null>(null);
   const [setting, setSetting] = useState<Asked<"frontier-set"> | null>(null);
   const [chosen, setChosen] = useState<number | null>(null);
+  const { asked, ask } = useShared<"frontier">(store, "frontier", open, isFrontier, (question) => {
+    setMethod(question.method);
+    setHarmful(question.harmful);
+    setHarmless(question.harmless);
+    setChosen(null);
+  });
   const busy = asked?.status.value === "going";
   const [n, m] = [count(harmful), count(harmless)];
   const subsets = (n_layers * (n_layers + 1)) / 2;
@@ -37,7 +45,7 @@ export function Frontier({ store, direction }: { store: Store; direction: string
         onSubmit={(event) => {
           event.preventDefault();
           setChosen(null);
-          setAsked(store.ask({ kind: "frontier", direction, method, harmful, harmless }));
+          ask({ kind: "frontier", direction, method, harmful, harmless });
         }}
       >
         <div class="sl-form-field">
@@ -103,6 +111,11 @@ export function Frontier({ store, direction }: { store: Store; direction: string
             setSetting(store.ask({ kind: "frontier-set", direction: asked.question.direction, layers }));
           }}
         />
+      )}
+      {shown && asked?.question.direction !== direction && (
+        <p class="sl-remark">
+          The points are of {asked?.question.direction}: Measure for those of {direction}.
+        </p>
       )}
       {!asked && (
         <p class="sl-empty">

@@ -7,7 +7,7 @@
 import { useRef, useState } from "preact/hooks";
 import type { DirectionInfo, Info } from "../protocol";
 import { brush, type Cell, key, ownCells, words } from "./cells";
-import { move, type Place } from "./grid";
+import { move, type Place, pressed } from "./grid";
 
 interface Props {
   info: Info;
@@ -51,14 +51,11 @@ export function SitePicker({ info, direction, cells, summary, strength, stale, o
   };
   const onKey = (event: KeyboardEvent) => {
     const to = move(event.key, focus, points.length, layers, true);
-    if (to) {
-      event.preventDefault();
-      go(to);
-      if (event.shiftKey) paint(to, painting.current);
-    } else if (event.key === " " || event.key === "Enter") {
-      event.preventDefault();
-      paint(focus, !isOn(focus));
-    }
+    const walk = (place: Place) => {
+      go(place);
+      if (event.shiftKey) paint(place, painting.current);
+    };
+    pressed(event, to, walk, () => paint(focus, !isOn(focus)));
   };
   const handlers = (place: Place) => ({
     "data-place": String(place),

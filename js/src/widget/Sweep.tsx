@@ -11,7 +11,9 @@ const VIEWS = [
 ] as const;
 
 export function Sweep({ store, open }: TabProps) {
-  const [view, setView] = useState<"grid" | "frontier">("grid");
+  const known = store.questions.known.value.map(({ kind }) => kind);
+  const [chosen, setView] = useState<"grid" | "frontier" | null>(null);
+  const view = chosen ?? (known.includes("frontier") && !known.includes("sweep") ? "frontier" : "grid");
   const { steering } = store.state.value;
   const direction = steering[Math.min(store.selected.value, steering.length - 1)]?.direction;
   if (!direction) return <p class="sl-empty">This lab has no direction yet: find one above.</p>;
@@ -30,7 +32,7 @@ export function Sweep({ store, open }: TabProps) {
         <SweepGrid store={store} direction={direction} open={open && view === "grid"} />
       </div>
       <div hidden={view !== "frontier"}>
-        <Frontier store={store} direction={direction} />
+        <Frontier store={store} direction={direction} open={open && view === "frontier"} />
       </div>
     </>
   );

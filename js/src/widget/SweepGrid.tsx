@@ -1,12 +1,12 @@
 /** Layers x coefficients: what to measure, the map, and what the model writes in a cell of it. */
-import { useEffect, useState } from "preact/hooks";
-import type { PromptSet, SweepCell, TextsQuestion } from "../protocol";
+import { useState } from "preact/hooks";
+import type { PromptSet, Question, SweepCell, TextsQuestion } from "../protocol";
 import type { Asked } from "./asks";
 import { digits } from "./charts/colour";
 import { Heatmap } from "./charts/Heatmap";
 import { Failed } from "./Failed";
 import { PromptSetField } from "./PromptSetField";
-import { bundled, count, layersOf, numbers, typed } from "./prompts";
+import { bundled, count, layersOf, layerWords, numbers, typed } from "./prompts";
 import type { Store } from "./store";
 import {
   firstCoefficients,
@@ -20,6 +20,7 @@ import {
   together,
 } from "./sweeps";
 import { useAsk } from "./useAsk";
+import { useShared } from "./useShared";
 import { Working } from "./Working";
 
 interface Props {
@@ -27,6 +28,8 @@ interface Props {
   direction: string;
   open: boolean;
 }
+
+const isSweep = ({ kind }: Question) => kind === "sweep";
 
 export function SweepGrid({ store, direction, open }: Props) {
   const { n_layers } = store.info.value;
@@ -38,18 +41,19 @@ export function SweepGrid({ store, direction, open }: Props) {
   const [own, setOwn] = useState(true);
   const [prompts, setPrompts] = useState<PromptSet>(bundled("harmful", 8, true));
   const [control, setControl] = useState(false);
-  const [asked, setAsked] = useState<Asked<"sweep"> | null>(null);
   const [setting, setSetting] = useState<Asked<"sweep-set"> | null>(null);
   const [texts, setTexts] = useState<TextsQuestion | null>(null);
 
-  // a page that was loaded again joins the sweep that is going on
-  const going = store.questions.going.value.find((one) => one.kind === "sweep");
-  useEffect(() => {
-    if (open && going && !asked) {
-      setAsked(store.ask(going));
-      setMetric(going.metrics.at(-1) ?? metric);
-    }
-  }, [open, going]);
+  const { asked, ask } = useShared<"sweep">(store, "sweep", open, isSweep, (question) => {
+    setMetric(question.metrics[2] ?? question.metrics[0] ?? metric);
+    setCoefficients(question.coefficients.join(", ").replaceAll("-", "−"));
+    setLayers(question.layers.length === n_layers ? "all" : layerWords(question.layers));
+    setControl(question.control);
+    const ofPanel = JSON.stringify(question.prompts) === JSON.stringify(typed(prompt));
+    setOwn(ofPanel);
+    if (!ofPanel) setPrompts(question.prompts);
+    setTexts(null);
+  });
 
   const suggested = firstCoefficients(info).join(", ").replaceAll("-", "−");
   const chosenCoefficients = numbers(coefficients ?? suggested);
@@ -61,20 +65,18 @@ export function SweepGrid({ store, direction, open }: Props) {
   const run = () => {
     if (!chosenCoefficients || !chosenLayers) return;
     setTexts(null);
-    setAsked(
-      store.ask({
-        kind: "sweep",
-        direction,
-        layers: chosenLayers,
-        coefficients: chosenCoefficients,
-        metrics: together(metric),
-        prompts: given,
-        control,
-        max_new_tokens,
-        temperature,
-        seed,
-      }),
-    );
+    ask({
+      kind: "sweep",
+      direction,
+      layers: chosenLayers,
+      coefficients: chosenCoefficients,
+      metrics: together(metric),
+      prompts: given,
+      control,
+      max_new_tokens,
+      temperature,
+      seed,
+    });
   };
   const question = asked?.question;
   const found = measured(asked);
@@ -182,6 +184,11 @@ export function SweepGrid({ store, direction, open }: Props) {
         )
       )}
       {shown && found.size > 0 && <p class="sl-remark">{METRICS[shown].hint}.</p>}
+      {found.size > 0 && question?.direction !== direction && (
+        <p class="sl-remark">
+          The map is of {question?.direction}: Measure for one of {direction}.
+        </p>
+      )}
       {shown && metric !== shown && !busy && (
         <p class="sl-remark">
           The map shows {METRICS[shown].title}: Measure again for {METRICS[metric].title}.
@@ -275,7 +282,7 @@ function Texts({ store, question }: { store: Store; question: TextsQuestion }) {
                 data-refuses={verdict.refuses}
                 title={verdict.phrase ?? undefined}
               >
-                {verdict.refuses ? "refuses" : "complies"}
+                {verdict.refuses ? "refuses" : "answers"}
               </span>{" "}
               {text || <em>nothing</em>}
             </dd>

@@ -4,7 +4,7 @@
  * recipe, so that they mean the same after the next prompt.
  */
 import { useRef, useState } from "preact/hooks";
-import { move } from "./grid";
+import { pressed, step } from "./grid";
 import { type Part, spelled } from "./template";
 
 interface Props {
@@ -36,17 +36,11 @@ export function TokenPicker({ label, parts, chosen, onChange }: Props) {
   };
   const onKey = (event: KeyboardEvent) => {
     const from = Number((event.target as HTMLElement).dataset.token ?? at);
-    const key = { ArrowUp: "ArrowLeft", ArrowDown: "ArrowRight" }[event.key] ?? event.key;
-    const to = move(key, [0, from], 1, n)?.[1];
-    if (to !== undefined) {
-      event.preventDefault();
-      setFocus(to);
+    const go = (to: number) => {
       list.current?.querySelector<HTMLElement>(`[data-token="${to}"]`)?.focus();
       if (event.shiftKey) paint(to, painting.current);
-    } else if (event.key === " " || event.key === "Enter") {
-      event.preventDefault();
-      paint(from, !newest.current.includes(from - n));
-    }
+    };
+    pressed(event, step(event.key, from, n), go, () => paint(from, !newest.current.includes(from - n)));
   };
   const count = chosen.length === 1 ? "1 token" : `${chosen.length} tokens`;
   const says = [

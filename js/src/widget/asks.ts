@@ -17,7 +17,7 @@ export type Status = "going" | "answered" | "failed" | "cancelled";
 
 const GONE: Trouble = {
   what: "the kernel is gone",
-  hint: "Run the cell again, then ask again.",
+  hint: "Run the notebook’s cells again, up to this panel, then ask again.",
 };
 
 /** One question, followed to its end. */
@@ -71,8 +71,9 @@ export class Asked<K extends Kind = Kind> {
 
 /** Every question of this page that is still open. Answers to other pages of the same kernel come here too, and are let pass. */
 export class Questions {
-  /** What the kernel was answering when this page last said hello: ask one of them again to join its answer. */
-  readonly going: Signal<readonly Question[]> = signal([]);
+  /** What the kernel was answering when this page last said hello, then what it keeps the answer to: `join` takes part. */
+  readonly known: Signal<readonly Question[]> = signal([]);
+  private readonly shared = new Map<string, Signal<Asked | null>>();
   private readonly open = new Map<string, Asked>();
   private count = 0;
 
@@ -82,13 +83,29 @@ export class Questions {
   ) {}
 
   ask<Q extends Question>(what: Q): Asked<Q["kind"]> {
+    return this.put(what, false);
+  }
+
+  /** Take part in the answer to a question that is known; one that is gone meanwhile is not begun anew. */
+  join<Q extends Question>(what: Q): Asked<Q["kind"]> {
+    return this.put(what, true);
+  }
+
+  /** The newest question of a place of the panel, which all views have in common. */
+  newest(place: string): Signal<Asked | null> {
+    const newest = this.shared.get(place) ?? signal(null);
+    this.shared.set(place, newest);
+    return newest;
+  }
+
+  private put<Q extends Question>(what: Q, join: boolean): Asked<Q["kind"]> {
     const id = `${this.origin}-${++this.count}`;
     const asked = new Asked<Q["kind"]>(id, what, (one) => {
       this.open.delete(one);
       this.send({ kind: "cancel", id: one });
     });
     this.open.set(id, asked as unknown as Asked);
-    this.send({ kind: "ask", id, what });
+    this.send({ kind: "ask", id, what, join });
     return asked;
   }
 
@@ -98,13 +115,13 @@ export class Questions {
   }
 
   greeted(snapshot: Snapshot): void {
-    this.going.value = snapshot.asking.map((ask) => ask.what);
+    this.known.value = snapshot.asking.map((ask) => ask.what);
   }
 
   /** The kernel is gone, and so is every answer. */
   lost(): void {
     for (const asked of this.open.values()) asked.fail(GONE);
     this.open.clear();
-    this.going.value = [];
+    this.known.value = [];
   }
 }

@@ -1,4 +1,5 @@
 /** What the page around the panel has to be told or asked; every host that lacks one of these things is fine without. */
+import type { PanelState } from "../protocol";
 
 /**
  * Keeps JupyterLab's notebook shortcuts (a, b, dd, the arrows) away from the panel's controls. They are matched in the
@@ -79,6 +80,47 @@ function asksHost(el: Element, detail: InsertCell): boolean {
 
 export const insertsCells = (el: Element) => asksHost(el, { source: null });
 export const insertCell = (el: Element, source: string) => asksHost(el, { source });
+
+/** What a panel was set to, and on which model. */
+export interface Setting {
+  model: string;
+  state: PanelState;
+}
+
+/**
+ * Asks the host to run the notebook's cells again, from the first to the panel's, and to give the panel that then stands there
+ * what this one was set to (`TAKE_OVER`). A host that can takes the event, as above, and puts a promise into it, of whether all
+ * of them ran; without a setting it only says that it can.
+ */
+export const RUN_CELLS = "steerlab:run-cells";
+
+export interface RunCells {
+  setting: Setting | null;
+  done?: Promise<boolean>;
+}
+
+function asksToRun(el: Element, detail: RunCells): boolean {
+  return !el.dispatchEvent(new CustomEvent<RunCells>(RUN_CELLS, { bubbles: true, cancelable: true, detail }));
+}
+
+export const runsCells = (el: Element) => asksToRun(el, { setting: null });
+
+export async function runCells(el: Element, setting: Setting): Promise<boolean> {
+  const detail: RunCells = { setting };
+  asksToRun(el, detail);
+  return (await detail.done) ?? false;
+}
+
+/** Tells a new panel what the one was set to whose place it takes. */
+export const TAKE_OVER = "steerlab:take-over";
+
+export function watchTakeOver(
+  root: HTMLElement,
+  signal: AbortSignal,
+  take: (setting: Setting) => void,
+): void {
+  root.addEventListener(TAKE_OVER, (event) => take((event as CustomEvent<Setting>).detail), { signal });
+}
 
 /** Puts text into the clipboard; without https there is only the old way. Returns whether it is there. */
 export async function copy(text: string): Promise<boolean> {

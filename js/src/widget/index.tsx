@@ -3,7 +3,7 @@ import type { AnyModel } from "@anywidget/types";
 import { render as mount } from "preact";
 import type { Traits } from "../protocol";
 import { App } from "./App";
-import { watchConnection, watchKeys, watchRelease, watchTheme } from "./host";
+import { watchConnection, watchKeys, watchRelease, watchTakeOver, watchTheme } from "./host";
 import { Store } from "./store";
 import "./css/base.css";
 import "./css/controls.css";
@@ -45,6 +45,7 @@ export default () => {
       watchKeys(root, end.signal);
       watchTheme(root, end.signal);
       watchRelease(end.signal, () => store.hold(false));
+      watchTakeOver(root, end.signal, (setting) => store.takeOver(setting));
       el.append(root);
       mount(<App store={store} />, root);
       watchConnection(el, end.signal, (yes) => store.connected(yes));

@@ -9,11 +9,13 @@ import type {
   Question,
   SteeringState,
   Traits,
+  Trouble,
 } from "../protocol";
 import { Ahead } from "./ahead";
 import { type Asked, Questions } from "./asks";
 import { Details } from "./details";
 import { Gestures, thing } from "./gestures";
+import type { Setting } from "./host";
 import { Pace } from "./pace";
 import { Stream } from "./stream";
 
@@ -35,6 +37,8 @@ export class Store {
   readonly connection: Signal<Connection> = signal("live");
   /** What a server does for this lab, while it does something. */
   readonly job: Signal<Job | null> = signal(null);
+  /** What could not be taken over from a panel that was here before, until something else is set. */
+  readonly missing: Signal<Trouble | null> = signal(null);
   /** The row whose sites are shown. */
   readonly selected: Signal<number> = signal(0);
   /** The number a row had in its other mode, by row and mode. */
@@ -93,6 +97,7 @@ export class Store {
     const gesture = what ? this.gestures.next(what) : this.gesture; // to run again is to change nothing
     if (gesture !== this.gesture) this.flush();
     this.gesture = gesture;
+    this.missing.value = null;
     this.state.value = { ...this.state.value, ...change, origin: this.origin, edit: ++this.edits };
     this.stopTyping();
     const ready = when === "typing" ? null : this.ahead.lookup(this.state.value);
@@ -109,6 +114,33 @@ export class Store {
   editRow(index: number, change: Partial<SteeringState>): void {
     const steering = this.state.value.steering.map((row, i) => (i === index ? { ...row, ...change } : row));
     this.edit({ steering });
+  }
+
+  /** What a panel that takes this one's place is to be set to. */
+  get setting(): Setting {
+    return { model: this.info.value.name, state: this.state.value };
+  }
+
+  /** Set what a panel was set to before its kernel went, as one change. Steps without a row are Python's to set again. */
+  takeOver({ model, state }: Setting): void {
+    const { prompt, max_new_tokens, temperature, seed, control } = state;
+    const known = new Set(this.directions.value.map(({ name }) => name));
+    const same = model === this.info.value.name;
+    const steering = same
+      ? state.steering.filter(({ direction }) => known.has(direction))
+      : this.state.value.steering;
+    this.edit({ prompt, steering, max_new_tokens, temperature, seed, control }, "now");
+    const lost = state.steering.map(({ direction }) => direction).filter((name) => !known.has(name));
+    if (!same)
+      this.missing.value = {
+        what: `the recipe was set for ${model}, and this lab is of ${this.info.value.name}`,
+        hint: "The prompt and the sampling are as they were.",
+      };
+    else if (lost.length)
+      this.missing.value = {
+        what: `this lab does not have ${[...new Set(lost)].join(", ")}, as the one before had`,
+        hint: "Find it again, or load it from a file. All else is set as it was.",
+      };
   }
 
   /** A pointer is pressed in the panel, or released: what happens in between is undone together. */

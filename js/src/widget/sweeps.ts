@@ -77,7 +77,10 @@ export function measured(asked: Asked<"sweep"> | null): Map<string, SweepCell["s
 export function statWords(metric: Metric, stat: Stat | undefined, title = METRICS[metric].title): string {
   const { format } = METRICS[metric];
   if (!stat || stat.n === 0 || stat.value === null) return `${title}: not measured yet`;
-  const words = format ?? ((x: number) => x.toFixed(2).replace("-", "−"));
+  // a small number is told, not rounded to nothing
+  const plain = (x: number) =>
+    x !== 0 && Math.abs(x) < 0.01 ? Number(x.toPrecision(1)).toString() : x.toFixed(2);
+  const words = format ?? ((x: number) => plain(x).replaceAll("-", "−"));
   const between = stat.low === null || stat.high === null ? "" : ` [${words(stat.low)}, ${words(stat.high)}]`;
   return `${title} ${words(stat.value)}${between}, n = ${stat.n}`;
 }

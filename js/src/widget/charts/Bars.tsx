@@ -1,5 +1,6 @@
 /** Two numbers for each layer as bars from a common foot: a small one in front of a large one that gives it a scale. */
 import { useRef, useState } from "preact/hooks";
+import { pressed, step } from "../grid";
 import { digits, scaleOf } from "./colour";
 
 interface Props {
@@ -28,11 +29,10 @@ export function Bars({ label, front, back, marked }: Props) {
     return `layer ${layer}: ${front.title} ${digits(scale, own)}${part}`;
   };
   const onKey = (event: KeyboardEvent) => {
-    const moves: Record<string, number> = { ArrowLeft: at - 1, ArrowRight: at + 1, Home: 0, End: n - 1 };
-    const to = moves[event.key];
-    if (to === undefined) return;
-    event.preventDefault();
-    root.current?.querySelector<HTMLElement>(`[data-layer="${Math.max(0, Math.min(n - 1, to))}"]`)?.focus();
+    const from = Number((event.target as HTMLElement).dataset.layer ?? at); // keys may come faster than drawing
+    pressed(event, step(event.key, from, n), (to) =>
+      root.current?.querySelector<HTMLElement>(`[data-layer="${to}"]`)?.focus(),
+    );
   };
   return (
     <figure class="sl-bars">

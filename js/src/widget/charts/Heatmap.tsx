@@ -4,7 +4,7 @@
  */
 import { type Signal, useSignal } from "@preact/signals";
 import { useRef, useState } from "preact/hooks";
-import { move, type Place } from "../grid";
+import { move, type Place, pressed } from "../grid";
 import { digits, look, type Scale } from "./colour";
 import { Legend } from "./Legend";
 
@@ -60,13 +60,8 @@ export function Heatmap(props: Props) {
   const onKey = (event: KeyboardEvent) => {
     const from = placeOf(event.target) ?? at; // where the focus is, though keys may come faster than drawing
     const to = move(event.key, from, rows.labels.length, columns.labels.length);
-    if (to) {
-      event.preventDefault();
-      grid.current?.querySelector<HTMLElement>(`[data-place="${to}"]`)?.focus();
-    } else if (onChoose && (event.key === "Enter" || event.key === " ")) {
-      event.preventDefault();
-      onChoose(...from);
-    }
+    const go = (place: Place) => grid.current?.querySelector<HTMLElement>(`[data-place="${place}"]`)?.focus();
+    pressed(event, to, go, onChoose && (() => onChoose(...from)));
   };
   const cells = rows.labels.map((_, row) => columns.labels.map((_, column) => cell(row, column)));
   const all = cells.flat();

@@ -3,6 +3,7 @@
  * right; Enter or a click chooses a point. Kinds of points differ in shape as well as in colour.
  */
 import { useEffect, useRef, useState } from "preact/hooks";
+import { pressed, step } from "../grid";
 import { ticks } from "./axis";
 
 export interface ScatterPoint {
@@ -35,6 +36,8 @@ interface Props {
 }
 
 const HEIGHT = 280;
+const HALF_CHARACTER = 3.5; // px: the last number of an axis ends where the drawing ends
+const MANY = 120; // points, from where those that do not matter most are drawn smaller, to lie apart
 const EDGE = { left: 52, right: 14, top: 12, bottom: 42 };
 
 export function Scatter({ label, x, y, points, kinds, line, chosen, onChoose }: Props) {
@@ -57,29 +60,28 @@ export function Scatter({ label, x, y, points, kinds, line, chosen, onChoose }: 
   const onKey = (event: KeyboardEvent) => {
     const from = Number((event.target as Element).closest<SVGElement>("[data-point]")?.dataset.point ?? at);
     const now = order.indexOf(from);
-    const moves: Record<string, number> = {
-      ArrowLeft: Math.max(0, now - 1),
-      ArrowRight: Math.min(order.length - 1, now + 1),
-      Home: 0,
-      End: order.length - 1,
-    };
-    const to = order[moves[event.key] ?? -1];
-    if (to !== undefined) {
-      event.preventDefault();
-      figure.current?.querySelector<SVGElement>(`[data-point="${to}"]`)?.focus();
-    } else if (onChoose && (event.key === "Enter" || event.key === " ")) {
-      event.preventDefault();
-      onChoose(from);
-    }
+    const go = (to: number) =>
+      figure.current?.querySelector<SVGElement>(`[data-point="${order[to]}"]`)?.focus();
+    pressed(event, step(event.key, now, order.length), go, onChoose && (() => onChoose(from)));
   };
   return (
     <figure ref={figure} class="sl-scatter">
-      <div class="sl-plot" role="listbox" aria-label={label} onKeyDown={onKey}>
+      <div
+        class="sl-plot"
+        data-many={points.length > MANY}
+        role="listbox"
+        aria-label={label}
+        onKeyDown={onKey}
+      >
         <svg width={width} height={HEIGHT} aria-hidden="true">
           {xs.map((value) => (
             <g key={value} class="sl-axis">
               <line x1={across(value)} x2={across(value)} y1={EDGE.top} y2={HEIGHT - EDGE.bottom} />
-              <text x={across(value)} y={HEIGHT - EDGE.bottom + 16} text-anchor="middle">
+              <text
+                x={Math.min(across(value), width - HALF_CHARACTER * (x.format ?? String)(value).length)}
+                y={HEIGHT - EDGE.bottom + 16}
+                text-anchor="middle"
+              >
                 {(x.format ?? String)(value)}
               </text>
             </g>
