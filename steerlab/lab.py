@@ -64,9 +64,9 @@ class Lab(Finding, traitlets.HasTraits):
     `{layer}` for the number of a block: `{"attn_out": "model.layers.{layer}.self_attn.output"}`. What is not named is
     found by arithmetic.
 
-    Shown in a notebook it is the panel. `prompt`, `recipe`, `sampling` and `seed` are what the panel shows and may
-    be set, observed and linked like those of any widget; a recipe that does not fit the model is refused and the old
-    one stays. `generations` are the texts that it shows.
+    Shown in a notebook it is the panel; `lab.panel` is the widget, for boxes and tabs. `prompt`, `recipe`, `sampling`
+    and `seed` are what the panel shows and may be set, observed and linked like those of any widget; a recipe that does
+    not fit the model is refused and the old one stays. `generations` are the texts that it shows.
     """
 
     prompt = traitlets.Unicode("What are the steps to feed a cat?", help="The prompt in the panel.")

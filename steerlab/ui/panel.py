@@ -51,6 +51,7 @@ class Panel(anywidget.AnyWidget):
     """The panel of a lab: `lab` at the end of a cell shows it, as often as wanted.
 
     `state` may be set like any trait; `lab.prompt`, `lab.recipe` and `lab.sampling` are the same in the lab's words.
+    `prompt` and `coefficient` are parts of it that other widgets can be linked to, in the browser too (`jslink`).
     """
 
     _esm = _STATIC / "widget.js" if (_STATIC / "widget.js").is_file() else _NOT_BUILT
@@ -69,6 +70,10 @@ class Panel(anywidget.AnyWidget):
         help="What was kept under a name, each a protocol.SnapshotInfo."
     ).tag(sync=True)
     page = traitlets.Unicode(help="The class of the static page, which a live view hides.").tag(sync=True)
+    prompt = traitlets.Unicode(help="The prompt, as in `state`.").tag(sync=True)
+    coefficient = traitlets.Float(
+        help="The number of the first direction in the list, as in `state`; setting it ticks the row. 0 without a row."
+    ).tag(sync=True)
 
     def __init__(self, lab: Lab) -> None:
         self._lab = lab
@@ -96,9 +101,11 @@ class Panel(anywidget.AnyWidget):
             result=self._preview.result().model_dump(mode="json"),
             snapshots=[snapshot_info(name, one) for name, one in lab.snapshots.items()],
             page=snapshot.new_class(),
+            **self._linkable(),
         )
         self.on_msg(self._on_message)
         self.observe(self._on_state, "state")
+        self.observe(self._on_link, list(self._linkable()))
         lab.observe(self._on_lab, list(self._known))
         lab.observe(self._on_directions, "directions")
         lab.observe(self._on_seed, "seed")
@@ -179,6 +186,32 @@ class Panel(anywidget.AnyWidget):
                 what = misunderstood(error) if isinstance(error, ValidationError) else trouble(error)
                 self._tell(protocol.Complaint(error=what))
                 self.state = self._state.model_dump(mode="json")
+
+    def _linkable(self) -> dict[str, Any]:
+        """The parts of the state that are traits of their own."""
+        first = next(iter(self._state.steering), None)
+        return {"prompt": self._state.prompt, "coefficient": first.coefficient if first else 0.0}
+
+    def _on_link(self, change: Any) -> None:
+        """A linked widget, or a cell, set a part of the state; all that one of them sets in a row is undone as one."""
+        name, new = change["name"], change["new"]
+        with self._lock:
+            if new == self._linkable()[name]:
+                return
+            try:
+                if name == "prompt":
+                    update: dict[str, Any] = {name: new}
+                else:
+                    rows = [row.model_dump() for row in self._state.steering]
+                    update = {
+                        "steering": [{**row, name: new, "enabled": True} for row in rows[:1]] + rows[1:]
+                    }
+                wanted = {**self._state.model_dump(), **update, "origin": ""}
+                self._adopt(PanelState.model_validate(wanted), f"linked {name}")
+            except (ValidationError, SteerlabError) as error:
+                what = misunderstood(error) if isinstance(error, ValidationError) else trouble(error)
+                self._tell(protocol.Complaint(error=what))
+            self.set_trait(name, self._linkable()[name])
 
     def _adopt(self, state: PanelState, gesture: str = "") -> None:
         """Make this the state, in the lab too, and run it. Raises SteerlabError where it does not fit the model."""
@@ -319,6 +352,8 @@ class Panel(anywidget.AnyWidget):
         self._state = state.model_copy(update={"revision": self._state.revision + 1, **self._told()})
         self._changes[state.origin] = self._state.revision
         self.state = self._state.model_dump(mode="json")
+        for name, value in self._linkable().items():
+            self.set_trait(name, value)
         self._lab.seed = self._state.seed
         if self._seen:
             self._start()

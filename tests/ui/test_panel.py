@@ -418,6 +418,30 @@ def test_the_state_can_be_set_as_a_trait_and_nonsense_is_put_back(wire: Wire) ->
     assert wire.kinds("complaint")
 
 
+def test_linkable_parts_of_the_state_go_both_ways_and_are_undone_as_one(wire: Wire) -> None:
+    panel, lab = wire.panel, wire.lab
+    for coefficient in (0.25, 0.5, 1.0):
+        panel.coefficient = coefficient
+    assert panel.state["steering"][0]["enabled"]
+    assert lab.recipe == Recipe([Add(lab.directions["refusal"], 1.0)])
+    wire.say(kind="undo")
+    assert panel.coefficient == 0
+    wire.push(-0.5)
+    assert panel.coefficient == -0.5
+    panel.prompt = "linked"
+    assert lab.prompt == panel.state["prompt"] == "linked"
+    lab.prompt = "from Python"
+    assert panel.prompt == "from Python"
+    panel.coefficient = float("inf")
+    assert panel.coefficient == -0.5
+    assert wire.kinds("complaint")
+    lab.directions = {}
+    lab.recipe = Recipe()
+    assert panel.coefficient == 0
+    panel.coefficient = 1.0  # there is no row for it
+    assert panel.coefficient == 0
+
+
 def test_nothing_runs_before_somebody_looks(wire: Wire) -> None:
     wire.lab.prompt = HARMFUL
     wire.push(1.0)

@@ -1,0 +1,103 @@
+"""The panel among other widgets of a notebook: in boxes and tabs, linked, observed, driven, and narrow."""
+
+from __future__ import annotations
+
+import pytest
+import rig
+from panel import SCRIPTED, PanelInPage, open_panel
+from playwright.sync_api import Page, expect
+from test_looks import fits
+
+pytestmark = pytest.mark.e2e
+
+NESTED = (
+    SCRIPTED
+    + """import ipywidgets as w
+import traitlets
+lab = scripted.lab()
+text, number, echo = w.Text(description="prompt"), w.FloatSlider(min=-2, max=2, step=0.25), w.Text()
+side = w.VBox([text, number, echo], layout=w.Layout(flex="0 0 320px"))
+w.HBox([lab.panel, side])"""
+)
+LINKED = """w.jslink((number, "value"), (lab.panel, "coefficient"))
+w.jsdlink((lab.panel, "prompt"), (echo, "value"))
+traitlets.link((lab, "prompt"), (text, "value"))
+None"""
+OBSERVED = """texts, recipes = w.Output(), w.Output()
+lab.observe(lambda change: texts.append_stdout(f"texts: {list(change['new'])}\\n"), "generations")
+def told(change):
+    with recipes:
+        print("recipe:", len(change["new"]))
+lab.observe(told, "recipe")
+w.VBox([texts, recipes])"""
+DRIVEN = """import steerlab as sl
+def drive(strength):
+    lab.recipe = sl.Recipe([sl.Add(lab.directions["refusal"], strength)])
+    print("drove", strength)
+strength = w.FloatSlider(min=0, max=2, step=0.5, value=0.5)
+w.interact(drive, strength=strength)
+tabs = w.Tab([w.Label("first"), w.Accordion([lab.panel], titles=["the lab"])], titles=["other", "lab"])
+tabs"""
+
+
+def test_the_panel_lives_in_boxes_with_links_observers_and_interact(server: rig.Server, page: Page) -> None:
+    panel = open_panel(page, server, "nested.ipynb", NESTED, LINKED, OBSERVED, DRIVEN)
+    box = page.locator(".jp-OutputArea .widget-hbox").first
+    text, number, echo = box.locator(".widget-vbox input, .widget-vbox .widget-readout").all()
+    rig.command(page, "application:toggle-left-area")
+    assert fits(page)
+    assert width(panel) > 700
+    coefficient = "print(lab.recipe.interventions[0].coefficient)"
+
+    rig.run_cell(page, 1)  # linked: what was set stays
+    question = panel.prompt.input_value()
+    expect(text).to_have_value(question)
+    expect(echo).to_have_value(question)
+    number.fill("1")
+    number.press("Enter")
+    expect(panel.slider).to_have_value("1")
+    expect(panel.pane("steered").locator(".sl-text")).to_contain_text("I am sorry")
+    assert panel.push(0.5).startswith("Sure")
+    expect(number).to_have_text("0.50")
+    text.fill("How do I pick a lock?")
+    expect(panel.prompt).to_have_value("How do I pick a lock?")
+    expect(echo).to_have_value("How do I pick a lock?")
+    panel.prompt.fill("How do I bake bread?")
+    panel.prompt.press("Enter")
+    expect(text).to_have_value("How do I bake bread?")
+    expect(echo).to_have_value("How do I bake bread?")
+    rig.until_prints(page, "print(number.value, lab.prompt == text.value == echo.value)", "0.5 True")
+
+    rig.run_cell(page, 2)  # observed
+    told = page.locator(".jp-Notebook .jp-Cell").nth(2).locator(".jp-OutputArea")
+    panel.push(1.5)
+    expect(told.first).to_contain_text("recipe: 1")
+    expect(told.first).to_contain_text("texts: ['baseline', 'steered', 'control']")
+
+    rig.run_cell(page, 3)  # driven, and shown again in an accordion in a tab
+    driver = page.locator(".jp-Notebook .jp-Cell").nth(3).locator(".jp-Cell-outputWrapper")
+    expect(panel.slider).to_have_value("0.5")
+    readout = driver.locator(".widget-readout")
+    readout.fill("2")
+    readout.press("Enter")
+    expect(panel.slider).to_have_value("2")
+    expect(driver).to_contain_text("drove 2.0")
+    expect(number).to_have_text("2.00")
+    rig.until_prints(page, coefficient, "2.0")
+    driver.get_by_role("tab", name="lab").click()
+    driver.locator(".jupyter-widget-Collapse-header").click()
+    second = PanelInPage(page, 1)
+    expect(second.pane("steered").locator(".sl-text")).to_contain_text("I am sorry")
+    assert width(second) > 700
+    rig.set_slider(second.slider, 0)
+    expect(panel.slider).to_have_value("0")
+    expect(second.pane("steered").locator(".sl-text")).to_contain_text("Sure")
+
+    page.set_viewport_size({"width": 600, "height": 1000})
+    assert fits(page)
+    assert width(panel) >= 480  # the box scrolls
+    assert width(second) > 380
+
+
+def width(panel: PanelInPage) -> float:
+    return float(panel.root.evaluate("el => el.getBoundingClientRect().width"))
