@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from collections.abc import Iterable, Sequence
 
+import traitlets
 from tqdm.auto import tqdm
 
 from steerlab import estimators, lens
@@ -15,17 +15,71 @@ from steerlab.estimators.vectors import Tokens
 from steerlab.generations import Generation
 from steerlab.lens import Lens, Probe, Projections
 from steerlab.lens.probes import Labels
+from steerlab.progress import moves
 from steerlab.prompts import ContrastSet, Position, Positions, Prompt
 from steerlab.recipes import Recipe
+from steerlab.search import search
+from steerlab.selection import MAX_KL, MIN_INDUCE, AllRejectedError, Selection
 from steerlab.sites import Point, Site
 from steerlab.worker import Worker, goes_first
 
 
-class Finding:
-    """What a Lab has of `estimators` and `lens`."""
+class Finding(traitlets.HasTraits):
+    """What a Lab has of `search`, `estimators` and `lens`."""
 
+    directions = traitlets.Dict(
+        value_trait=traitlets.Instance(Direction),
+        key_trait=traitlets.Unicode(),
+        help="Known directions, by name.",
+    )
     backend: Backend
     worker: Worker
+    map: DirectionMap | None = None
+    candidates: Selection | None = None
+
+    @goes_first
+    def find_direction(
+        self,
+        harmful: Sequence[Prompt],
+        harmless: Sequence[Prompt],
+        *,
+        name: str = "refusal",
+        refusal_tokens: Sequence[int] | None = None,
+        drop: bool = True,
+        max_kl: float = MAX_KL,
+        min_induce: float = MIN_INDUCE,
+        full_map: bool = False,
+    ) -> Direction:
+        """The paper's search: difference in means at every position and layer, filtered and ranked
+        (`search.search`).
+
+        A fifth of the prompts, at most 32 a side, is kept for the selection and not used in the means. drop: whether
+        harmful prompts that the model does not refuse and harmless ones that it does are dropped from both, as in the
+        paper; the direction's provenance says how many were kept. The direction joins `lab.directions` under `name`;
+        `lab.candidates` keeps every candidate with its scores and the reason it fell, and `lab.map` their directions:
+        `lab.map.at(position, layer)`. full_map: all three scores of each candidate, for the map, at about three times
+        the work. Raises PromptError where the prompts are too few or are not refused and answered, and DirectionError
+        where every candidate falls.
+        """
+        with tqdm(desc="candidates", leave=False) as bar:
+            try:
+                self.map, self.candidates = search(
+                    self.backend,
+                    harmful,
+                    harmless,
+                    name=name,
+                    refusal_tokens=refusal_tokens,
+                    drop=drop,
+                    max_kl=max_kl,
+                    min_induce=min_induce,
+                    full_map=full_map,
+                    tell=lambda done, total, _: moves(bar)(done, total),
+                )
+            except AllRejectedError as error:
+                self.map = error.map
+                raise
+        self.directions = {**self.directions, name: self.candidates.direction}
+        return self.candidates.direction
 
     @goes_first
     def difference_in_means(
@@ -185,12 +239,3 @@ class Finding:
         return lens.probe(
             self.backend, prompts, labels, point=point, position=position, held_out=held_out, seed=seed
         )
-
-
-def moves(bar: Any) -> Callable[[int, int], None]:
-    """A progress callback that moves a bar of tqdm."""
-
-    def move(done: int, _total: int) -> None:
-        bar.update(done - bar.n)
-
-    return move

@@ -23,14 +23,13 @@ from steerlab.interventions import Add, Intervention
 from steerlab.lab import Lab
 from steerlab.prompts import ContrastSet, Position, Prompt
 from steerlab.recipes import Recipe
-from steerlab.selection import AllRejectedError, Candidate, baseline, choose, relaxations
+from steerlab.search import search
+from steerlab.selection import AllRejectedError, Candidate, relaxations
 from steerlab.sites import Point
 from steerlab.ui.asks import Handler, Tell
 from steerlab.ui.prompt_sets import PromptSet, prompts_of
 from steerlab.ui.protocol import Figure, Trouble, Wire
 from steerlab.ui.troubles import trouble
-
-HELD = 32  # prompts a side, at most, that the selection keeps from the means
 
 Method = Literal["selection", "means", "components", "caa", "probe", "pair"]
 
@@ -189,39 +188,27 @@ HANDLERS: list[Handler[Any, Any]] = [
 def _selected(lab: Lab, question: FindQuestion, name: str, tell: Tell) -> FindAnswer:
     """`Lab.find_direction`, told as it goes, and with its map where nothing passes."""
     positive, negative = _sides(question)
-    n, m = len(positive), len(negative)
-    if min(n, m) < 2:
-        raise PromptError(
-            f"a direction cannot be selected from {n} and {m} prompts",
-            "Give two a side or more, for the means and for the selection; the paper takes 160.",
-        )
-    tell.progress(0, 0, "asking the model without steering")
-    base = baseline(lab.backend, positive, negative)
-    parts = base.split(min(HELD, max(1, n // 5)), min(HELD, max(1, m // 5)))
-    means, held = (part.contrasting() if question.drop else part for part in parts)
-    tell.progress(0, 0, "reading the stream")
-    contrast = ContrastSet(means.harmful.prompts, means.harmless.prompts, name)
-    found = estimators.difference_in_means(lab.backend, contrast)
-    found = dataclasses.replace(found, provenance={**found.provenance, "mean prompts": means.kept})
     best: Found | None = None
     problem: AllRejectedError | None = None
     try:
-        lab.candidates = choose(
+        found, chosen = search(
             lab.backend,
-            found,
-            held,
+            positive,
+            negative,
+            name=name,
+            drop=question.drop,
             max_kl=question.max_kl,
             min_induce=question.min_induce,
             full_map=True,  # a person looks at every candidate
-            progress=lambda done, total: tell.progress(done, total, "trying every candidate"),
+            tell=tell.progress,
         )
     except AllRejectedError as error:
-        problem, candidates = error, error.candidates
+        problem, candidates, found = error, error.candidates, error.map
         lab.map, lab.candidates = found, None
     else:
-        candidates = lab.candidates.candidates
-        best = Found(position=lab.candidates.best.position, layer=lab.candidates.best.layer)
-        _keep(lab, found, name, lab.candidates.direction)
+        candidates, lab.candidates = chosen.candidates, chosen
+        best = Found(position=chosen.best.position, layer=chosen.best.layer)
+        _keep(lab, found, name, chosen.direction)
     ways = relaxations(candidates, question.min_induce) if problem else []
     return FindAnswer(
         name=name,
@@ -233,7 +220,7 @@ def _selected(lab: Lab, question: FindQuestion, name: str, tell: Tell) -> FindAn
             Thresholds(**{"max_kl": question.max_kl, "min_induce": question.min_induce, **way})
             for way in ways
         ],
-        prompts=(len(contrast.positive), len(contrast.negative)),
+        prompts=(found.provenance["positive prompts"], found.provenance["negative prompts"]),
     )
 
 

@@ -176,7 +176,7 @@ def test_files_are_read_as_prompts_read_reads_them(wire: Wire) -> None:
 @pytest.mark.parametrize(
     ("method", "what", "says"),
     [
-        ("selection", {"positive": text(["a"])}, "from 1 and 4 prompts"),
+        ("selection", {"positive": text(["a"])}, "from 1 harmful and 4 harmless prompts"),
         ("means", {"negative": text([])}, "there are no prompts that lack it"),
         ("means", {"name": " "}, "has no name"),
         ("means", {"layer": 99}, "layer 99 is out of range"),
