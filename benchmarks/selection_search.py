@@ -20,9 +20,8 @@ from torch import Tensor
 
 import steerlab as sl
 from steerlab import metrics
-from steerlab.backends.base import Position
 from steerlab.estimators import DirectionMap
-from steerlab.prompts import Prompt
+from steerlab.prompts import Position, Prompt
 from steerlab.selection import LAST_LAYERS, MAX_KL, Selection, select
 
 Cell = tuple[Position, int]

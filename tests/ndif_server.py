@@ -7,12 +7,14 @@ that a failure.
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
 import models
 import pytest
 
+from steerlab import Lab
 from steerlab.backends.fake import byte_tokenizer
 from steerlab.demo import WEIGHTS
 from steerlab.errors import SteerlabError
@@ -48,3 +50,10 @@ def ndif_server(model_folders: dict[str, Path]) -> Iterator[Server]:
         pytest.skip(f"no NDIF server here: {error}")
     with serve([WEIGHTS, *model_folders.values()], threads=1, lazy=True, job_seconds=60) as server:
         yield server
+
+
+def far_lab(server: Server, model: Path | None = None) -> Lab:
+    """A Lab of a model on the server, which loads it with the first job. What is said of it there may be a moment old."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".* is not loaded at")
+        return Lab(model, host=server.url)

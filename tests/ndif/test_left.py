@@ -12,7 +12,7 @@ import models
 import pytest
 import torch
 from misbehaving import Misbehaving, misbehave
-from ndif_server import SERVED
+from ndif_server import SERVED, far_lab
 
 import steerlab as sl
 from steerlab import Add, Direction, Generation, Lab, Recipe, Row, Sampling, Site, errors
@@ -34,10 +34,7 @@ def jobs_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def lab(ndif_server: Server, model_folders: dict[str, Path]) -> Lab:
-    first = NdifBackend(model_folders[SERVED[0]], host=ndif_server.url)
-    if first.waits:
-        first.generate([Row("Load the model")], Sampling(1))
-    return sl.Lab(model_folders[SERVED[0]], host=ndif_server.url)
+    return far_lab(ndif_server, model_folders[SERVED[0]])
 
 
 def said(status: str, description: str = "") -> str:
@@ -79,7 +76,7 @@ def test_jobs_are_known_to_another_lab_of_the_same_model_newest_first(
     first = lab.submit([Row("One")], Sampling(2))
     time.sleep(0.05)
     second = lab.submit([Row("Two"), Row("Three")], Sampling(2))
-    again = sl.Lab(model_folders[SERVED[0]], host=ndif_server.url)
+    again = far_lab(ndif_server, model_folders[SERVED[0]])
     assert [(job.id, job.rows) for job in again.jobs()] == [(second, 2), (first, 1)]
     assert all(0 <= job.seconds < 60 for job in again.jobs())
     assert NdifBackend(model_folders[SERVED[-1]], host=ndif_server.url).jobs() == []

@@ -8,12 +8,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from ndif_server import far_lab
 from numpy.typing import ArrayLike
 
 import steerlab as sl
-from steerlab import Ablate, Lab, Recipe, Row, Sampling, Site
-from steerlab.backends.ndif.backend import NdifBackend
-from steerlab.demo import WEIGHTS
+from steerlab import Ablate, Lab, Recipe, Sampling, Site
 from steerlab.serving.server import Server
 
 HARMFUL, HARMLESS = sl.prompts.harmful(6), sl.prompts.harmless(6)
@@ -21,10 +20,7 @@ HARMFUL, HARMLESS = sl.prompts.harmful(6), sl.prompts.harmless(6)
 
 @pytest.fixture(scope="module")
 def far(ndif_server: Server) -> Lab:
-    first = NdifBackend(WEIGHTS, host=ndif_server.url)
-    if first.waits:
-        first.generate([Row("Load the model")], Sampling(1))
-    return sl.Lab(host=ndif_server.url)
+    return far_lab(ndif_server)
 
 
 def near(one: ArrayLike, other: ArrayLike, tolerance: float = 1e-4) -> bool:
@@ -63,6 +59,7 @@ VERBS: dict[str, Callable[[Lab], Any]] = {
     "principal_component": lambda lab: lab.principal_component(HARMFUL, HARMLESS).at(-1, 6).vector,
     "logistic_probe": lambda lab: lab.logistic_probe(HARMFUL, HARMLESS).at(-1, 6).vector,
     "caa": lambda lab: lab.caa([("Is it so?", "Yes.", "No."), ("May I?", "Yes.", "No.")]).at(-2, 6).vector,
+    "mean_projection": lambda lab: lab.mean_projection(refusal(lab), HARMLESS),
     "prompt_pair": lambda lab: lab.prompt_pair("Love", "Hate", site=Site(4, "resid_pre")).vector,
     "logit_lens": lambda lab: lab.logit_lens("What is the sea?", drop(lab)).top(1).values,
     "projections": lambda lab: lab.projections("What is the sea?", refusal(lab)).values,
@@ -96,8 +93,6 @@ def test_what_needs_the_weights_says_so(verb: Callable[[Lab], Any], far: Lab) ->
 
 
 def test_every_verb_is_among_them() -> None:
-    from steerlab.finding import Finding
-
     elsewhere = {
         "run",
         "submit",
@@ -111,7 +106,8 @@ def test_every_verb_is_among_them() -> None:
     }
     verbs = {
         name
-        for kind in (Lab, Finding)
+        for kind in Lab.__mro__
+        if kind.__module__.startswith("steerlab")
         for name, one in vars(kind).items()
         if callable(one) and not name.startswith("_")
     }
