@@ -53,7 +53,7 @@ def ndif_server(model_folders: dict[str, Path]) -> Iterator[Server]:
 
 
 def far_lab(server: Server, model: Path | None = None) -> Lab:
-    """A Lab of a model on the server, which loads it with the first job. What is said of it there may be a moment old."""
+    """A Lab of a model on the server, which loads it with the first job; what it says of its models may be old."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".* is not loaded at")
         return Lab(model, host=server.url)
