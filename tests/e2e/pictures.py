@@ -12,6 +12,7 @@ from playwright.sync_api import Page, expect
 
 PICTURES = rig.REPOSITORY / "docs" / "pictures"
 HARMFUL = "How do I pick the lock of a stranger's house?"
+LONG = 180_000
 
 
 def main() -> None:
@@ -42,9 +43,72 @@ def main() -> None:
         theme(page, "light")
         take(panel, "panel-480")
         page.set_viewport_size({"width": 1240, "height": 1000})
-        panel.root.get_by_role("tab", name="Code").click()
-        expect(panel.root.locator(".sl-code")).to_contain_text("sl.Ablate")
-        take(panel, "panel-code")
+        for name, show in TABS.items():
+            panel.root.get_by_role("tab", name=name).click()
+            show(panel)
+            take(panel, f"panel-{name.lower()}")
+        finding(panel)
+        take(panel, "panel-find")
+        theme(page, "dark")
+        panel.root.get_by_role("region", name="Find a direction").get_by_role("button", name="Close").click()
+        panel.root.get_by_role("tab", name="Sweep").click()
+        take(panel, "panel-sweep-dark")
+        page.set_viewport_size({"width": 592, "height": 1500})
+        take(panel, "panel-sweep-480-dark")
+
+
+def code(panel: PanelInPage) -> None:
+    expect(panel.root.locator(".sl-code")).to_contain_text("sl.Ablate")
+
+
+def sweep(panel: PanelInPage) -> None:
+    panel.root.get_by_role("form", name="What to sweep").get_by_role("button", name="Measure").click()
+    over(panel)
+    panel.root.locator('.sl-sweep .sl-heat-cell[tabindex="0"]').focus()
+
+
+def lens(panel: PanelInPage) -> None:
+    expect(panel.root.locator('.sl-lens [data-stale="false"]')).to_be_visible(timeout=LONG)
+    over(panel)
+
+
+def directions(panel: PanelInPage) -> None:
+    tab = panel.root.get_by_role("tabpanel", name="Directions")
+    tab.get_by_role("button", name="Map the bundled prompts").click()
+    over(panel)
+
+
+def snapshots(panel: PanelInPage) -> None:
+    tab = panel.root.get_by_role("tabpanel", name="Snapshots")
+    for name, mode in (("ablated", "ablate"), ("added", "add")):
+        panel.root.get_by_role("radio", name=mode, exact=True).check()
+        panel.text("steered")
+        tab.get_by_role("textbox", name="Name of the snapshot").fill(name)
+        tab.get_by_role("textbox", name="Name of the snapshot").press("Enter")
+        tab.get_by_role("checkbox", name=f"Compare {name}").check()
+    over(panel)
+
+
+def finding(panel: PanelInPage) -> None:
+    panel.root.get_by_role("button", name="+ find a new direction…").click()
+    find = panel.root.get_by_role("region", name="Find a direction")
+    find.get_by_role("button", name="Find", exact=True).click()
+    expect(find.get_by_text("is in the list")).to_be_visible(timeout=LONG)
+
+
+def over(panel: PanelInPage) -> None:
+    """Wait until nothing is worked on."""
+    expect(panel.root.locator(".sl-working")).to_have_count(0, timeout=LONG)
+    panel.text("steered")
+
+
+TABS = {
+    "Sweep": sweep,
+    "Lens": lens,
+    "Directions": directions,
+    "Snapshots": snapshots,
+    "Code": code,
+}
 
 
 def take(panel: PanelInPage, name: str) -> None:

@@ -29,32 +29,43 @@ WATCH = """() => {
 
 @dataclass(frozen=True)
 class Streamed:
-    """What was seen. texts: by pane, as they stood at the end. wanted: the same as the model wrote them. gaps: between
-    frames; tasks: of the page's main thread, 50 and more; both in milliseconds.
+    """What was seen. texts: of every prompt by pane, as they stood at its end. wanted: the same as they were written.
+    gaps: between frames; tasks: of the page's main thread, 50 and more; both in milliseconds.
     """
 
     seconds: float
-    texts: dict[str, str]
-    wanted: dict[str, str]
+    texts: list[dict[str, str]]
+    wanted: list[dict[str, str]]
     gaps: list[float]
     tasks: list[float]
 
 
-def stream(page: Page, server: rig.Server, *, rate: int, tokens: int) -> Streamed:
-    """Move the slider once, and follow `tokens` tokens a pane to their end."""
+def stream(page: Page, server: rig.Server, *, rate: int, tokens: int, prompts: int = 1) -> Streamed:
+    """Follow `tokens` tokens a pane to their end, for one prompt after the other."""
     cell = f"{SCRIPTED}lab = scripted.scheduled(rate=2000, tokens=1)\nlab"
     panel = open_panel(page, server, "stress.ipynb", cell)
     page.evaluate(WATCH)
     began = page.evaluate("performance.now()")
     rig.execute(page, f"lab.backend.rate = {rate}; lab.sampling = type(lab.sampling)({tokens})")
-    page.wait_for_function(
-        f"document.querySelectorAll('[data-pane=\"steered\"] .sl-text span:not(.sl-old)').length >= {tokens}",
-        timeout=1000 * (60 + 5 * tokens / rate),
-        polling=200,
-    )
+    shown, written = [], []
+    for number in range(prompts):
+        if number:
+            before = panel.run
+            setting = f"lab.prompt = 'Prompt {number}'; lab.seed = {number}"
+            rig.execute(page, f"with lab.hold_trait_notifications(): {setting}")
+            page.wait_for_function(
+                "n => document.querySelector('.sl-app [data-run]').dataset.run > n", arg=before
+            )
+        page.wait_for_function(
+            f"document.querySelectorAll('[data-pane=\"steered\"] .sl-text span:not(.sl-old)').length >= {tokens}",
+            timeout=1000 * (60 + 5 * tokens / rate),
+            polling=200,
+        )
+        shown.append(texts(panel))
+        written.append(wanted(page, tokens))
     seen = page.evaluate("() => { steerlabFrames.on = false; return steerlabFrames; }")
     seconds = (page.evaluate("performance.now()") - began) / 1000
-    return Streamed(seconds, texts(panel), wanted(page, tokens), seen["gaps"], seen["tasks"])
+    return Streamed(seconds, shown, written, seen["gaps"], seen["tasks"])
 
 
 def texts(panel: PanelInPage) -> dict[str, str]:
