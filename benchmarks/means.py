@@ -129,6 +129,8 @@ def peer(
         "times dearer",
         goal or None,
         checks=checks,
+        floor=rounds.ratio(name, "bare", scale=scale).median if goal else None,
+        floor_words="what it is dearer than the bare batched forward pass, which no means can do without",
         note=f"{1 / scale:.0%} of the pairs, scaled",
     )
 

@@ -226,6 +226,8 @@ export interface Failure {
   kind: "failure";
   id: string;
   error: Trouble;
+  /** Whether nothing is wrong, but the answer that somebody wanted to join is not kept any more. */
+  gone: boolean;
 }
 
 /** A file. */

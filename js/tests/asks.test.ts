@@ -45,7 +45,7 @@ test("a question that is called off tells the kernel once, and takes nothing any
 
 test("a failure is told in words", () => {
   const { model, asked, id } = asking();
-  model.say({ kind: "failure", id, error: { what: "too few prompts", hint: "Give more." } });
+  model.say({ kind: "failure", id, error: { what: "too few prompts", hint: "Give more." }, gone: false });
   expect([asked.status.value, asked.error.value?.what]).toEqual(["failed", "too few prompts"]);
 });
 

@@ -156,7 +156,7 @@ test("an error stands in the form, and closing gives the focus back to its butto
   button("Find")?.click();
   await frame();
   const error = { what: "the model refuses 0 of 2 harmful prompts", hint: "Give others." };
-  panel.model.say({ kind: "failure", id: last()?.id ?? "", error });
+  panel.model.say({ kind: "failure", id: last()?.id ?? "", error, gone: false });
   await frame();
   expect(panel.el.querySelector('.sl-find [role="alert"]')?.textContent).toContain("refuses 0 of 2");
   button("Close")?.click();

@@ -70,7 +70,7 @@ test("a click cancels a job, and why it could not be is said", async () => {
   const ask = asked("end-job").at(-1);
   expect(ask?.what).toEqual({ kind: "end-job", id: "0123456789-abcdef" });
   const error = { what: "the job goes on", hint: "Leave it." };
-  panel.model.say({ kind: "failure", id: ask?.id ?? "", error: { ...error } });
+  panel.model.say({ kind: "failure", id: ask?.id ?? "", error: { ...error }, gone: false });
   await frame();
   expect(panel.el.querySelector(".sl-jobs-list")?.textContent).toContain("The job goes on. Leave it.");
 });

@@ -89,7 +89,7 @@ test("an answer that does not come is told in words in the tab", async () => {
   tab(el, "code")?.click();
   await frame();
   const id = model.asked[0]?.id ?? "";
-  model.say({ kind: "failure", id, error: { what: "no recipe", hint: "Set one." } });
+  model.say({ kind: "failure", id, error: { what: "no recipe", hint: "Set one." }, gone: false });
   await frame();
   expect(shown(el)[0]?.querySelector('[role="alert"]')?.textContent).toContain("No recipe. Set one.");
 });

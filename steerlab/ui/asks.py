@@ -26,9 +26,7 @@ Q = TypeVar("Q", bound=Wire)
 A = TypeVar("A", bound=Wire)
 HZ = 10.0
 CANCELLED = Trouble(what="this was cancelled", hint="Ask again when you want it.")
-NOT_KEPT = Trouble(
-    what="what was found before is not kept any more", hint="Another one took its place; ask again."
-)
+NOT_KEPT = Trouble(what="what was found before is not kept any more", hint="Ask again.")
 
 
 class Tell:
@@ -66,8 +64,8 @@ class Handler(Generic[Q, A]):
     answer_to: called with the lab, the question and a Tell; what it raises is told in words. part: the type of partial
     answers, if there are any. lane: where it runs (`worker`), "ask" for seconds of the model, "long" for minutes; None
     for what runs no model and takes no time, which is answered at once, whatever else is going on; "apart" for what
-    runs no model and waits for a network, on a thread of its own. kept: whether the newest answer is kept, for a page
-    that is loaded again.
+    runs no model and waits for a network, on a thread of its own. kept: of the questions whose newest
+    answer is kept for a page that is loaded again, the place of the panel that it is kept for.
     """
 
     question: type[Q]
@@ -75,7 +73,7 @@ class Handler(Generic[Q, A]):
     answer_to: Callable[[Lab, Q, Tell], A]
     part: type[Wire] | None = None
     lane: Lane | Literal["apart"] | None = "ask"
-    kept: bool = False
+    kept: Callable[[Q], str] | None = None
 
     @property
     def kind(self) -> str:
@@ -109,7 +107,7 @@ class Desk:
         self._lab, self._table, self._send, self._failed = lab, table, send, failed
         self._lock = threading.RLock()
         self._going: list[Going] = []
-        self._kept: dict[str, tuple[Wire, dict[str, Any]]] = {}  # by kind, the newest
+        self._kept: dict[str, tuple[Wire, dict[str, Any]]] = {}  # by place, the newest
 
     def ask(self, ask: Ask) -> None:
         """Answer a question, or join the answer to an equal one: its parts so far are sent again. With `ask.join` an
@@ -135,11 +133,11 @@ class Desk:
                 self._join(going, ask.id)
                 return
             if ask.join:
-                kept = self._kept.get(handler.kind)
+                kept = self._kept.get(handler.kept(question)) if handler.kept else None
                 if kept and kept[0] == question:
                     self._send(protocol.Answer(id=ask.id, answer=kept[1]))
                 else:
-                    self._send(protocol.Failure(id=ask.id, error=NOT_KEPT))
+                    self._send(protocol.Failure(id=ask.id, error=NOT_KEPT, gone=True))
                 return
             going = Going(handler, question, [ask.id])
             self._going.append(going)
@@ -163,7 +161,7 @@ class Desk:
         """What is being answered, then what is kept."""
         with self._lock:
             going = [(g.ids[0], g.question) for g in self._going]
-            kept = [(kind, question) for kind, (question, _) in self._kept.items()]
+            kept = [(place, question) for place, (question, _) in self._kept.items()]
             return [Ask(id=id, what=one.model_dump(mode="json")) for id, one in (*going, *kept)]
 
     def _join(self, going: Going, id: str) -> None:
@@ -186,7 +184,7 @@ class Desk:
             return
         with self._lock:
             if going.handler.kept and going in self._going:  # else it was cancelled
-                self._kept[going.handler.kind] = going.question, answer
+                self._kept[going.handler.kept(going.question)] = going.question, answer
             self._end(going, lambda id: protocol.Answer(id=id, answer=answer))
 
     def _progress(self, going: Going, done: int, total: int, text: str) -> None:

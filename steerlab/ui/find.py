@@ -180,7 +180,13 @@ def use(lab: Lab, question: UseCandidate, _tell: Tell) -> Used:
 
 
 HANDLERS: list[Handler[Any, Any]] = [
-    Handler(FindQuestion, FindAnswer, answer, lane="long", kept=True),
+    Handler(
+        FindQuestion,
+        FindAnswer,
+        answer,
+        lane="long",
+        kept=lambda question: "find a pair" if question.method == "pair" else "find",
+    ),
     Handler(UseCandidate, Used, use, lane=None),
 ]
 

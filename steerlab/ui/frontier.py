@@ -79,7 +79,7 @@ def set_layers(lab: Lab, question: SetLayers, _tell: Tell) -> Done:
 
 
 HANDLERS: list[Handler[Any, Any]] = [
-    Handler(FrontierQuestion, FrontierAnswer, answer, lane="long", kept=True),
+    Handler(FrontierQuestion, FrontierAnswer, answer, lane="long", kept=lambda _: "frontier"),
     Handler(SetLayers, Done, set_layers, lane=None),
 ]
 

@@ -7,6 +7,7 @@ slider nor a stop ever waits. What a front end sends is checked, and answered in
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -40,6 +41,8 @@ from steerlab.ui.translate import (
     steering_of,
 )
 from steerlab.ui.troubles import misunderstood, trouble
+
+PAUSE = 1.0  # seconds without a change, after which a linked widget begins another step of undo
 
 _STATIC = Path(__file__).parent.parent / "static"
 _NOT_BUILT = """export default { render({ el }) {
@@ -87,6 +90,7 @@ class Panel(anywidget.AnyWidget):
         self.last_exception: BaseException | None = None
         """What the last run or answer that failed raised, with its traceback."""
         self._renamed: dict[str, str] = {}  # old names of directions, which older moments know
+        self._linked_at, self._link_gestures = float("-inf"), 0
         self._changes: dict[str, int] = {}  # the newest revision that came from each origin
         self._seen = False  # a front end said hello
         self._placed = False  # the static page is in the notebook
@@ -193,7 +197,7 @@ class Panel(anywidget.AnyWidget):
         return {"prompt": self._state.prompt, "coefficient": first.coefficient if first else 0.0}
 
     def _on_link(self, change: Any) -> None:
-        """A linked widget, or a cell, set a part of the state; all that one of them sets in a row is undone as one."""
+        """A linked widget, or a cell, set a part of the state. What it sets without a pause is undone as one."""
         name, new = change["name"], change["new"]
         with self._lock:
             if new == self._linkable()[name]:
@@ -207,11 +211,18 @@ class Panel(anywidget.AnyWidget):
                         "steering": [{**row, name: new, "enabled": True} for row in rows[:1]] + rows[1:]
                     }
                 wanted = {**self._state.model_dump(), **update, "origin": ""}
-                self._adopt(PanelState.model_validate(wanted), f"linked {name}")
+                self._adopt(PanelState.model_validate(wanted), self._link_gesture(name))
             except (ValidationError, SteerlabError) as error:
                 what = misunderstood(error) if isinstance(error, ValidationError) else trouble(error)
                 self._tell(protocol.Complaint(error=what))
             self.set_trait(name, self._linkable()[name])
+
+    def _link_gesture(self, name: str) -> str:
+        now = time.monotonic()
+        if now - self._linked_at > PAUSE:
+            self._link_gestures += 1
+        self._linked_at = now
+        return f"linked {name} {self._link_gestures}"
 
     def _adopt(self, state: PanelState, gesture: str = "") -> None:
         """Make this the state, in the lab too, and run it. Raises SteerlabError where it does not fit the model."""
@@ -352,8 +363,10 @@ class Panel(anywidget.AnyWidget):
         self._state = state.model_copy(update={"revision": self._state.revision + 1, **self._told()})
         self._changes[state.origin] = self._state.revision
         self.state = self._state.model_dump(mode="json")
-        for name, value in self._linkable().items():
-            self.set_trait(name, value)
+        for name in self._linkable():
+            self.set_trait(
+                name, self._linkable()[name]
+            )  # as it is now: an observer of the other may have set it
         self._lab.seed = self._state.seed
         if self._seen:
             self._start()

@@ -393,6 +393,8 @@ class Failure(Wire):
     kind: Literal["failure"] = "failure"
     id: str
     error: Trouble
+    gone: bool = False
+    """Whether nothing is wrong, but the answer that somebody wanted to join is not kept any more."""
 
 
 FromFrontEnd = Hello | Run | Stop | Scrub | Undo | Redo | Ask | Cancel

@@ -200,7 +200,7 @@ def texts(lab: Lab, question: TextsQuestion, tell: Tell) -> TextsAnswer:
 
 
 HANDLERS: list[Handler[Any, Any]] = [
-    Handler(SweepQuestion, SweepAnswer, answer, part=SweepMap, lane="long", kept=True),
+    Handler(SweepQuestion, SweepAnswer, answer, part=SweepMap, lane="long", kept=lambda _: "sweep"),
     Handler(SetCell, Done, set_cell, lane=None),
     Handler(TextsQuestion, TextsAnswer, texts),
 ]

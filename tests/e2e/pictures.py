@@ -63,8 +63,7 @@ def code(panel: PanelInPage) -> None:
 
 def sweep(panel: PanelInPage) -> None:
     panel.root.get_by_role("form", name="What to sweep").get_by_role("button", name="Measure").click()
-    over(panel)
-    panel.root.locator('.sl-sweep .sl-heat-cell[tabindex="0"]').focus()
+    shown(panel)
 
 
 def lens(panel: PanelInPage) -> None:
@@ -75,13 +74,15 @@ def lens(panel: PanelInPage) -> None:
 def directions(panel: PanelInPage) -> None:
     tab = panel.root.get_by_role("tabpanel", name="Directions")
     tab.get_by_role("button", name="Map the bundled prompts").click()
-    over(panel)
+    shown(panel)
 
 
 def snapshots(panel: PanelInPage) -> None:
     tab = panel.root.get_by_role("tabpanel", name="Snapshots")
-    for name, mode in (("ablated", "ablate"), ("added", "add")):
+    for name, mode in (("added", "add"), ("ablated", "ablate")):
         panel.root.get_by_role("radio", name=mode, exact=True).check()
+        if mode == "add":
+            panel.push(1.0)
         panel.text("steered")
         tab.get_by_role("textbox", name="Name of the snapshot").fill(name)
         tab.get_by_role("textbox", name="Name of the snapshot").press("Enter")
@@ -94,6 +95,12 @@ def finding(panel: PanelInPage) -> None:
     find = panel.root.get_by_role("region", name="Find a direction")
     find.get_by_role("button", name="Find", exact=True).click()
     expect(find.get_by_text("is in the list")).to_be_visible(timeout=LONG)
+
+
+def shown(panel: PanelInPage) -> None:
+    """Wait for a map, and until all of it is there."""
+    expect(panel.root.locator(".sl-heat-cell:visible").first).to_be_visible(timeout=LONG)
+    over(panel)
 
 
 def over(panel: PanelInPage) -> None:

@@ -47,7 +47,7 @@ def stream(page: Page, server: rig.Server, *, rate: int, tokens: int, prompts: i
     page.evaluate(WATCH)
     began = page.evaluate("performance.now()")
     rig.execute(page, f"lab.backend.rate = {rate}; lab.sampling = type(lab.sampling)({tokens})")
-    shown, written = [], []
+    shown = []
     for number in range(prompts):
         if number:
             before = panel.run
@@ -62,9 +62,9 @@ def stream(page: Page, server: rig.Server, *, rate: int, tokens: int, prompts: i
             polling=200,
         )
         shown.append(texts(panel))
-        written.append(wanted(page, tokens))
     seen = page.evaluate("() => { steerlabFrames.on = false; return steerlabFrames; }")
     seconds = (page.evaluate("performance.now()") - began) / 1000
+    written = [wanted(page, tokens, seed) for seed in range(prompts)]
     return Streamed(seconds, shown, written, seen["gaps"], seen["tasks"])
 
 
@@ -73,11 +73,11 @@ def texts(panel: PanelInPage) -> dict[str, str]:
     return {name: panel.pane(name).locator(".sl-text").text_content() or "" for name in PANES}
 
 
-def wanted(page: Page, tokens: int) -> dict[str, str]:
+def wanted(page: Page, tokens: int, seed: int) -> dict[str, str]:
     code = f"""
 import json
 from steerlab.ui.preview import rows_of
-rows = rows_of(lab.prompt, lab.recipe, lab.seed, control=True)
+rows = rows_of(lab.prompt, lab.recipe, {seed}, control=True)
 print(json.dumps({{name: "".join(scripted.scheduled_words(row, {tokens})) for name, row in rows.items()}}))
 """
     return dict(json.loads(rig.execute(page, code)))

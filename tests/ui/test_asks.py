@@ -42,7 +42,9 @@ class At(Desk):
     def __init__(self, lab: Lab, answer: Callable[[Lab, Count, Tell], Counting] | None = None) -> None:
         self.sent: list[Any] = []
         self.lab, self.gate, self.raised = lab, threading.Event(), list[Exception]()
-        handler = Handler(Count, Counting, answer or self.count, part=Counted, lane="long", kept=True)
+        handler = Handler(
+            Count, Counting, answer or self.count, part=Counted, lane="long", kept=lambda _: "it"
+        )
         super().__init__(lab, {"count": handler}, self.sent.append, self._words)
 
     def _words(self, error: Exception) -> protocol.Trouble:

@@ -549,3 +549,16 @@ def test_the_row_of_a_direction_that_only_an_older_recipe_had_goes_with_it(wire:
     wire.push(1.0)
     assert not wire.kinds("complaint")
     assert len(wire.lab.recipe) == 1
+
+
+def test_what_an_observer_of_a_linked_part_sets_stays(wire: Wire) -> None:
+    panel = wire.panel
+
+    def reset(change: Any) -> None:
+        panel.coefficient = 0.5
+
+    panel.coefficient = 2.0
+    panel.observe(reset, "prompt")
+    panel.prompt = "Another one?"
+    assert (panel.coefficient, panel.state["steering"][0]["coefficient"]) == (0.5, 0.5)
+    assert wire.lab.recipe.interventions[0].coefficient == 0.5

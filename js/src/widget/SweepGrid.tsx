@@ -45,7 +45,7 @@ export function SweepGrid({ store, direction, open }: Props) {
   const [texts, setTexts] = useState<TextsQuestion | null>(null);
 
   const { asked, ask } = useShared<"sweep">(store, "sweep", open, isSweep, (question) => {
-    setMetric(question.metrics[2] ?? question.metrics[0] ?? metric);
+    if (!question.metrics.includes(metric)) setMetric(question.metrics.at(-1) ?? metric);
     setCoefficients(question.coefficients.join(", ").replaceAll("-", "−"));
     setLayers(question.layers.length === n_layers ? "all" : layerWords(question.layers));
     setControl(question.control);

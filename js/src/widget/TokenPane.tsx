@@ -8,6 +8,7 @@ import { useEffect, useRef, useState } from "preact/hooks";
 import type { Verdict } from "../protocol";
 import { dress, shownText, type TokenLook } from "./look";
 import type { Pane, Sink } from "./stream";
+import { paintNever, paintSoon } from "./turns";
 import { useUnique } from "./unique";
 import { type Walk, walk } from "./walk";
 
@@ -150,16 +151,16 @@ interface Drawing {
   dress(look: TokenLook): void;
 }
 
+const OLD = 300; // tokens of the old text that stay behind the new one until it covers them
+
 /** Keeps `text` equal to the pane: first the spans of the new text, then those of the old one that are still there. */
 function draw(pane: Pane, text: HTMLElement, first: TokenLook): Drawing {
   let look = first;
   const scroller = text.parentElement as HTMLElement;
   const spans = text.children;
   let queue: (() => void)[] = [];
-  let frame = 0;
   let fresh = 0; // how many of the spans belong to the newest run
   const paint = () => {
-    frame = 0;
     const stick = scroller.scrollHeight - scroller.scrollTop - scroller.clientHeight < 24;
     for (const step of queue) step();
     queue = [];
@@ -168,7 +169,7 @@ function draw(pane: Pane, text: HTMLElement, first: TokenLook): Drawing {
   };
   const later = (step: () => void) => {
     queue.push(step);
-    frame ||= requestAnimationFrame(paint);
+    paintSoon(paint);
   };
   const made = (token: string) => {
     const span = document.createElement("span");
@@ -176,6 +177,9 @@ function draw(pane: Pane, text: HTMLElement, first: TokenLook): Drawing {
     return span;
   };
   const last = (yes: boolean) => spans[fresh - 1]?.classList.toggle("sl-last", yes);
+  const cut = (n: number) => {
+    for (let extra = spans.length - n; extra > 0; extra--) text.lastElementChild?.remove();
+  };
   const old = (yes: boolean) => {
     for (const child of spans) {
       child.classList.toggle("sl-old", yes);
@@ -194,6 +198,8 @@ function draw(pane: Pane, text: HTMLElement, first: TokenLook): Drawing {
     add: (tokens) =>
       later(() => {
         last(false);
+        // all that stands behind a changed token is laid out again
+        cut(fresh + tokens.length + OLD);
         for (const token of tokens) {
           const before = spans[fresh++];
           if (before) before.replaceWith(made(token));
@@ -213,9 +219,9 @@ function draw(pane: Pane, text: HTMLElement, first: TokenLook): Drawing {
         last(false);
         // a run that brought nothing leaves the text before it, of which an interrupted run may have overwritten a part
         if (fresh === 0) text.replaceChildren(...whole.map(made));
-        while (spans.length > whole.length) text.lastElementChild?.remove();
+        cut(whole.length);
+        if (fresh !== whole.length) old(false);
         fresh = whole.length;
-        old(false);
       });
     },
   };
@@ -223,7 +229,7 @@ function draw(pane: Pane, text: HTMLElement, first: TokenLook): Drawing {
   return {
     stop: () => {
       stop();
-      cancelAnimationFrame(frame);
+      paintNever(paint);
     },
     dress: (now) => {
       look = now;

@@ -13,7 +13,8 @@ import type {
 } from "../protocol";
 
 export type Kind = keyof Asks;
-export type Status = "going" | "answered" | "failed" | "cancelled";
+/** gone: it was to be joined, and its answer is not kept any more. */
+export type Status = "going" | "answered" | "failed" | "cancelled" | "gone";
 
 const GONE: Trouble = {
   what: "the kernel is gone",
@@ -57,7 +58,8 @@ export class Asked<K extends Kind = Kind> {
           this.status.value = "answered";
           break;
         case "failure":
-          this.fail(message.error);
+          if (message.gone) this.status.value = "gone";
+          else this.fail(message.error);
           break;
       }
     });

@@ -26,6 +26,10 @@ export function useShared<K extends Kind>(
   useEffect(() => {
     if (open && known && !newest.peek()) newest.value = store.questions.join(known);
   }, [open, known]);
+  const gone = asked?.status.value === "gone";
+  useEffect(() => {
+    if (gone) newest.value = null;
+  }, [gone]);
   useEffect(() => {
     if (asked && asked !== own.current) fill(asked.question);
   }, [asked]);
