@@ -26,6 +26,7 @@ def main() -> None:
         panel = open_panel(page, server, "01_first_steps.ipynb", FIRST_CELL)
         rig.command(page, "application:toggle-left-area")
         panel.push(1.0)
+        expect(panel.root.locator(".sl-cost").first).to_contain_text("KL", timeout=LONG)
         page.mouse.move(5, 990)
         take(panel, "panel-light")
         page.screenshot(path=PICTURES / "jupyterlab.png")
@@ -120,6 +121,12 @@ TABS = {
 
 def take(panel: PanelInPage, name: str) -> None:
     expect(panel.pane("steered").locator(".sl-old")).to_have_count(0)
+    # what is higher than the page would be cut off by JupyterLab
+    size, box = panel.page.viewport_size, panel.root.bounding_box()
+    assert size is not None
+    assert box is not None
+    panel.page.set_viewport_size({"width": size["width"], "height": int(box["height"]) + 300})
+    panel.root.scroll_into_view_if_needed()
     panel.root.screenshot(path=PICTURES / f"{name}.png", animations="disabled")
     sys.stdout.write(f"docs/pictures/{name}.png\n")
 
