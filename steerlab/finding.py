@@ -76,7 +76,7 @@ class Finding(traitlets.HasTraits):
                     tell=lambda done, total, _: moves(bar)(done, total),
                 )
             except AllRejectedError as error:
-                self.map = error.map
+                self.map, self.candidates = error.map, None
                 raise
         self.directions = {**self.directions, name: self.candidates.direction}
         return self.candidates.direction

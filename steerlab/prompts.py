@@ -124,18 +124,24 @@ def instructed(tokenizer: PreTrainedTokenizerBase, prompt: Prompt, instruction: 
     first words of the first turn.
     """
     encode(tokenizer, prompt)  # refused as it would be alone
+    instruction = instruction.strip()
     if isinstance(prompt, str) and tokenizer.chat_template is None:
         return f"{instruction}\n\n{prompt}"
     turns = [{"role": "user", "content": prompt}] if isinstance(prompt, str) else [dict(t) for t in prompt]
     if turns[0]["role"] != "system":
         asked = [{"role": "system", "content": instruction}, *turns]
         try:
-            if instruction in tokenizer.decode(encode(tokenizer, asked)):
+            if _plain(instruction) in _plain(tokenizer.decode(encode(tokenizer, asked))):
                 return asked
         except PromptError:  # the template has no system turn
             pass
     turns[0]["content"] = f"{instruction}\n\n{turns[0]['content']}"
     return turns
+
+
+def _plain(text: str) -> str:
+    """Without differences of white space, which templates and tokenizers make."""
+    return " ".join(text.split())
 
 
 def response_length(tokenizer: PreTrainedTokenizerBase, prompt: Prompt) -> int:

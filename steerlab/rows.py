@@ -35,7 +35,7 @@ class Row:
 
     def __post_init__(self) -> None:
         checked_recipe(self.recipe)
-        checked_seed(self.seed)
+        object.__setattr__(self, "seed", checked_seed(self.seed))
 
 
 class Slot(NamedTuple):

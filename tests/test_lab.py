@@ -391,3 +391,17 @@ def test_the_verbs_that_find_and_look_are_those_of_the_library() -> None:
     )
     ours, theirs = lab.probe(yes + no, [1, 1, 0, 0]), lens.probe(lab.backend, yes + no, [1, 1, 0, 0])
     assert [one.accuracy for one in ours] == [one.accuracy for one in theirs]
+
+
+def test_a_search_in_which_everything_falls_leaves_its_map_and_no_older_choice() -> None:
+    lab = Lab(FakeBackend())
+    sides = [f"Do it {i}!" for i in range(6)], [f"What is {i}?" for i in range(6)]
+    anything = {"drop": False, "max_kl": math.inf, "min_induce": -math.inf}
+    lab.find_direction(*sides, name="first", **anything)
+    assert lab.candidates is not None
+    with pytest.raises(errors.DirectionError, match="candidates were rejected"):
+        lab.find_direction(*sides, name="second", **{**anything, "max_kl": -1.0})
+    assert lab.map is not None
+    assert lab.map.name == "second"
+    assert lab.candidates is None
+    assert "second" not in lab.directions

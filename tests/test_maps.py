@@ -67,6 +67,12 @@ def test_the_front_door_asks_for_the_position_and_then_for_the_layer(tmp_path: P
     assert {i: d.same(found.at(-2, i)) for i, d in layers.items()} == {1: True, 2: True, 3: True}
 
 
+def test_a_position_at_which_nothing_differs_is_refused_in_words(tmp_path: Path) -> None:
+    same = DirectionMap(torch.zeros(1, 2, 3), torch.ones(1, 2), (-1,), "resid_pre")
+    with pytest.raises(FileError, match="differ at position -1 of no layer"):
+        formats.load(same.save(tmp_path / "x"))
+
+
 def test_what_is_no_map_is_refused_in_words(tmp_path: Path) -> None:
     path = tmp_path / "x"
     with pytest.raises(FileError, match="there is no file"):

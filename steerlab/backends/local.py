@@ -1,7 +1,8 @@
 """The local backend: a Hugging Face model in this process, read and steered through nnsight.
 
-The decode loop is our own, one nnsight trace per forward pass with the key-value memory held here, so that streaming,
-cancelling and per-row sampling are ours, and so that nothing is computed twice: see `lanes`.
+The decode loop is our own, a forward pass for each token that nnsight's interleaver lets us visit (`tracing`), with the
+key-value memory held here, so that streaming, cancelling and per-row sampling are ours, and so that nothing is computed
+twice: see `lanes`.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ from steerlab.backends.lanes import Lane, Lanes
 from steerlab.backends.prefixes import Prefixes
 from steerlab.backends.tracing import Edit, Inputs, SharedModel, TracedModel, editing
 from steerlab.errors import ModelError, SiteError
-from steerlab.generations import Generation, Sampling
+from steerlab.generations import Generation, Sampling, Token
 from steerlab.prompts import Positions
 from steerlab.reach import Reach, reach
 from steerlab.recipes import Recipe
@@ -250,6 +251,8 @@ class LocalBackend:
         """Answer every row, equal ones once. `cancel`, once set, ends all of them within one token; what came so far is
         returned.
         """
+        if on_tokens:
+            on_tokens = _outside(on_tokens)
         encoded = encode_rows(self.tokenizer, rows, self.info.context)
         # what does not fit is told here, before the first token of any batch
         together: dict[tuple[object, ...], list[int]] = {}
@@ -398,3 +401,13 @@ class LocalBackend:
         if mask.all():
             return self._traced.inputs(ids)
         return self._traced.inputs(ids, mask, (mask.cumsum(-1) - 1).clamp_min(0))
+
+
+def _outside(on_tokens: OnTokens) -> OnTokens:
+    """A person's callback, out of inference mode: what it makes may be used like any tensor."""
+
+    def tell(tokens: Sequence[Token]) -> None:
+        with torch.inference_mode(False), torch.no_grad():
+            on_tokens(tokens)
+
+    return tell

@@ -77,11 +77,12 @@ class Visitor(Interleaver):  # type: ignore[misc]
     def __init__(self) -> None:
         super().__init__()
         self._left: dict[str, Sequence[Act]] = {}
-        self._stop = False
+        self._stop, self._thread = False, 0
 
     def handle(self, provider: str, value: Any) -> Any:
         """The forward pass is at a place."""
-        acts = self._left.pop(provider, None)
+        # a person's own forward on another thread comes by here, too
+        acts = self._left.pop(provider, None) if threading.get_ident() == self._thread else None
         if acts is None:
             return value
         for act in acts:
@@ -93,7 +94,7 @@ class Visitor(Interleaver):  # type: ignore[misc]
     @contextmanager
     def on(self, visits: Visits, *, stop: bool) -> Iterator[None]:
         """The forward pass of the block makes these visits, all of them; the last one ends it with `stop`."""
-        self._left, self._stop = dict(visits), stop
+        self._left, self._stop, self._thread = dict(visits), stop, threading.get_ident()
         self.interleaving = self.busy = True
         try:
             yield
@@ -124,7 +125,8 @@ class TracedModel:
         self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, sites: GivenSites | None = None
     ) -> None:
         model.eval()
-        self.sites: SiteMap = find_sites(model, sites)
+        with _forward_lock:
+            self.sites: SiteMap = find_sites(model, sites)
         self.hf = model
         self.n_layers = self.sites.n_layers
         self._tokenizer = tokenizer
@@ -211,7 +213,7 @@ class TracedModel:
         """One forward pass with visits. Returns what the model does, or None where it was stopped after the last of
         them.
         """
-        with self.turn(), self._visitor.on(visits, stop=stop):
+        with self.turn(), self._others_rest(), self._visitor.on(visits, stop=stop):
             return self.hf(**inputs)
 
     def visits(self, edits: Iterable[tuple[Site, Edit]]) -> Visits:
@@ -238,6 +240,19 @@ class TracedModel:
     def _entry(self, layer: int) -> Site:
         """Where a block's input is; after the last block, its output."""
         return Site(layer, "resid_pre") if layer < self.n_layers else Site(layer - 1, "resid_post")
+
+    @contextmanager
+    def _others_rest(self) -> Iterator[None]:
+        """A person's own trace, inside whose block a verb was called, sees nothing of our pass."""
+        theirs = self.__dict__["wrapped"].interleaver if "wrapped" in self.__dict__ else None
+        if theirs is None or not theirs.interleaving:
+            yield
+            return
+        theirs.interleaving = False
+        try:
+            yield
+        finally:
+            theirs.interleaving = True
 
     @contextmanager
     def turn(self) -> Iterator[None]:

@@ -105,7 +105,10 @@ def _at(path: Path, found: DirectionMap, position: Position | None) -> dict[int,
         raise FileError(
             f"{path} has no position {where!r}", f"It has {', '.join(map(str, found.positions))}."
         )
-    return {i: found.at(where, i) for i in range(found.n_layers) if found.differs(where, i)}
+    layers = {i: found.at(where, i) for i in range(found.n_layers) if found.differs(where, i)}
+    if not layers:
+        raise FileError(f"in {path} the two sides differ at position {where} of no layer", "Choose another.")
+    return layers
 
 
 def recognise(path: str | Path) -> str:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import threading
+
 import pytest
 import torch
 from nnsight.intervention.interleaver import OutOfOrderError
 from nnsight.intervention.source import Controller
+from torch import Tensor
 
-from steerlab import Add, Direction, Lab, Recipe, Site
+from steerlab import Add, Direction, Generation, Lab, Recipe, Row, Sampling, Site
 from steerlab.backends.local import LocalBackend
 
 
@@ -52,3 +55,52 @@ def test_a_stopped_pass_runs_no_block_above_its_last_visit(backend: LocalBackend
     assert traced.through(traced.inputs(torch.tensor([[3, 5]])), visits, stop=True) is None
     handle.remove()
     assert ran == [1]
+
+
+def test_a_forward_on_another_thread_is_not_steered_and_takes_no_visit(backend: LocalBackend) -> None:
+    traced, seen, ran = backend._traced, [], []
+    inputs = traced.inputs(torch.tensor([[3, 5, 7]]))
+    plain = traced.hf(**inputs).logits
+
+    def meanwhile(x: Tensor) -> Tensor:
+        other = threading.Thread(target=lambda: seen.append(traced.hf(**inputs).logits))
+        other.start()
+        other.join()
+        return x + 1
+
+    def later(x: Tensor) -> Tensor:
+        ran.append(x)
+        return x + 1
+
+    ours = traced.through(
+        inputs, traced.visits([(Site(1, "resid_pre"), meanwhile), (Site(3, "resid_pre"), later)])
+    )
+    assert torch.equal(seen[0], plain)
+    assert len(ran) == 1
+    assert not torch.allclose(ours.logits, plain)
+
+
+@pytest.mark.parametrize("first", ["theirs", "ours"])
+def test_a_verb_inside_a_persons_own_trace_leaves_the_trace_alone(first: str) -> None:
+    lab = Lab()
+    push = Recipe([Add(lab.directions["refusal"], 1.0, layers=3, sites="mlp_out")])
+    answer = Lab().generate("Hello", push, max_new_tokens=4)
+    with torch.no_grad(), lab.model.trace("Hello"):
+        expected = lab.model.model.layers[2].output.save()
+    again = Lab()
+    if first == "ours":
+        again.generate("Hi", push, max_new_tokens=2)
+    inside: list[Generation] = []
+    with torch.no_grad(), again.model.trace("Hello"):
+        again.model.model.layers[0].output.save()
+        inside.append(again.generate("Hello", push, max_new_tokens=4))
+        hidden = again.model.model.layers[2].output.save()
+    assert inside[0].token_ids == answer.token_ids
+    assert torch.equal(hidden, expected)
+
+
+def test_a_callback_makes_ordinary_tensors(backend: LocalBackend) -> None:
+    made: list[Tensor] = []
+    Lab(backend).run([Row("Hello")], Sampling(2), on_tokens=lambda _: made.append(torch.ones(2)))
+    assert made
+    assert not any(one.is_inference() for one in made)

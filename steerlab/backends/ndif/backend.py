@@ -299,7 +299,7 @@ class NdifBackend:
                 self._going[status.id] = status, began, stop
             self._tell(status)
 
-        return self._wire.run(self.left.envelope(), payload, on_status=follow, on_line=hear, stop=stop)
+        return self._wire.run(self._packer.envelope(), payload, on_status=follow, on_line=hear, stop=stop)
 
     def _tell(self, status: JobStatus) -> None:
         self.job = status

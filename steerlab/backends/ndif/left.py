@@ -9,7 +9,6 @@ import contextlib
 import threading
 import time
 from collections.abc import Callable, Sequence
-from typing import Any
 
 from steerlab.backends.ndif import kept, troubles
 from steerlab.backends.ndif.kept import Kept
@@ -44,11 +43,11 @@ class Left:
         try:
             for batch in self._packer.batches(encoded, sampling):
                 heard = self._heard(batch, rows, encoded, sampling)
-                parts[self._wire.submit(self.envelope(), heard.payload())] = batch
+                parts[self._wire.submit(self._packer.envelope(), heard.payload())] = batch
+            return kept.keep(parts, self._packer.info, rows, sampling)
         except BaseException:
-            self._end(parts)  # half a job is of no use
+            self._end(parts)  # half a job, or one whose id is not kept, is of no use
             raise
-        return kept.keep(parts, self._packer.info, rows, sampling)
 
     def fetch(
         self, job_id: str, *, timeout: float | None = None, cancel: threading.Event | None = None
@@ -84,22 +83,13 @@ class Left:
             return
         if job.stage:
             return
-        ended = self._end(job.parts)
+        ended = [self._wire.end(part) for part in job.parts]
         if None in ended:
             raise troubles.goes_on(self._wire.host, job_id)
         if (
             True in ended or not self._status(job, self._said(job, Stop())).over
         ):  # it may have ended by itself
             kept.ended(job_id, "cancelled")
-
-    def envelope(self) -> dict[str, Any]:
-        """What a server needs to know of a job before it reads it."""
-        return {
-            "model_key": self._packer.there.key,
-            "session_id": "",
-            "compress": True,
-            "env": self._packer.model._remoteable_get_env(),
-        }
 
     def _heard(
         self, batch: list[int], rows: Sequence[Row], encoded: Sequence[list[int]], sampling: Sampling
@@ -113,13 +103,11 @@ class Left:
                 heard.hear(edited, chosen)
         return heard.answers()
 
-    def _end(self, parts: dict[str, list[int]]) -> list[bool | None]:
-        """End jobs on the server, what it says of each; None also where it cannot be reached."""
-        found: list[bool | None] = [None] * len(parts)
-        for i, part in enumerate(parts):
+    def _end(self, parts: dict[str, list[int]]) -> None:
+        """End jobs on the server, where it can be reached and offers that."""
+        for part in parts:
             with contextlib.suppress(RemoteError):
-                found[i] = self._wire.end(part)
-        return found
+                self._wire.end(part)
 
     def _look(self, job: Kept, stop: Stop) -> dict[str, Update] | None:
         """The last words about a job whose parts are all done; None where they are not. Raises RemoteError where that

@@ -114,7 +114,7 @@ class Packer:
         """
         plain: dict[int, tuple[Any, ...]] = {}  # the same operand at many sites travels once
         made = {
-            s: [plain.setdefault(id(one), tuple(one._replace(scaled=None))) for one in given]
+            s: [plain.setdefault(id(one), tuple(one._replace(scaled=None, turned=None))) for one in given]
             for s, given in operands.items()
         }
         middle = {site.layer: given for site, given in made.items() if site.point == "resid_mid"}
