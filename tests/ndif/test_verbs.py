@@ -42,7 +42,7 @@ VERBS: dict[str, Callable[[Lab], Any]] = {
         [a.text for a in row] for row in lab.compare(HARMFUL[:2], [sl.BASELINE, drop(lab)], max_new_tokens=8)
     ],
     "find_direction": lambda lab: (
-        lab.find_direction(HARMFUL, HARMLESS, max_kl=math.inf, min_induce=-math.inf).vector
+        lab.find_direction(HARMFUL, HARMLESS, name="found", max_kl=math.inf, min_induce=-math.inf).vector
     ),
     "surgical": lambda lab: [s.kl.value for s in lab.surgical(refusal(lab), HARMFUL, HARMLESS).subsets],
     "measure": lambda lab: (
