@@ -28,6 +28,7 @@ from transformers import Cache, PreTrainedModel, PreTrainedTokenizerBase
 from steerlab import edits
 from steerlab.backends.architectures import GivenSites, Hook, SiteMap, find_sites
 from steerlab.backends.base import before_pass
+from steerlab.errors import ModelError
 from steerlab.sites import Site
 
 Inputs = dict[str, Any]
@@ -132,6 +133,13 @@ class TracedModel:
         self._tokenizer = tokenizer
         self._one_thread = model.device.type == "cpu" and model.num_parameters() < SMALL
         self._accepts = set(inspect.signature(model.forward).parameters)
+        # its name in transformers from 5.24 on, and before
+        self._memory = "cache" if "cache" in self._accepts else "past_key_values"
+        if self._memory not in self._accepts:
+            raise ModelError(
+                f"{type(model).__name__} takes no keys and values of earlier tokens: {sorted(self._accepts)}",
+                "Models are steered through Hugging Face's decoders, whose forward takes a cache.",
+            )
         self._visitor = Visitor()
         self._seen: dict[str, Alone] = {}
 
@@ -168,7 +176,7 @@ class TracedModel:
             "position_ids": positions,
             "logits_to_keep": keep,
             "use_cache": cache is not None,
-            "past_key_values": cache,
+            self._memory: cache,
         }
         device = self.device
         return {

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import inspect
 import threading
+from typing import Any
 
+import models
 import pytest
 import torch
 from nnsight.intervention.interleaver import OutOfOrderError
@@ -11,7 +14,9 @@ from nnsight.intervention.source import Controller
 from torch import Tensor
 
 from steerlab import Add, Direction, Generation, Lab, Recipe, Row, Sampling, Site
+from steerlab.backends.fake import byte_tokenizer
 from steerlab.backends.local import LocalBackend
+from steerlab.errors import ModelError
 
 
 @pytest.fixture
@@ -104,3 +109,35 @@ def test_a_callback_makes_ordinary_tensors(backend: LocalBackend) -> None:
     Lab(backend).run([Row("Hello")], Sampling(2), on_tokens=lambda _: made.append(torch.ones(2)))
     assert made
     assert not any(one.is_inference() for one in made)
+
+
+def test_the_cache_goes_in_by_either_name_and_is_never_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Transformers 5.24 calls it `cache`; without one every token would be answered as if it were the first."""
+
+    def answer() -> tuple[int, ...]:
+        backend = LocalBackend(models.build("llama"), byte_tokenizer())
+        return backend.generate([Row("Hi")], Sampling(6))[0].token_ids
+
+    expected, kind = answer(), type(models.build("llama"))
+    forward = kind.forward
+    inside = "cache" if "cache" in inspect.signature(forward).parameters else "past_key_values"
+
+    def renamed(name: str) -> Any:
+        def taking(self: Any, *, input_ids: Any = None, **kwargs: Any) -> Any:
+            return forward(
+                self, input_ids=input_ids, **{inside if k == name else k: v for k, v in kwargs.items()}
+            )
+
+        names = ["input_ids", "attention_mask", "position_ids", "logits_to_keep", "use_cache", name]
+        taking.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
+            [inspect.Parameter("self", inspect.Parameter.POSITIONAL_OR_KEYWORD)]
+            + [inspect.Parameter(n, inspect.Parameter.KEYWORD_ONLY, default=None) for n in names]
+        )
+        return taking
+
+    for name in ("past_key_values", "cache"):
+        monkeypatch.setattr(kind, "forward", renamed(name))
+        assert answer() == expected
+    monkeypatch.setattr(kind, "forward", renamed("memory"))
+    with pytest.raises(ModelError, match="takes no keys and values of earlier tokens"):
+        answer()
