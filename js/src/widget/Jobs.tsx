@@ -7,6 +7,7 @@ import type { Store } from "./store";
 import { useUnique } from "./unique";
 import { useAction } from "./useAction";
 import { useAsk } from "./useAsk";
+import { useAway } from "./useAway";
 
 /** The stages of a job on a server; one that is not here is shown by its own name. */
 const STAGES: Record<string, string> = {
@@ -35,14 +36,7 @@ export function Jobs({ store, word, look }: { store: Store; word: string; look: 
   const button = useRef<HTMLButtonElement>(null);
   const list = useRef<HTMLElement>(null);
   const id = useUnique();
-  useEffect(() => {
-    if (!open) return;
-    const away = (event: Event) => {
-      if (!root.current?.contains(event.target as Node)) setOpen(false);
-    };
-    document.addEventListener("pointerdown", away, true);
-    return () => document.removeEventListener("pointerdown", away, true);
-  }, [open]);
+  useAway(root, open, () => setOpen(false));
   return (
     <div
       ref={root}

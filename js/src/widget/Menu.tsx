@@ -1,7 +1,8 @@
 /** A button with a list of things to do, by the WAI-ARIA pattern of a menu button. */
 import type { ComponentChildren } from "preact";
-import { useEffect, useLayoutEffect, useRef, useState } from "preact/hooks";
+import { useLayoutEffect, useRef, useState } from "preact/hooks";
 import { useUnique } from "./unique";
+import { useAway } from "./useAway";
 
 export interface Item {
   name: string;
@@ -31,14 +32,7 @@ export function Menu({ label, items, look = "sl-button", side = "left", children
   useLayoutEffect(() => {
     if (open) entries()[0]?.focus();
   }, [open]);
-  useEffect(() => {
-    if (!open) return;
-    const away = (event: Event) => {
-      if (!root.current?.contains(event.target as Node)) setOpen(false);
-    };
-    document.addEventListener("pointerdown", away, true);
-    return () => document.removeEventListener("pointerdown", away, true);
-  }, [open]);
+  useAway(root, open, () => setOpen(false));
   const close = () => {
     setOpen(false);
     button.current?.focus();
