@@ -19,7 +19,7 @@ from steerlab.progress import moves
 from steerlab.prompts import ContrastSet, Position, Positions, Prompt
 from steerlab.recipes import Recipe
 from steerlab.search import search
-from steerlab.selection import MAX_KL, MIN_INDUCE, AllRejectedError, Selection
+from steerlab.selection import MAX_KL, MIN_INDUCE, Selection
 from steerlab.sites import Point, Site
 from steerlab.worker import Worker, goes_first
 
@@ -62,24 +62,25 @@ class Finding(traitlets.HasTraits):
         where every candidate falls.
         """
         with tqdm(desc="candidates", leave=False) as bar:
-            try:
-                self.map, self.candidates = search(
-                    self.backend,
-                    harmful,
-                    harmless,
-                    name=name,
-                    refusal_tokens=refusal_tokens,
-                    drop=drop,
-                    max_kl=max_kl,
-                    min_induce=min_induce,
-                    full_map=full_map,
-                    tell=lambda done, total, _: moves(bar)(done, total),
-                )
-            except AllRejectedError as error:
-                self.map, self.candidates = error.map, None
-                raise
+            _, self.candidates = search(
+                self.backend,
+                harmful,
+                harmless,
+                name=name,
+                refusal_tokens=refusal_tokens,
+                drop=drop,
+                max_kl=max_kl,
+                min_induce=min_induce,
+                full_map=full_map,
+                on_map=self._mapped,
+                tell=lambda done, total, _: moves(bar)(done, total),
+            )
         self.directions = {**self.directions, name: self.candidates.direction}
         return self.candidates.direction
+
+    def _mapped(self, found: DirectionMap) -> None:
+        """Keep a map whose candidates are yet to be tried, also where they all fall or the cell is interrupted."""
+        self.map, self.candidates = found, None
 
     @goes_first
     def difference_in_means(

@@ -10,7 +10,7 @@ from steerlab.backends.base import Backend
 from steerlab.errors import PromptError
 from steerlab.estimators import DirectionMap, difference_in_means
 from steerlab.prompts import ContrastSet, Prompt
-from steerlab.selection import MAX_KL, MIN_INDUCE, AllRejectedError, Selection, baseline, choose
+from steerlab.selection import MAX_KL, MIN_INDUCE, Selection, baseline, choose
 
 HELD = 32  # prompts a side, at most, that the selection keeps from the means
 
@@ -36,14 +36,16 @@ def search(
     max_kl: float = MAX_KL,
     min_induce: float = MIN_INDUCE,
     full_map: bool = False,
+    on_map: Callable[[DirectionMap], None] = lambda _: None,
     tell: Tell = lambda _done, _total, _text: None,
 ) -> Searched:
     """Difference in means on most of the prompts, and the candidates filtered and ranked on the rest
     (`selection.select`; Arditi et al. 2024).
 
     A fifth of each side, at most 32, is kept for the selection. drop: whether harmful prompts that the model does not
-    refuse and harmless ones that it does are left out of both. Raises PromptError where the prompts are too few or are
-    not refused and answered, and AllRejectedError, with the map, where every candidate falls.
+    refuse and harmless ones that it does are left out of both. on_map: gets the map as soon as it is there, before any
+    candidate is tried. Raises PromptError where the prompts are too few or are not refused and answered, and
+    AllRejectedError where every candidate falls.
     """
     n, m = len(harmful), len(harmless)
     if min(n, m) < 2:
@@ -58,17 +60,14 @@ def search(
     tell(0, 0, "reading the stream")
     found = difference_in_means(backend, ContrastSet(means.harmful.prompts, means.harmless.prompts, name))
     found = dataclasses.replace(found, provenance={**found.provenance, "mean prompts": means.kept})
-    try:
-        chosen = choose(
-            backend,
-            found,
-            held,
-            max_kl=max_kl,
-            min_induce=min_induce,
-            full_map=full_map,
-            progress=lambda done, total: tell(done, total, "trying every candidate"),
-        )
-    except AllRejectedError as error:
-        error.map = found
-        raise
+    on_map(found)
+    chosen = choose(
+        backend,
+        found,
+        held,
+        max_kl=max_kl,
+        min_induce=min_induce,
+        full_map=full_map,
+        progress=lambda done, total: tell(done, total, "trying every candidate"),
+    )
     return Searched(found, chosen)

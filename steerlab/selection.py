@@ -129,11 +129,7 @@ class Candidate:
 
 
 class AllRejectedError(DirectionError):
-    """No candidate passed the filter: `candidates` has all of them, with their scores and the reasons they fell; `map`
-    their directions, after a search (`search.search`).
-    """
-
-    map: DirectionMap
+    """No candidate passed the filter: `candidates` has all of them, with their scores and the reasons they fell."""
 
     def __init__(self, what: str, fix: str, candidates: tuple[Candidate, ...]) -> None:
         super().__init__(what, fix)

@@ -405,3 +405,18 @@ def test_a_search_in_which_everything_falls_leaves_its_map_and_no_older_choice()
     assert lab.map.name == "second"
     assert lab.candidates is None
     assert "second" not in lab.directions
+
+
+def test_an_interrupted_search_leaves_the_map_that_was_finished(monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(*_args: object, **_options: object) -> None:
+        raise KeyboardInterrupt
+
+    lab = Lab(FakeBackend())
+    sides = [f"Do it {i}!" for i in range(6)], [f"What is {i}?" for i in range(6)]
+    lab.find_direction(*sides, name="first", drop=False, max_kl=math.inf, min_induce=-math.inf)
+    monkeypatch.setattr("steerlab.search.choose", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        lab.find_direction(*sides, name="second", drop=False)
+    assert lab.map is not None
+    assert lab.map.name == "second"
+    assert lab.candidates is None

@@ -1,7 +1,5 @@
 import { afterEach, beforeEach, expect, test } from "vitest";
-import type { PanelState } from "../src/protocol";
-import { RUN_CELLS, type RunCells, type Setting, TAKE_OVER } from "../src/widget/host";
-import { FakeModel, frame, input, NO_END, type Shown, say, show, state, text, traits } from "./fakes";
+import { FakeModel, frame, NO_END, type Shown, say, show, state, text, traits } from "./fakes";
 
 let panel: Shown;
 beforeEach(() => {
@@ -223,63 +221,4 @@ test("where a server's job is stands in the header until it is over", async () =
   model.say({ kind: "job", stage: "", position: null });
   await frame();
   expect(told()).toBe("ready");
-});
-
-test("where the host can run cells, one button does, once, and says where they failed", async () => {
-  const asked: RunCells[] = [];
-  let end: (done: boolean) => void = () => undefined;
-  const host = (event: Event) => {
-    const { detail } = event as CustomEvent<RunCells>;
-    event.preventDefault();
-    if (!detail.setting) return;
-    asked.push(detail);
-    detail.done = new Promise((resolve) => {
-      end = resolve;
-    });
-  };
-  document.addEventListener(RUN_CELLS, host);
-  const { el } = panel;
-  input(el.querySelector("textarea"), "Who are you?");
-  el.classList.add("jupyter-widgets-disconnected");
-  await frame();
-  const button = el.querySelector<HTMLButtonElement>(".sl-gone button");
-  expect(button?.textContent).toBe("Run the cells up to this panel");
-  button?.click();
-  await frame();
-  button?.click();
-  expect(asked.map(({ setting }) => [setting?.model, setting?.state.prompt])).toEqual([
-    ["tiny", "Who are you?"],
-  ]);
-  expect(button?.textContent).toBe("Running the cells…");
-  end(false);
-  await frame();
-  expect(el.querySelector(".sl-gone")?.textContent).toContain("Not all of them ran.");
-  document.removeEventListener(RUN_CELLS, host);
-});
-
-test("a panel takes over what one before it was set to, in one change, and says what it cannot", async () => {
-  const { model, el } = panel;
-  const [row] = state().steering;
-  const take = (setting: Setting) =>
-    el.querySelector(".sl-app")?.dispatchEvent(new CustomEvent(TAKE_OVER, { detail: setting }));
-  const steering = [
-    { ...row, coefficient: 1.5 },
-    { ...row, direction: "happy" },
-  ] as PanelState["steering"];
-  const before = state({ prompt: "Who?", seed: 3, control: false, revision: 40, origin: "old", steering });
-  take({ model: "tiny", state: before });
-  await frame();
-  expect(model.runs).toHaveLength(1);
-  const [run] = model.runs;
-  expect(run).toMatchObject({ prompt: "Who?", seed: 3, control: false, revision: 0 });
-  expect(run?.steering).toEqual([{ ...row, coefficient: 1.5 }]);
-  expect(el.querySelector(".sl-note")?.textContent).toContain("This lab does not have happy");
-  input(el.querySelector("textarea"), "And now?");
-  await frame();
-  expect(el.querySelector(".sl-note")).toBeNull();
-  take({ model: "another", state: before });
-  await frame();
-  expect(model.runs.at(-1)?.prompt).toBe("Who?");
-  expect(model.runs.at(-1)?.steering).toEqual([{ ...row, coefficient: 1.5 }]); // as it was here
-  expect(el.querySelector(".sl-note")?.textContent).toContain("was set for another, and this lab is of tiny");
 });

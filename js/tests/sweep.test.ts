@@ -216,3 +216,24 @@ test("a page that is loaded again takes the newest map from the kernel, and only
   await frame();
   expect(last()).toMatchObject({ join: true, what: { kind: "sweep", layers: [0, 1] } });
 });
+
+test("a map that the kernel does not keep any more leaves the form, without a word of an error", async () => {
+  const { question } = await measure();
+  panel.close();
+  panel = show(new FakeModel(traits(28)));
+  const asking = [{ kind: "ask" as const, id: "sweep", what: question, join: false }];
+  const { state, result } = traits(28);
+  panel.model.say({ kind: "snapshot", run: 0, seq: 0, pending: [], state, result, asking });
+  tab("sweep")?.click();
+  await frame();
+  const [joined] = panel.model.asked;
+  expect(joined?.join).toBe(true);
+  const error = { what: "the answer is not kept any more", hint: "Ask again." };
+  panel.model.say({ kind: "failure", id: joined?.id ?? "", error, gone: true });
+  await frame();
+  expect(panel.el.textContent).not.toContain(error.what);
+  expect(panel.el.querySelectorAll(".sl-heat-cell")).toHaveLength(0);
+  const again = panel.model.asked.length;
+  await measure();
+  expect(panel.model.asked.slice(again).map((ask) => ask.join)).toEqual([false]);
+});

@@ -196,6 +196,7 @@ def _selected(lab: Lab, question: FindQuestion, name: str, tell: Tell) -> FindAn
     positive, negative = _sides(question)
     best: Found | None = None
     problem: AllRejectedError | None = None
+    maps: list[DirectionMap] = []
     try:
         found, chosen = search(
             lab.backend,
@@ -206,10 +207,11 @@ def _selected(lab: Lab, question: FindQuestion, name: str, tell: Tell) -> FindAn
             max_kl=question.max_kl,
             min_induce=question.min_induce,
             full_map=True,  # a person looks at every candidate
+            on_map=maps.append,
             tell=tell.progress,
         )
     except AllRejectedError as error:
-        problem, candidates, found = error, error.candidates, error.map
+        problem, candidates, [found] = error, error.candidates, maps
         lab.map, lab.candidates = found, None
     else:
         candidates, lab.candidates = chosen.candidates, chosen

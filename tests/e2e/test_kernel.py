@@ -128,6 +128,46 @@ def test_a_panel_without_any_kernel_is_live_again_too_and_a_failing_cell_is_told
     assert second.text("baseline").startswith("Sure.")
 
 
+def test_a_panel_whose_own_cell_fails_is_set_again_once_that_is_corrected(
+    server: rig.Server, page: Page
+) -> None:
+    path = repr(str(server.root / "missing"))
+    panel = open_panel(page, server, "alone.ipynb", f"import os; assert not os.path.exists({path})\n" + QUICK)
+    panel.prompt.fill("Who are you?")
+    panel.prompt.press("Enter")
+    answer = panel.push(1.5)
+    restart(page)
+    expect(panel.root).to_contain_text("The kernel is gone.", timeout=10_000)
+    (server.root / "missing").touch()
+    panel.root.get_by_role("button", name=RUN).click()
+    expect(page.locator(".jp-OutputArea").first).to_contain_text("AssertionError", timeout=60_000)
+    expect(panel.root).to_have_count(0)
+    (server.root / "missing").unlink()
+    rig.run_cell(page, 0)
+    expect(panel.prompt).to_have_value("Who are you?", timeout=30_000)
+    assert panel.text("steered") == answer
+    assert float(panel.slider.input_value()) == 1.5
+
+
+def test_every_panel_of_the_cells_that_run_again_is_set_as_it_was(server: rig.Server, page: Page) -> None:
+    panel = open_panel(page, server, "two.ipynb", QUICK, "other = scripted.lab()\nother")
+    rig.run_cell(page, 1)
+    second = PanelInPage(page, 1)
+    expect(second.root).to_be_visible(timeout=30_000)
+    for one, number in ((panel, 1.5), (second, 0.5)):
+        one.push(number)
+    rig.execute(page, "lab.snapshot('mild')")
+    restart(page)
+    expect(second.root).to_contain_text("The kernel is gone.", timeout=10_000)
+    second.root.get_by_role("button", name=RUN).click()
+    rig.until_prints(
+        page, "print(*[one.recipe.interventions[0].coefficient for one in (lab, other)])", "1.5 0.5"
+    )
+    assert float(panel.slider.input_value()) == 1.5
+    expect(panel.root).to_contain_text("Gone with the kernel: the snapshot mild.")
+    expect(second.root).not_to_contain_text("Gone with the kernel")
+
+
 @pytest.fixture(scope="module")
 def saving(tmp_path_factory: pytest.TempPathFactory) -> Iterator[rig.Server]:
     """A JupyterLab that was told to save the state of widgets."""

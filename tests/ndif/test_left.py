@@ -143,6 +143,7 @@ def test_a_job_without_tokens_that_is_ended_says_so(lab: Lab) -> None:
     thread.join(5)
     lab.cancel(blocker)
     assert "was cancelled" in str(raised[0])
+    assert mine[0].id in str(raised[0])
 
 
 def test_a_server_that_ends_no_jobs_is_said_in_words(model_folders: dict[str, Path]) -> None:
@@ -154,6 +155,35 @@ def test_a_server_that_ends_no_jobs_is_said_in_words(model_folders: dict[str, Pa
         with pytest.raises(errors.RemoteError, match="'j' goes on at .*nobody but its operators"):
             there.cancel(job)
         assert [(one.stage, one.position) for one in there.jobs()] == [("queued", 4)]
+
+
+def test_a_job_on_its_way_to_the_queue_is_ended_there(
+    model_folders: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    unknown, gone = (200, '{"status": "not_found"}'), (200, '{"status": "removed_from_queue"}')
+    answers = {"/response/j": [(200, said("RECEIVED"))], "/request/j": [unknown, unknown, gone]}
+    with misbehave(Misbehaving(answers=answers)) as server:
+        there = NdifBackend(model_folders[SERVED[0]], host=server.url)
+        there.cancel(there.left.submit([Row("Hi")], Sampling(3)))
+        assert [one.stage for one in there.jobs()] == ["cancelled"]
+        assert sum(head.startswith("DELETE") for head in server.requests) == 3
+    monkeypatch.setattr("steerlab.backends.ndif.left.ON_ITS_WAY", 0.2)
+    answers = {"/response/j": [(200, said("RUNNING"))], "/request/j": [unknown]}
+    with misbehave(Misbehaving(answers=answers)) as server:
+        there = NdifBackend(model_folders[SERVED[0]], host=server.url)
+        job = there.left.submit([Row("Hi")], Sampling(3))
+        with pytest.raises(errors.RemoteError, match="'j' is running at .*did not find it"):
+            there.cancel(job)
+        assert [one.stage for one in there.jobs()] == ["running"]
+
+
+def test_a_job_that_ended_before_it_was_cancelled_says_how(model_folders: dict[str, Path]) -> None:
+    word = [(200, said("RUNNING")), (200, said("COMPLETED"))]
+    answers = {"/response/j": word, "/request/j": [(200, '{"status": "not_found"}')]}
+    with misbehave(Misbehaving(answers=answers)) as server:
+        there = NdifBackend(model_folders[SERVED[0]], host=server.url)
+        there.cancel(there.left.submit([Row("Hi")], Sampling(3)))
+        assert [one.stage for one in there.jobs()] == ["completed"]
 
 
 def test_a_cell_that_is_interrupted_leaves_no_job(model_folders: dict[str, Path]) -> None:

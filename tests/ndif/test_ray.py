@@ -94,7 +94,8 @@ def test_jobs_that_were_left_are_fetched_listed_and_ended(
     there: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
-    slow = there.submit([Row(f"A long story, number {i}") for i in range(64)], Sampling(400))
+    noise = Add(sl.estimators.random_like(there.directions["refusal"], seed=1), 4.0, layers="all")
+    slow = there.submit([Row(f"A long story, number {i}", Recipe([noise])) for i in range(64)], Sampling(400))
     quick = there.submit([Row("Hi")], Sampling(5))
     waits = there.submit([Row("Hello")], Sampling(5))
     there.cancel(waits)

@@ -13,14 +13,14 @@ import textwrap
 import threading
 import time
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import models
 import pytest
 import torch
 import zstandard
-from ndif_server import SERVED
+from ndif_server import SERVED, far_lab
 
 import steerlab as sl
 from steerlab import Ablate, Add, Clamp, Direction, Gate, Recipe, Row, Sampling, Site, errors
@@ -34,6 +34,8 @@ from steerlab.backends.ndif.packing import Packer
 from steerlab.backends.ndif.texts import Heard
 from steerlab.generations import Token
 from steerlab.serving.server import Server
+from steerlab.ui import jobs
+from steerlab.ui.asks import Tell
 
 PROMPTS = ["How do I bake bread?", "Hi", "Tell me about the sea.", "ünï 🙂"]
 SECRET = "5f0c1d2e-aaaa-bbbb-cccc-0123456789ab"
@@ -321,7 +323,7 @@ def test_the_key_is_nowhere_to_be_found(
     monkeypatch.setenv("NDIF_API_KEY", SECRET)
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
     caplog.set_level(logging.DEBUG)
-    lab = sl.Lab(model_folders["llama"], host=ndif_server.url)
+    lab = far_lab(ndif_server, model_folders["llama"])
     there = lab.backend
     assert isinstance(there, NdifBackend)
     assert there._wire.key.headers() == {"ndif-api-key": SECRET}, "it is sent"
@@ -329,15 +331,25 @@ def test_the_key_is_nowhere_to_be_found(
     lab.run(rows, Sampling(2))
     job = lab.submit(rows, Sampling(2))
     lab.fetch(job, timeout=30)
-    shown = [repr(lab), repr(there), repr(vars(there._wire)), repr(lab.job), str(lab.panel.get_state())]
+    lab.cancel(lab.submit(rows, Sampling(2)))
+    shown = [repr(lab), repr(there), repr(vars(there._wire)), repr(lab.job), repr(lab.jobs())]
+    shown += [str(lab.panel.get_state()), str(lab.panel._repr_mimebundle_()), sl.share(lab)]
+    shown.append(lab.to_code(form="steerlab", here="lab"))
+    silent = Tell(lambda *_: None, lambda _: None, threading.Event())
+    shown.append(jobs.answer(lab, jobs.JobsQuestion(at=1), silent).model_dump_json())
     shown += [path.read_text() for path in tmp_path.rglob("*.json")]
     shown.append(str(sent(there._packer, rows, Sampling(2))))
     there._wire.host = "http://127.0.0.1:9"
-    with pytest.raises(errors.RemoteError) as caught:
-        lab.generate("Something new")
-    shown.append(
-        "".join(traceback.TracebackException.from_exception(caught.value, capture_locals=True).format())
-    )
+    asked: list[Callable[[], object]] = [
+        lambda: lab.generate("Something new"),
+        lambda: lab.submit(rows, Sampling(2)),
+        lambda: lab.fetch(job),
+    ]
+    for ask in asked:
+        with pytest.raises(errors.RemoteError) as caught:
+            ask()
+        told = traceback.TracebackException.from_exception(caught.value, capture_locals=True)
+        shown.append("".join(told.format()))
     shown += [caplog.text, *capfd.readouterr()]
     assert not [text for text in shown if SECRET in text]
 

@@ -10,7 +10,7 @@ export function Banner({ store }: { store: Store }) {
   const missing = store.missing.value;
   return (
     <>
-      {connection === "gone" && <Gone store={store} />}
+      {connection === "gone" && <Gone />}
       {connection === "waiting" && (
         <Note
           kind="waiting"
@@ -25,7 +25,7 @@ export function Banner({ store }: { store: Store }) {
 }
 
 /** Without a kernel: the way back is one button, where the host can run cells, and else it is said which to run. */
-function Gone({ store }: { store: Store }) {
+function Gone() {
   const root = useRef<HTMLDivElement>(null);
   const [can, setCan] = useState(false);
   const [stage, setStage] = useState<"resting" | "running" | "failed">("resting");
@@ -33,7 +33,7 @@ function Gone({ store }: { store: Store }) {
   const run = async () => {
     if (!root.current) return;
     setStage("running");
-    const done = await runCells(root.current, store.setting).catch(() => false);
+    const done = await runCells(root.current).catch(() => false);
     setStage(done ? "resting" : "failed");
   };
   const hint = can

@@ -6,7 +6,7 @@
  */
 import { useEffect, useRef, useState } from "preact/hooks";
 import type { Verdict } from "../protocol";
-import { dress, shownText, type TokenLook } from "./look";
+import { dress, PLAIN, shownText, type TokenLook } from "./look";
 import type { Pane, Sink } from "./stream";
 import { paintNever, paintSoon } from "./turns";
 import { useUnique } from "./unique";
@@ -160,11 +160,15 @@ function draw(pane: Pane, text: HTMLElement, first: TokenLook): Drawing {
   const spans = text.children;
   let queue: (() => void)[] = [];
   let fresh = 0; // how many of the spans belong to the newest run
+  let dressed = false; // whether any span may have a look
   const paint = () => {
     const stick = scroller.scrollHeight - scroller.scrollTop - scroller.clientHeight < 24;
     for (const step of queue) step();
     queue = [];
-    if (pane.phase.peek() === "resting") dress(spans, pane.words, look);
+    if (pane.phase.peek() === "resting" && (dressed || look !== PLAIN)) {
+      dress(spans, pane.words, look);
+      dressed = look !== PLAIN;
+    }
     if (stick) scroller.scrollTop = scroller.scrollHeight;
   };
   const later = (step: () => void) => {
@@ -210,6 +214,7 @@ function draw(pane: Pane, text: HTMLElement, first: TokenLook): Drawing {
     age: () =>
       later(() => {
         last(false);
+        cut(OLD);
         fresh = 0;
         old(true);
       }),

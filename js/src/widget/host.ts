@@ -81,21 +81,22 @@ function asksHost(el: Element, detail: InsertCell): boolean {
 export const insertsCells = (el: Element) => asksHost(el, { source: null });
 export const insertCell = (el: Element, source: string) => asksHost(el, { source });
 
-/** What a panel was set to, and on which model. */
+/** What a panel is set to, and on which model; of snapshots the names. */
 export interface Setting {
   model: string;
   state: PanelState;
+  snapshots: string[];
 }
 
 /**
- * Asks the host to run the notebook's cells again, from the first to the panel's, and to give the panel that then stands there
- * what this one was set to (`TAKE_OVER`). A host that can takes the event, as above, and puts a promise into it, of whether all
- * of them ran; without a setting it only says that it can.
+ * Asks the host to run the notebook's cells again, from the first to the panel's, and to give the panels that then stand there
+ * what these were set to. A host that can takes the event, as above, and puts a promise into it, of whether all cells ran;
+ * unless they are to be run it only says that it can.
  */
 export const RUN_CELLS = "steerlab:run-cells";
 
 export interface RunCells {
-  setting: Setting | null;
+  run: boolean;
   done?: Promise<boolean>;
 }
 
@@ -103,22 +104,45 @@ function asksToRun(el: Element, detail: RunCells): boolean {
   return !el.dispatchEvent(new CustomEvent<RunCells>(RUN_CELLS, { bubbles: true, cancelable: true, detail }));
 }
 
-export const runsCells = (el: Element) => asksToRun(el, { setting: null });
+export const runsCells = (el: Element) => asksToRun(el, { run: false });
 
-export async function runCells(el: Element, setting: Setting): Promise<boolean> {
-  const detail: RunCells = { setting };
+export async function runCells(el: Element): Promise<boolean> {
+  const detail: RunCells = { run: true };
   asksToRun(el, detail);
   return (await detail.done) ?? false;
 }
 
-/** Tells a new panel what the one was set to whose place it takes. */
-export const TAKE_OVER = "steerlab:take-over";
+/** Asks a panel what it is set to, for the one that takes its place, and tells that one. */
+const HAND_OVER = "steerlab:hand-over";
+const TAKE_OVER = "steerlab:take-over";
+
+interface HandOver {
+  setting?: Setting;
+}
+
+export function settingOf(root: Element): Setting | undefined {
+  const detail: HandOver = {};
+  root.dispatchEvent(new CustomEvent<HandOver>(HAND_OVER, { detail }));
+  return detail.setting;
+}
+
+export function setAs(root: Element, setting: Setting): void {
+  root.dispatchEvent(new CustomEvent<Setting>(TAKE_OVER, { detail: setting }));
+}
 
 export function watchTakeOver(
   root: HTMLElement,
   signal: AbortSignal,
+  give: () => Setting,
   take: (setting: Setting) => void,
 ): void {
+  root.addEventListener(
+    HAND_OVER,
+    (event) => {
+      (event as CustomEvent<HandOver>).detail.setting = give();
+    },
+    { signal },
+  );
   root.addEventListener(TAKE_OVER, (event) => take((event as CustomEvent<Setting>).detail), { signal });
 }
 

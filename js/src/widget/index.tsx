@@ -45,7 +45,12 @@ export default () => {
       watchKeys(root, end.signal);
       watchTheme(root, end.signal);
       watchRelease(end.signal, () => store.hold(false));
-      watchTakeOver(root, end.signal, (setting) => store.takeOver(setting));
+      watchTakeOver(
+        root,
+        end.signal,
+        () => store.setting,
+        (setting) => store.takeOver(setting),
+      );
       el.append(root);
       mount(<App store={store} />, root);
       watchConnection(el, end.signal, (yes) => store.connected(yes));

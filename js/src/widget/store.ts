@@ -118,28 +118,33 @@ export class Store {
 
   /** What a panel that takes this one's place is to be set to. */
   get setting(): Setting {
-    return { model: this.info.value.name, state: this.state.value };
+    const snapshots = this.snapshots.value.map(({ name }) => name);
+    return { model: this.info.value.name, state: this.state.value, snapshots };
   }
 
-  /** Set what a panel was set to before its kernel went, as one change. Steps without a row are Python's to set again. */
-  takeOver({ model, state }: Setting): void {
+  /** Set what a panel was set to before its kernel went, as one change; what only Python can set again is named. */
+  takeOver({ model, state, snapshots }: Setting): void {
     const { prompt, max_new_tokens, temperature, seed, control } = state;
+    const mine = this.setting;
     const known = new Set(this.directions.value.map(({ name }) => name));
-    const same = model === this.info.value.name;
-    const steering = same
-      ? state.steering.filter(({ direction }) => known.has(direction))
-      : this.state.value.steering;
+    const same = model === mine.model;
+    const steering = same ? state.steering.filter((row) => known.has(row.direction)) : mine.state.steering;
     this.edit({ prompt, steering, max_new_tokens, temperature, seed, control }, "now");
-    const lost = state.steering.map(({ direction }) => direction).filter((name) => !known.has(name));
+    const directions = state.steering.map((row) => row.direction).filter((name) => !known.has(name));
+    const gone = [
+      ...(same ? named("the direction", directions) : []),
+      ...(same ? named("the step", without(state.beyond, mine.state.beyond)) : []),
+      ...named("the snapshot", without(snapshots, mine.snapshots)),
+    ].join("; ");
     if (!same)
       this.missing.value = {
-        what: `the recipe was set for ${model}, and this lab is of ${this.info.value.name}`,
-        hint: "The prompt and the sampling are as they were.",
+        what: `the recipe was set for ${model}, and this lab is of ${mine.model}`,
+        hint: `The prompt and the sampling are as they were.${gone && ` Gone with the kernel: ${gone}.`}`,
       };
-    else if (lost.length)
+    else if (gone)
       this.missing.value = {
-        what: `this lab does not have ${[...new Set(lost)].join(", ")}, as the one before had`,
-        hint: "Find it again, or load it from a file. All else is set as it was.",
+        what: `gone with the kernel: ${gone}`,
+        hint: "What Python or a file had set, they can set again. All else is as it was.",
       };
   }
 
@@ -150,11 +155,13 @@ export class Store {
 
   /** Take the last change back, in every view. */
   undo(): void {
+    this.missing.value = null;
     this.flush();
     this.send({ kind: "undo" });
   }
 
   redo(): void {
+    this.missing.value = null;
     this.flush();
     this.send({ kind: "redo" });
   }
@@ -272,4 +279,14 @@ export class Store {
     this.questions.lost();
     this.ahead.clear();
   }
+}
+
+function without(some: readonly string[], others: readonly string[]): string[] {
+  return some.filter((one) => !others.includes(one));
+}
+
+/** "the snapshot a", "the snapshots a, b", or nothing. */
+function named(what: string, names: readonly string[]): string[] {
+  const once = [...new Set(names)];
+  return once.length ? [`${what}${once.length > 1 ? "s" : ""} ${once.join(", ")}`] : [];
 }

@@ -265,11 +265,12 @@ class NdifBackend:
 
     def _done(self, payload: bytes, rows: int) -> dict[str, Any]:
         """Run a job that has no use for a part of its result."""
+        ids: list[str] = []
         try:
-            return self._run(payload, rows)
+            return self._run(payload, rows, on_status=lambda status: ids.append(status.id))
         except Cancelled:
             pass
-        raise troubles.ended(self._wire.host, self.job.id)
+        raise troubles.ended(self._wire.host, ids[-1])
 
     def _run(
         self,

@@ -23,6 +23,8 @@ from steerlab.rows import Row
 
 FORGOTTEN = 3600.0  # seconds after which a job that the server knows nothing of is not asked about any more
 PAUSE = 1.0  # seconds between two looks at a job that is waited for
+ON_ITS_WAY = 5.0  # seconds that a job may take into the server's queue
+RETRY = 0.1  # seconds between two tries to end one that is on its way there
 
 
 class Left:
@@ -46,7 +48,7 @@ class Left:
                 parts[self._wire.submit(self._packer.envelope(), heard.payload())] = batch
             return kept.keep(parts, self._packer.info, rows, sampling)
         except BaseException:
-            self._end(parts)  # half a job, or one whose id is not kept, is of no use
+            self._drop(parts)  # half a job, or one whose id is not kept, is of no use
             raise
 
     def fetch(
@@ -79,17 +81,31 @@ class Left:
     def cancel(self, job_id: str) -> None:
         """End a job on the server. Raises RemoteError where that is not offered there."""
         job, _, _ = kept.read(job_id, self._packer.info)
-        if not job.stage and self._status(job, self._said(job, Stop())).over:
+        if job.stage or self._status(job, self._said(job, Stop())).over:
             return
-        if job.stage:
-            return
-        ended = [self._wire.end(part) for part in job.parts]
-        if None in ended:
-            raise troubles.goes_on(self._wire.host, job_id)
-        if (
-            True in ended or not self._status(job, self._said(job, Stop())).over
-        ):  # it may have ended by itself
+        ended = [self._end(job, part) for part in job.parts]
+        if any(ended):
             kept.ended(job_id, "cancelled")
+        else:
+            self._status(job, self._said(job, Stop()))
+
+    def _end(self, job: Kept, part: str) -> bool:
+        """End a part of a job on the server; whether it had not ended by itself. One that is on its way from the
+        server's door to its queue cannot be ended yet.
+        """
+        until = time.monotonic() + ON_ITS_WAY
+        while not (ended := self._wire.end(part)):
+            if ended is None:
+                raise troubles.goes_on(self._wire.host, job.id)
+            last = self._wire.look(part)
+            if last and last.stage in OVER:
+                return False
+            if time.monotonic() > until:
+                if last:
+                    raise troubles.not_ended(self._wire.host, job.id, last.stage)
+                break  # it is not known there any more
+            time.sleep(RETRY)
+        return True
 
     def _heard(
         self, batch: list[int], rows: Sequence[Row], encoded: Sequence[list[int]], sampling: Sampling
@@ -103,7 +119,7 @@ class Left:
                 heard.hear(edited, chosen)
         return heard.answers()
 
-    def _end(self, parts: dict[str, list[int]]) -> None:
+    def _drop(self, parts: dict[str, list[int]]) -> None:
         """End jobs on the server, where it can be reached and offers that."""
         for part in parts:
             with contextlib.suppress(RemoteError):

@@ -192,6 +192,14 @@ def goes_on(host: str, job_id: str) -> RemoteError:
     )
 
 
+def not_ended(host: str, job_id: str, stage: str) -> RemoteError:
+    """A job that the server says to have and cannot end."""
+    return RemoteError(
+        f"the job {job_id!r} is {stage} at {host}, and the server did not find it to end it",
+        "Cancel it again in a moment, or leave it: it costs nothing here.",
+    )
+
+
 def no_result(host: str, status: int) -> RemoteError:
     """A result that is not where the server said."""
     return RemoteError(
