@@ -73,7 +73,7 @@ test("all is set that the new lab knows, and what it does not is said until some
   expect(others).toEqual([]);
   expect(run).toMatchObject({ prompt: "Who?", seed: 3, control: false, revision: 0 });
   expect(run?.steering).toEqual([{ ...row, coefficient: 1.5 }]);
-  expect(note()).toContain("Gone with the kernel: the direction happy.");
+  expect(note()).toContain("Gone: the direction happy.");
   input(panel.el.querySelector("textarea"), "And now?");
   await frame();
   expect(note()).toBeUndefined();
@@ -81,7 +81,7 @@ test("all is set that the new lab knows, and what it does not is said until some
 
 test("what only Python can set again is named, until the change is undone", async () => {
   await take({ beyond: ["clamp fear to 2"] }, { snapshots: ["mild", "wild"] });
-  expect(note()).toContain("Gone with the kernel: the step clamp fear to 2; the snapshots mild, wild.");
+  expect(note()).toContain("Gone: the step clamp fear to 2; the snapshots mild, wild.");
   panel.model.change("state", { ...state(), revision: 1, undoable: true });
   await frame();
   panel.el.querySelector<HTMLElement>('[aria-label^="Undo"]')?.click();
@@ -96,5 +96,5 @@ test("another model gets the prompt and the sampling, and says so", async () => 
   expect(panel.model.runs[0]).toMatchObject({ prompt: "Who?", seed: 3 });
   expect(panel.model.runs[0]?.steering).toEqual([row]);
   expect(note()).toContain("was set for large, and this lab is of tiny");
-  expect(note()).toContain("Gone with the kernel: the snapshot mild.");
+  expect(note()).toContain("Gone: the snapshot mild.");
 });

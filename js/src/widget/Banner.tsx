@@ -19,7 +19,7 @@ export function Banner({ store }: { store: Store }) {
         />
       )}
       {error && connection === "live" && <Note kind="error" what={error.what} hint={error.hint} />}
-      {missing && connection === "live" && <Note kind="waiting" what={missing.what} hint={missing.hint} />}
+      {missing && connection === "live" && <Note kind="missing" what={missing.what} hint={missing.hint} />}
     </>
   );
 }
@@ -69,7 +69,7 @@ export function Note({
   hint,
   children,
 }: {
-  kind: "error" | "gone" | "waiting";
+  kind: "error" | "gone" | "waiting" | "missing";
   what: string;
   hint: string;
   children?: ComponentChildren;

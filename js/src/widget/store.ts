@@ -139,12 +139,12 @@ export class Store {
     if (!same)
       this.missing.value = {
         what: `the recipe was set for ${model}, and this lab is of ${mine.model}`,
-        hint: `The prompt and the sampling are as they were.${gone && ` Gone with the kernel: ${gone}.`}`,
+        hint: `The prompt and the sampling are as they were.${gone && ` Gone: ${gone}.`}`,
       };
     else if (gone)
       this.missing.value = {
-        what: `gone with the kernel: ${gone}`,
-        hint: "What Python or a file had set, they can set again. All else is as it was.",
+        what: "not everything came back with the new kernel",
+        hint: `Gone: ${gone}. Python or a file can set it again; all else is as it was.`,
       };
   }
 
