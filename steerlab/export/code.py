@@ -18,6 +18,7 @@ from steerlab._version import __version__
 from steerlab.backends.base import Backend, ModelInfo, encode_row
 from steerlab.directions import Direction, bundled
 from steerlab.export.edit_code import steering
+from steerlab.export.helpers import AROUND_MID, BASIS, KEEP_NORM, VECTOR
 from steerlab.export.places import Asked, place_of
 from steerlab.generations import Sampling
 from steerlab.interventions import Add
@@ -31,33 +32,6 @@ DEFINED = (
     "model np out plain prompt remote sample start steer steered step stop stream text tokenizer torch u vector "
     "warnings x y"
 ).split()
-
-VECTOR = '''
-def vector(text):
-    """[d_model] numbers, from the base64 of little-endian float32."""
-    return torch.from_numpy(np.frombuffer(base64.b64decode(text), "<f4").copy())
-'''
-
-BASIS = '''
-def basis(*vectors):
-    """[k d_model] an orthonormal basis of their span."""
-    units = torch.stack([v / v.norm() for v in vectors]).double()
-    _, values, rows = torch.linalg.svd(units, full_matrices=False)
-    return rows[values > 1e-6 * values[0]].float()
-'''
-
-KEEP_NORM = '''
-def keep_norm(y, x):
-    """y with the norm that x has, token by token."""
-    return y * (x.norm(dim=-1, keepdim=True) / y.norm(dim=-1, keepdim=True).clamp_min(1e-30))
-'''
-
-AROUND_MID = '''
-def around_mid(a, start, edit, step):
-    """What attention adds, a, so changed that the stream after it is edited; start is the stream before it."""
-    stream = start + a
-    return a + (edit(stream, step) - stream)
-'''
 
 
 def steerlab_code(

@@ -19,33 +19,11 @@ from steerlab.backends.ndif.keys import is_hosted
 from steerlab.backends.visits import Visit
 from steerlab.demo import WEIGHTS
 from steerlab.errors import ModelError
+from steerlab.export.helpers import NOISE, SAMPLE
 from steerlab.interventions import Intervention
 from steerlab.sites import Site
 
 Given = Mapping[Site, list[Intervention]]
-
-NOISE = '''
-class Noise(LogitsProcessor):
-    """Samples by Gumbel noise from a seed, so that the baseline and the steered answer share theirs."""
-
-    def __init__(self, seed, temperature):
-        self.generator, self.temperature = torch.Generator().manual_seed(seed), temperature
-
-    def __call__(self, ids, logits):
-        uniform = torch.rand(logits.shape[-1], generator=self.generator, dtype=torch.float64)
-        gumbel = -(-uniform.clamp_min(1e-300).log()).log()
-        return (logits.double().cpu() / self.temperature + gumbel).to(logits.device)
-'''
-
-SAMPLE = '''
-def sample(logits, generator):
-    """Leaves one token possible, a sample: the baseline and the steered answer share the noise of a seed."""
-    last = logits[:, -1]
-    uniform = torch.rand(last.shape[-1], generator=generator, dtype=torch.float64)
-    gumbel = -(-uniform.clamp_min(1e-300).log()).log()
-    chosen = (last.double().cpu() / {temperature} + gumbel).argmax(-1, keepdim=True)
-    logits[:, -1] = torch.full_like(last, -torch.inf).scatter(1, chosen.to(last.device), 0.0)
-'''
 
 
 class Asked(NamedTuple):

@@ -34,6 +34,8 @@ def test_a_cell_without_steerlab_gives_the_tokens_of_the_lab_on_the_server(
     lab = far_lab(ndif_server, model_folders[architecture])
     rows = rows_of(architecture)
     wanted = [as_lab_answers(lab, row, Sampling(8)) for row in rows]
+    if architecture != "gemma2":  # where the embeddings drown what these recipes do
+        assert all(a != b for row, (a, b) in zip(rows, wanted, strict=True) if len(row.recipe))
     cells = [lab.to_code(row.recipe, prompt=row.prompt, sampling=Sampling(8), chat=row.chat) for row in rows]
     assert run_without_steerlab(cells, tmp_path) == wanted
 
