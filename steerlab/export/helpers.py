@@ -1,4 +1,4 @@
-"""The functions that a cell of nnsight defines where it needs them, as text. They name torch and numpy alone."""
+"""The functions that a cell of nnsight defines where it needs them, as text."""
 
 from __future__ import annotations
 
