@@ -27,6 +27,7 @@ HOSTED, OWN, SECRET = "https://api.ndif.us", "http://127.0.0.1:9", "a-key-that-n
 
 
 @pytest.mark.ndif
+@pytest.mark.slow
 @pytest.mark.parametrize("architecture", FAMILIES)
 def test_a_cell_without_steerlab_gives_the_tokens_of_the_lab_on_the_server(
     architecture: str, ndif_server: Server, model_folders: dict[str, Path], tmp_path: Path
@@ -41,6 +42,7 @@ def test_a_cell_without_steerlab_gives_the_tokens_of_the_lab_on_the_server(
 
 
 @pytest.mark.ndif
+@pytest.mark.slow
 def test_the_embedded_model_early_ends_and_sampling_on_the_server(
     ndif_server: Server, tmp_path: Path
 ) -> None:
