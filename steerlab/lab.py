@@ -228,6 +228,8 @@ class Lab(Finding, Remote):
     ) -> str:
         """A cell that answers a prompt under a recipe, by default the lab's own, with the text that `generate` gives.
 
+        A lab whose model is on a server writes cells that ask the same server; no key stands in them.
+
         form: "nnsight", a cell of torch, transformers and nnsight that needs no steerlab (`export.nnsight_code`); or
         "steerlab" (`export.steerlab_code`), where `here="lab"` writes a cell for this notebook, which uses this lab and
         `lab.directions`, and `folder` saves directions as files instead of writing their numbers into the cell.

@@ -7,15 +7,16 @@ changes the user's model.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol, TypeVar, runtime_checkable
 
 import torch
 from torch import Tensor
 
 from steerlab.backends.architectures import Hook
+from steerlab.backends.visits import Visit
 from steerlab.errors import ModelError, PromptError
 from steerlab.generations import Generation, Sampling, Token
 from steerlab.prompts import Positions, encode, response_length
@@ -25,6 +26,8 @@ from steerlab.sites import Point, Site
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
+
+T = TypeVar("T")
 
 # Called after every step with the new token of each row that is still going.
 OnTokens = Callable[[Sequence[Token]], None]
@@ -157,6 +160,36 @@ class InProcess(Protocol):
         """How the stream at `target` and the last token depends on the stream at `source` and a position (from the
         end) of a row's prompt, by automatic differentiation. `source` comes before `target` in a forward pass.
         """
+        ...
+
+
+@runtime_checkable
+class OnServer(Protocol):
+    """What a backend tells of a model that a server has, for code that asks the same server."""
+
+    stop_tokens: set[int]
+
+    @property
+    def source(self) -> str:
+        """The Hugging Face id or the folder (an absolute path) that the model is known from here."""
+        ...
+
+    @property
+    def server(self) -> str:
+        """The server's address."""
+        ...
+
+    @property
+    def model_key(self) -> str:
+        """What the server knows the model by."""
+        ...
+
+    def hook(self, site: Site) -> Hook:
+        """The module of the Hugging Face model, and the side of it, where a site is touched. Raises SiteError."""
+        ...
+
+    def visits(self, given: Mapping[Site, list[T]]) -> list[Visit[T]]:
+        """Where steps that are given by their sites are done in a pass of generation, in forward order."""
         ...
 
 

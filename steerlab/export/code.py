@@ -1,7 +1,8 @@
 """A recipe as code: a cell of steerlab, and a cell that needs torch, transformers and nnsight alone.
 
-Both load the model as it was loaded and answer one prompt with the sampling and the seed given, so that their text is
-that of `lab.generate`. Nothing runs here, and no model is needed: only where its sites are.
+Both load the model as it was loaded, or ask the server that has it (`places`), and answer one prompt with the sampling
+and the seed given, so that their text is that of `lab.generate`. Nothing runs here, and no model is needed: only where
+its sites are.
 """
 
 from __future__ import annotations
@@ -14,11 +15,11 @@ import torch
 
 from steerlab import as_python
 from steerlab._version import __version__
-from steerlab.backends.base import Backend, InProcess, ModelInfo, encode_row, in_process
-from steerlab.demo import WEIGHTS
+from steerlab.backends.base import Backend, ModelInfo, encode_row
 from steerlab.directions import Direction, bundled
-from steerlab.errors import ModelError
 from steerlab.export.edit_code import steering
+from steerlab.export.helpers import AROUND_MID, BASIS, KEEP_NORM, VECTOR
+from steerlab.export.places import Asked, place_of
 from steerlab.generations import Sampling
 from steerlab.interventions import Add
 from steerlab.prompts import Prompt
@@ -27,42 +28,10 @@ from steerlab.sites import POINTS
 
 # What the nnsight cell defines: no direction may be called so.
 DEFINED = (
-    "answer base64 baseline basis block encoded gate hf inputs keep_norm layer messages model np out prompt steer "
-    "steered step stop text tokenizer torch u vector warnings at x y"
+    "answer around_mid at base64 baseline basis block encoded gate generator hf inputs keep_norm key layer messages "
+    "model np out plain prompt remote sample start steer steered step stop stream text tokenizer torch u vector "
+    "warnings x y"
 ).split()
-
-VECTOR = '''
-def vector(text):
-    """[d_model] numbers, from the base64 of little-endian float32."""
-    return torch.from_numpy(np.frombuffer(base64.b64decode(text), "<f4").copy())
-'''
-
-BASIS = '''
-def basis(*vectors):
-    """[k d_model] an orthonormal basis of their span."""
-    units = torch.stack([v / v.norm() for v in vectors]).double()
-    _, values, rows = torch.linalg.svd(units, full_matrices=False)
-    return rows[values > 1e-6 * values[0]].float()
-'''
-
-KEEP_NORM = '''
-def keep_norm(y, x):
-    """y with the norm that x has, token by token."""
-    return y * (x.norm(dim=-1, keepdim=True) / y.norm(dim=-1, keepdim=True).clamp_min(1e-30))
-'''
-
-NOISE = '''
-class Noise(LogitsProcessor):
-    """Samples by Gumbel noise from a seed, so that the baseline and the steered answer share theirs."""
-
-    def __init__(self, seed, temperature):
-        self.generator, self.temperature = torch.Generator().manual_seed(seed), temperature
-
-    def __call__(self, ids, logits):
-        uniform = torch.rand(logits.shape[-1], generator=self.generator, dtype=torch.float64)
-        gumbel = -(-uniform.clamp_min(1e-300).log()).log()
-        return (logits.double().cpu() / self.temperature + gumbel).to(logits.device)
-'''
 
 
 def steerlab_code(
@@ -83,7 +52,8 @@ def steerlab_code(
     """
     steps = row.recipe.interventions
     used = as_python.vectors(steps)
-    there = (bundled() if _embedded(backend) else {}) if here is None else directions or {}
+    place = place_of(backend, "code that loads the model") if here is None else None
+    there = directions or {} if place is None else bundled() if place.embedded else {}
     lab = here or "lab"
     taken = {
         "base64",
@@ -109,7 +79,7 @@ def steerlab_code(
         else:
             inline = True
             lines.append(f"{name} = {as_python.direction(one)}")
-    loads, opened = _lab_of(backend) if here is None else ([], [])
+    loads, opened = place.lab() if place else ([], [])
     third = [*(["import numpy as np"] if inline else []), *loads]
     return _text(
         f"# {_about(backend.info, row)}",
@@ -135,48 +105,34 @@ def nnsight_code(backend: Backend, row: Row, sampling: Sampling, *, source: str 
     is not known, or where the backend does not know the modules of its sites.
     """
     backend.check(row.recipe)
-    info = backend.info
-    place = as_python.literal(source or _source(backend, "nnsight_code(…, source='an id or a folder')"))
-    steps = row.recipe.interventions
+    info, steps = backend.info, row.recipe.interventions
+    place = place_of(backend, "code for nnsight", source)
     used = as_python.vectors(steps)
     known = as_python.names(
         used, taken={*DEFINED, *(f"edit_{i}" for i in range(1, len(POINTS) * info.n_layers + 1))}
     )
-    edits, steer = steering(backend, steps, known)
+    edits, steer = steering(place, info.n_layers, steps, known)
     ids = encode_row(backend.tokenizer, row, info.context)
-    room = min(sampling.max_new_tokens, info.context - len(ids))
-    sampled = sampling.temperature > 0
-    noise = f"logits_processor=[Noise({row.seed}, {sampling.temperature!r})], " if sampled else ""
-    where = "" if info.device == "cpu" else f', device_map="{"mps" if info.device == "mps" else "auto"}"'
+    asked = Asked(min(sampling.max_new_tokens, info.context - len(ids)), row.seed, sampling.temperature)
     uses = [BASIS] * any(len(s.directions) > 1 for s in steps)
     uses += [KEEP_NORM] * any(isinstance(s, Add) and s.keep_norm for s in steps)
-    processor = ", LogitsProcessor" if sampled else ""
+    uses += [AROUND_MID] * any("around_mid(" in line for line in steer)
+    own, others = place.imports(asked, bool(steps))
+    own = [*(["import base64"] if steps else []), *own]
     return _text(
         f"# {_about(info, row)}",
         "# It needs torch, transformers and nnsight, and no steerlab.",
-        *(["import base64"] if steps else []),
-        "import warnings",
-        "",
+        *(f"# {line}" for line in place.about),
+        *([*own, ""] if own else []),
         *(["import numpy as np"] if steps else []),
-        "import torch",
-        "from nnsight import TransformersModel",
-        f"from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig{processor}",
+        *others,
         "",
-        f"tokenizer = AutoTokenizer.from_pretrained({place})",
-        f"hf = AutoModelForCausalLM.from_pretrained({place}, dtype=torch.{info.dtype}{where}).eval()",
-        "# the likeliest token each time: no penalties that a model's own settings may ask for",
-        "stop = hf.generation_config.eos_token_id",
-        "hf.generation_config = GenerationConfig(",
-        "    eos_token_id=tokenizer.eos_token_id if stop is None else stop, pad_token_id=tokenizer.pad_token_id or 0",
-        ")",
-        'model = TransformersModel(hf, tokenizer=tokenizer, task="text-generation")',
-        "# an answer that ends early leaves nnsight's loop waiting for the next step, and it warns of that",
-        'warnings.filterwarnings("ignore", message=".*was never reached")',
+        *place.opened(),
         "",
-        *_reading(row, backend.tokenizer.chat_template is not None),
+        *_reading(row, backend.tokenizer.chat_template is not None, place.device),
         *([VECTOR] if steps else []),
         *uses,
-        *([NOISE] if sampled else []),
+        *place.noise(asked),
         "",
         *(f"{known[id(d)]} = {as_python.encoded(d)}" for d in used),
         "",
@@ -185,11 +141,7 @@ def nnsight_code(backend: Backend, row: Row, sampling: Sampling, *, source: str 
         "",
         "def answer(steer=None):",
         '    """The ids of the new tokens, steered or not."""',
-        f"    with torch.no_grad(), model.generate(max_new_tokens={room}, {noise}do_sample=False) as tracer:",
-        "        with tracer.invoke(inputs):",
-        "            if steer is not None:",
-        f"                for step in tracer.iter[:{room}]:",
-        "                    steer(step)",
+        *(f"    {line}" for line in place.generate(asked)),
         "        with tracer.invoke():",
         "            out = tracer.result.save()",
         '    return out[0, inputs["input_ids"].shape[1] :].tolist()',
@@ -203,34 +155,6 @@ def nnsight_code(backend: Backend, row: Row, sampling: Sampling, *, source: str 
 
 
 # -------------------------------------------------------------------------------------------- the model, the prompt
-
-
-def _source(backend: Backend, fix: str) -> str:
-    found = in_process(backend, "code that loads the model").source
-    if not found:
-        raise ModelError(
-            f"the model {backend.info.name} was given in memory, and no id or folder is known that code could load",
-            f"Say it: {fix}.",
-        )
-    return found
-
-
-def _embedded(backend: Backend) -> bool:
-    return isinstance(backend, InProcess) and backend.source == str(WEIGHTS.resolve())
-
-
-def _lab_of(backend: Backend) -> tuple[list[str], list[str]]:
-    """The imports and the lines with which a lab opens the same model as it was opened."""
-    if _embedded(backend):
-        return [], ["lab = sl.Lab()"]
-    source = _source(backend, "save it with save_pretrained, or give here='lab' for a cell of this notebook")
-    if backend.info.device != "cpu" or backend.info.dtype == "float32":
-        return [], [f"lab = sl.Lab({as_python.literal(source)})"]
-    # on a CPU a lab would load it in float32
-    return ["import torch", "from transformers import AutoModelForCausalLM, AutoTokenizer"], [
-        f"model = AutoModelForCausalLM.from_pretrained({as_python.literal(source)}, dtype=torch.{backend.info.dtype})",
-        f"lab = sl.Lab((model, AutoTokenizer.from_pretrained({as_python.literal(source)})))",
-    ]
 
 
 def _same(one: Direction, other: Direction) -> bool:
@@ -255,10 +179,10 @@ def _arguments(row: Row, sampling: Sampling) -> str:
     return ", ".join(["prompt", "recipe", *options, *([] if row.chat else ["chat=False"])])
 
 
-def _reading(row: Row, template: bool) -> list[str]:
+def _reading(row: Row, template: bool, device: str) -> list[str]:
     """The lines that turn the prompt into `inputs`, as `prompts.encode` does."""
     if not (row.chat and template):
-        return [f"prompt = {_prompt(row.prompt)}", *_inputs("prompt", "")]
+        return [f"prompt = {_prompt(row.prompt)}", *_inputs("prompt", "", device)]
     turns = [{"role": "user", "content": row.prompt}] if isinstance(row.prompt, str) else row.prompt
     begun = turns[-1].get("role") == "assistant"
     if isinstance(row.prompt, str):
@@ -269,14 +193,14 @@ def _reading(row: Row, template: bool) -> list[str]:
     return [
         *lines,
         f"text = tokenizer.apply_chat_template(messages, {ending}=True, tokenize=False)",
-        *_inputs("text", ", add_special_tokens=False"),
+        *_inputs("text", ", add_special_tokens=False", device),
     ]
 
 
-def _inputs(text: str, options: str) -> list[str]:
+def _inputs(text: str, options: str, device: str) -> list[str]:
     return [
         f'encoded = tokenizer({text}{options}, return_tensors="pt")',
-        'inputs = {name: encoded[name].to(hf.device) for name in ("input_ids", "attention_mask")}',
+        f'inputs = {{name: encoded[name]{device} for name in ("input_ids", "attention_mask")}}',
         "",
     ]
 

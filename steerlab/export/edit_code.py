@@ -1,5 +1,5 @@
 """A recipe's arithmetic as the text of Python functions that edit the tensors of a Hugging Face model in a trace of
-nnsight: one function for each sequence of steps that meets at a site, and `steer`, which visits the sites in order.
+nnsight: one function for each sequence of steps that meets at a module, and `steer`, which visits these in order.
 """
 
 from __future__ import annotations
@@ -10,82 +10,97 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from steerlab import as_python
-from steerlab.backends.architectures import Hook
-from steerlab.backends.base import Backend, in_process
+from steerlab.backends.visits import Visit
+from steerlab.export.places import Place
 from steerlab.interventions import Ablate, Add, Clamp, Intervention
 from steerlab.recipes import describe
 from steerlab.sites import Site
 
+BEFORE = -1  # the layer of what comes before the blocks
+
 
 class Edit(NamedTuple):
-    """What is done at a site: steps in their order, and the name of the function that does it."""
+    """What is done at a module: steps in their order, and the name of the function that does it."""
 
     name: str
     steps: tuple[Intervention, ...]
 
 
 def steering(
-    backend: Backend, steps: Sequence[Intervention], known: as_python.Names
+    place: Place, n_layers: int, steps: Sequence[Intervention], known: as_python.Names
 ) -> tuple[list[str], list[str]]:
-    """The functions that edit a tensor, one for each sequence of steps that meets at a site, and the function `steer`
-    that visits the sites of one forward pass in order."""
-    n_layers = backend.info.n_layers
+    """The functions that edit a tensor, one for each sequence of steps that meets at a module, and the function `steer`
+    that visits the modules of one forward pass in order."""
     sites = sorted({site for one in steps for site in one.resolve(n_layers)})
-    edits: dict[tuple[int, ...], Edit] = {}
-    done: dict[int, list[tuple[Site, Edit]]] = {}
-    for site in sites:
-        here = tuple(one for one in steps if site in one.resolve(n_layers))
-        key = tuple(map(id, here))
-        edits.setdefault(key, Edit(f"edit_{len(edits) + 1}", here))
-        done.setdefault(site.layer, []).append((site, edits[key]))
     if not sites:
         return [], []
-    where = in_process(backend, "code for nnsight")
-    blocks: dict[int, str] = {}
-    visits: dict[int, tuple[str, ...]] = {}
-    for layer, visited in done.items():
-        blocks[layer] = where.hook(Site(layer, "resid_post")).path.rsplit(".", 1)[0]
-        visits[layer] = tuple(
-            line for site, edit in visited for line in _visit(where.hook(site), blocks[layer], edit, site)
-        )
-    written = [line for edit in edits.values() for line in _function(edit, known)]
+    given = {site: [one for one in steps if site in one.resolve(n_layers)] for site in sites}
+    edits: dict[tuple[int, ...], Edit] = {}
+
+    def named(some: Sequence[Intervention]) -> str:
+        if not some:
+            return ""
+        return edits.setdefault(tuple(map(id, some)), Edit(f"edit_{len(edits) + 1}", tuple(some))).name
+
+    stack = place.hook(Site(sites[0].layer, "resid_post")).path.rsplit(".", 1)[0]
+    lines: dict[int, tuple[str, ...]] = {}
+    for visit in place.visits(given):
+        layer, at = _place(visit.hook.path, stack)
+        written = _visit(visit, layer, at, named(visit.given), named(visit.middle))
+        lines[layer] = (*lines.get(layer, ()), *written)
     steer = [
         "def steer(step):",
         '    """One forward pass of generation: step 0 reads the prompt, each later one a new token."""',
     ]
-    for lines, group in _runs(visits):
-        path = f"model.{_attributes(blocks[group[0]])}"
-        if len(group) == 1:
-            steer += [f"    block = {path}[{group[0]}]", *(f"    {line}" for line in lines)]
+    path = f"model.{_attributes(stack)}"
+    for some, group in _runs(lines):
+        if group == [BEFORE]:
+            steer += [f"    {line}" for line in some]
+        elif len(group) == 1:
+            steer += [f"    block = {path}[{group[0]}]", *(f"    {line}" for line in some)]
         else:
             steer += [
                 f"    for layer in {as_python.layers(group)}:",
                 f"        block = {path}[layer]",
-                *(f"        {line}" for line in lines),
+                *(f"        {line}" for line in some),
             ]
-    return ["", *written], [*steer, ""]
+    functions = [line for edit in edits.values() for line in _function(edit, known)]
+    return ["", *functions], [*steer, ""]
 
 
-def _runs(visits: Mapping[int, tuple[str, ...]]) -> list[tuple[tuple[str, ...], list[int]]]:
+def _runs(lines: Mapping[int, tuple[str, ...]]) -> list[tuple[tuple[str, ...], list[int]]]:
     """Neighbouring layers at which the same lines are to be written, together."""
-    return [
-        (lines, list(group)) for lines, group in itertools.groupby(sorted(visits), key=lambda i: visits[i])
-    ]
+    return [(some, list(group)) for some, group in itertools.groupby(sorted(lines), key=lambda i: lines[i])]
 
 
-def _visit(hook: Hook, blocks: str, edit: Edit, site: Site) -> list[str]:
-    """The lines that edit the tensor at a site of `block`."""
-    inner = hook.path.removeprefix(f"{blocks}.").partition(".")[2]
-    at = f"block.{_attributes(inner)}" if inner else "block"
-    here = f"  # {site.point}"
+def _place(path: str, stack: str) -> tuple[int, str]:
+    """The layer in which a module is, or BEFORE, and its expression."""
+    if not path.startswith(f"{stack}."):
+        return BEFORE, f"model.{_attributes(path)}"
+    layer, _, inner = path.removeprefix(f"{stack}.").partition(".")
+    return int(layer), f"block.{_attributes(inner)}" if inner else "block"
+
+
+def _visit(visit: Visit[Intervention], layer: int, at: str, edit: str, middle: str) -> list[str]:
+    """The lines that edit the tensor of a module, in `layer` at `at`, with the functions of those names."""
+    hook, here = visit.hook, f"{at}.{visit.hook.side}"
+    later = " of the next block"
+    names = [s.point + later * (layer not in (BEFORE, s.layer)) for s in visit.edited]
+    about = "  # " + (", ".join(names) or "what the next block reads")
     if hook.in_place:  # the residual branch shares this tensor, so it is overwritten
-        return [f"x = {at}.{hook.side}{here}", f"x.copy_({edit.name}(x, step))"]
-    if hook.wrapped:
-        return [
-            f"x = {at}.{hook.side}{here}",
-            f"{at}.{hook.side} = ({edit.name}(x[0], step), *x[1:])",
-        ]
-    return [f"{at}.{hook.side} = {edit.name}({at}.{hook.side}, step){here}"]
+        return [f"x = {here}{about}", f"x.copy_({edit}(x, step))"]
+    new = "x[0]" if hook.wrapped else here
+    new = f"{edit}({new}, step)" if edit else new
+    new = f"around_mid({new}, start, {middle}, step)" if middle else new
+    changed = bool(edit or middle)
+    if not hook.wrapped:
+        return [" = ".join([*([here] * changed), *(["start"] * visit.keep), new]) + about]
+    kept = [f"start = {new}"] * visit.keep
+    return [
+        f"x = {here}{about}",
+        *kept,
+        *([f"{here} = ({'start' if kept else new}, *x[1:])"] * changed),
+    ]
 
 
 def _attributes(path: str) -> str:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Literal
 
+from steerlab.backends.base import OnServer
 from steerlab.errors import SteerlabError
 from steerlab.lab import Lab
 from steerlab.ui.asks import Handler, Tell
@@ -43,10 +44,13 @@ class CodeAnswer(Wire):
 def answer(lab: Lab, _question: CodeQuestion, _tell: Tell) -> CodeAnswer:
     """Write the lab's recipe and prompt in every form."""
     here = partial(lab.to_code, form="steerlab", here="lab")
+    alone = "Runs without steerlab: torch, transformers and nnsight"
+    if isinstance(lab.backend, OnServer):
+        alone += ", with the model on the same server"
     return CodeAnswer(
         forms=[
             _form("steerlab", "For this notebook, where lab is the lab of this panel", "python", here),
-            _form("nnsight", "Runs without steerlab: torch, transformers and nnsight", "python", lab.to_code),
+            _form("nnsight", alone, "python", lab.to_code),
             _form(
                 "JSON",
                 "The recipe with its vectors, as a .steer.json file has it",

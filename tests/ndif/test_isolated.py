@@ -7,13 +7,16 @@ STEERLAB_NDIF=sandbox pytest tests/ndif/test_isolated.py
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
 import pytest
 import torch
+from cells import as_lab_answers, run_without_steerlab
 
 from steerlab import BASELINE, Ablate, Add, Clamp, Lab, Recipe, Row, Sampling, Site
 from steerlab.backends.ndif.backend import NdifBackend
 from steerlab.demo import WEIGHTS
+from steerlab.export import nnsight_code
 from steerlab.serving.server import serve
 
 
@@ -23,7 +26,7 @@ from steerlab.serving.server import serve
 @pytest.mark.skipif(
     os.environ.get("STEERLAB_NDIF") != "sandbox", reason="asked for with STEERLAB_NDIF=sandbox"
 )
-def test_isolated_jobs_give_the_local_answers(demo_lab: Lab) -> None:
+def test_isolated_jobs_give_the_local_answers(demo_lab: Lab, tmp_path: Path) -> None:
     here, r = demo_lab.backend, demo_lab.directions["refusal"]
     middle = [Clamp(r, 2.0, sites=["resid_mid"]), Add(r, 0.3, layers="all", sites=["resid_post"])]
     rows = [
@@ -44,3 +47,7 @@ def test_isolated_jobs_give_the_local_answers(demo_lab: Lab) -> None:
             *(b.capture(rows, sites, (-2, -1), values=True) for b in (there, here)), strict=True
         ):
             assert torch.allclose(one, other, atol=1e-5)
+        asked = [(rows[0], Sampling(8, temperature=1.0)), (rows[2], Sampling(8))]
+        cells = [nnsight_code(there, row, sampling) for row, sampling in asked]
+        wanted = [as_lab_answers(demo_lab, row, sampling) for row, sampling in asked]
+        assert run_without_steerlab(cells, tmp_path) == wanted

@@ -334,7 +334,7 @@ def test_the_key_is_nowhere_to_be_found(
     lab.cancel(lab.submit(rows, Sampling(2)))
     shown = [repr(lab), repr(there), repr(vars(there._wire)), repr(lab.job), repr(lab.jobs())]
     shown += [str(lab.panel.get_state()), str(lab.panel._repr_mimebundle_()), sl.share(lab)]
-    shown.append(lab.to_code(form="steerlab", here="lab"))
+    shown += [lab.to_code(), lab.to_code(form="steerlab"), lab.to_code(form="steerlab", here="lab")]
     silent = Tell(lambda *_: None, lambda _: None, threading.Event())
     shown.append(jobs.answer(lab, jobs.JobsQuestion(at=1), silent).model_dump_json())
     shown += [path.read_text() for path in tmp_path.rglob("*.json")]

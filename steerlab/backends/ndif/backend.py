@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from steerlab.backends.architectures import GivenSites
+from steerlab.backends.architectures import GivenSites, Hook
 from steerlab.backends.base import Activations, OnTokens, before_pass, readers
 from steerlab.backends.ndif import jobs, troubles
 from steerlab.backends.ndif.distant import describe
@@ -24,12 +24,15 @@ from steerlab.backends.ndif.packing import JOB_ROWS, Packer
 from steerlab.backends.ndif.texts import Heard
 from steerlab.backends.ndif.waiting import Cancelled, Patience, Stop
 from steerlab.backends.ndif.wire import connect
+from steerlab.backends.visits import Visit, visits
 from steerlab.errors import RemoteError
 from steerlab.generations import Generation, Sampling
 from steerlab.prompts import Positions
 from steerlab.recipes import Recipe
 from steerlab.rows import Row
 from steerlab.sites import Site
+
+T = TypeVar("T")
 
 
 class NdifBackend:
@@ -66,6 +69,34 @@ class NdifBackend:
         self.device, self.info = packer.device, packer.info
         self.left = Left(self._wire, packer, self._tell)
         self._going: dict[str, tuple[JobStatus, float, Stop]] = {}  # jobs that this kernel waits for
+
+    # ----------------------------------------------------------------------------- where its model is (`base.OnServer`)
+
+    @property
+    def source(self) -> str:
+        """The Hugging Face id or the folder (an absolute path) that the model is known from here."""
+        return self._packer.there.source
+
+    @property
+    def server(self) -> str:
+        """The server's address."""
+        return self._wire.host
+
+    @property
+    def model_key(self) -> str:
+        """What the server knows the model by."""
+        return self._packer.there.key
+
+    def hook(self, site: Site) -> Hook:
+        """The module of the Hugging Face model, and the side of it, where a site is touched."""
+        return self._packer.there.sites.hook(site)
+
+    def visits(self, given: Mapping[Site, list[T]]) -> list[Visit[T]]:
+        """Where steps that are given by their sites are done in a pass of generation, in forward order."""
+        there = self._packer.there
+        return visits(there.sites, there.entries, given, flowing=True)
+
+    # ------------------------------------------------------------------------------------------------ its settings
 
     @property
     def batch_rows(self) -> int:

@@ -54,11 +54,13 @@ NARROW: dict[str, int] = {
 
 @dataclass(frozen=True)
 class Distant:
-    """A model that is elsewhere. model: nnsight's, on the meta device. accepts: what its forward takes. entries: of
+    """A model that is elsewhere. source: the Hugging Face id or the folder (an absolute path) that it is known from.
+    key: what a server knows it by. model: nnsight's, on the meta device. accepts: what its forward takes. entries: of
     every layer, the output that is its block's input; None where there is none.
     """
 
     name: str
+    source: str
     key: str
     model: Any
     tokenizer: PreTrainedTokenizerBase
@@ -92,6 +94,7 @@ def describe(model: str | Path, given: GivenSites | None = None) -> Distant:
     sites, entries = sites_without_weights(tree, config, given)
     return Distant(
         name=str(model) if not Path(model).is_dir() else Path(repository(model)).name,
+        source=str(Path(model).resolve()) if Path(model).is_dir() else str(model),
         key=model_key(repository(model)),
         model=wrapped,
         tokenizer=tokenizer,

@@ -15,6 +15,7 @@ from steerlab.backends.base import ModelInfo, encode_row
 from steerlab.backends.decoding import left_padded, token_index
 from steerlab.backends.ndif.distant import Distant
 from steerlab.backends.ndif.jobs import Inputs, Point
+from steerlab.backends.visits import visits
 from steerlab.edits import Operand
 from steerlab.generations import Sampling
 from steerlab.recipes import Recipe
@@ -108,37 +109,20 @@ class Packer:
     def visits(
         self, operands: dict[Site, list[Operand]], read: Sequence[Site], *, flowing: bool = False
     ) -> list[tuple[str, Point]]:
-        """Where to edit and where to read in one pass, in forward order: the names of sites, and their points.
-
-        flowing: while text is generated. The input of a block is edited where it comes from then, at an output.
-        """
+        """Where to edit and where to read in one pass (`backends.visits`): the names of sites, and their points."""
         plain: dict[int, tuple[Any, ...]] = {}  # the same operand at many sites travels once
         made = {
             s: [plain.setdefault(id(one), tuple(one._replace(scaled=None, turned=None))) for one in given]
             for s, given in operands.items()
         }
-        middle = {site.layer: given for site, given in made.items() if site.point == "resid_mid"}
-        around = [Site(layer, point) for layer in middle for point in ("resid_pre", "attn_out")]
-        visits: list[tuple[str, Point]] = []
-        for site in sorted({*made, *read, *around}):
-            if site.point == "resid_mid" and site not in read:
-                continue
-            mine = middle.get(site.layer, [])
-            given = [] if site.point == "resid_mid" else made.get(site, [])
-            attention = mine if site.point == "attn_out" else []
-            keep = site.point == "resid_pre" and bool(mine)
-            hook = self.there.sites.hook(site)
-            if flowing and site.point == "resid_pre":
-                hook = self.there.entries[site.layer] or hook
-            sites = bool(given) + bool(attention)
-            if visits and visits[-1][1][:2] == (
-                hook.path,
-                hook.side,
-            ):  # the end of one block, the start of the next
-                _, _, _, before, _, _, n = visits.pop()[1]
-                given, sites = before + given, n + sites
-            visits.append((str(site), (hook.path, hook.side, hook.wrapped, given, attention, keep, sites)))
-        return visits
+        found = visits(self.there.sites, self.there.entries, made, read, flowing=flowing)
+        return [
+            (
+                str(v.site),
+                (v.hook.path, v.hook.side, v.hook.wrapped, v.given, v.middle, v.keep, len(v.edited)),
+            )
+            for v in found
+        ]
 
     def envelope(self) -> dict[str, Any]:
         """What a server needs to know of a job before it reads it."""

@@ -3,26 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 
-from steerlab.backends.decoding import Decoding, left_padded, token_index
+from steerlab.backends.decoding import PLAIN, Decoding, left_padded, token_index
 from steerlab.backends.ndif import jobs
 from steerlab.backends.ndif.packing import Packer
 from steerlab.generations import Sampling, Token
 from steerlab.rows import Row
-
-# What generation is besides: the likeliest token, without what a model's own configuration may add to that.
-PLAIN: dict[str, Any] = {
-    "do_sample": False,
-    "num_beams": 1,
-    "repetition_penalty": 1.0,
-    "no_repeat_ngram_size": 0,
-    "min_length": 0,
-    "min_new_tokens": 0,
-    "use_cache": True,
-}
 
 
 class Heard(Decoding):
