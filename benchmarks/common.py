@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import gc
 import json
+import math
 import os
 import statistics
 import sys
@@ -62,6 +63,23 @@ def number(x: float) -> str:
     return f"{x:.2f}" if abs(x) < 10 else f"{x:.1f}" if abs(x) < 100 else f"{x:.0f}"
 
 
+class Beside(NamedTuple):
+    """Another's value in the same run, and in how many of the rounds it was better than ours."""
+
+    value: Spread
+    ahead: int
+    rounds: int
+
+    @property
+    def better(self) -> bool:
+        """Whether it was ahead in more rounds than coins would give: a one-sided sign test at 5%, which needs five."""
+        n = self.rounds
+        return sum(math.comb(n, k) for k in range(self.ahead, n + 1)) / 2**n < 0.05
+
+    def __str__(self) -> str:
+        return f"{self.value}, ahead in {self.ahead} of {self.rounds} rounds"
+
+
 class Check(NamedTuple):
     """Something that has to be equal for the comparison to be fair, in words, and whether it is."""
 
@@ -75,8 +93,8 @@ class Figure:
 
     work: what was done. against: what it is compared with. unit: what a value of 2 would mean. goal: None where the
     figure is only reported. better: whether more or less is. floor: the figure that the hardware allows, measured in
-    the same run, where it says why a goal cannot be reached; floor_words: what was measured for it. beside: others'
-    values in the same run. first: the goal is, too, that none of them is better.
+    the same run, where it says why a goal cannot be reached; floor_words: what was measured for it. beside: others,
+    in the same run. first: the goal is, too, that none of them is better.
     """
 
     work: str
@@ -90,7 +108,7 @@ class Figure:
     floor: float | None = None
     floor_words: str = ""
     note: str = ""
-    beside: Mapping[str, Spread] = field(default_factory=dict)
+    beside: Mapping[str, Beside] = field(default_factory=dict)
     first: bool = False
 
     @property
@@ -99,7 +117,7 @@ class Figure:
         if self.goal is None and not self.first:
             return None
         reached = self.goal is None or self.reaches(self.goal)
-        ahead = not self.first or all(self.reaches(other.median) for other in self.beside.values())
+        ahead = not self.first or not any(other.better for other in self.beside.values())
         return reached and ahead and all(check.holds for check in self.checks)
 
     def reaches(self, value: float) -> bool:
@@ -122,8 +140,8 @@ def tell(figure: Figure) -> None:
     print(f"    ratio {figure.value} {figure.unit}; goal: {figure.goal_words} {verdict}".rstrip())
     for check in figure.checks:
         print(f"    {'ok' if check.holds else 'DIFFERS'}: {check.words}")
-    for name, value in figure.beside.items():
-        print(f"    beside: {name} {value}")
+    for name, other in figure.beside.items():
+        print(f"    beside: {name} {other}")
     if figure.floor is not None:
         print(f"    floor about {number(figure.floor)}: {figure.floor_words}")
     if figure.note:
@@ -145,6 +163,12 @@ class Rounds:
         """Of the seconds of two names, round by round, times `scale`."""
         pairs = zip(self.seconds[over], self.seconds[under], strict=True)
         return spread([scale * a / b for a, b in pairs])
+
+    def beside(self, name: str, ours: str, over: str) -> Beside:
+        """What `ratio` says of another, and in how many rounds it needed less than ours."""
+        pairs = zip(self.seconds[name], self.seconds[ours], strict=True)
+        ahead = [theirs < mine for theirs, mine in pairs]
+        return Beside(self.ratio(over, name), sum(ahead), len(ahead))
 
     def median(self, name: str) -> float:
         """The median of the seconds of one name."""
@@ -270,12 +294,18 @@ def record(figure: Figure) -> dict[str, Any]:
         **asdict(figure),
         "value": figure.value._asdict(),
         "checks": [check._asdict() for check in figure.checks],
-        "beside": {name: value._asdict() for name, value in figure.beside.items()},
+        "beside": {
+            name: other._replace(value=other.value._asdict())._asdict()
+            for name, other in figure.beside.items()
+        },
     }
 
 
 def figure_of(saved: Mapping[str, Any]) -> Figure:
     """A figure from what `record` made."""
     checks = tuple(Check(**check) for check in saved["checks"])
-    beside = {name: Spread(**value) for name, value in saved["beside"].items()}
+    beside = {
+        name: Beside(**{**other, "value": Spread(**other["value"])})
+        for name, other in saved["beside"].items()
+    }
     return Figure(**{**saved, "value": Spread(**saved["value"]), "checks": checks, "beside": beside})

@@ -11,18 +11,16 @@ memory. Rows that share a pass wait for arithmetic.
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 import torch
-from common import DEFAULT_THREADS, Check, Figure, Options, clock, interleaved, main
+from common import DEFAULT_THREADS, Check, Figure, Options, interleaved, main
 from oracle import added
 from subjects import Subject, generate, prompts, subjects
-from torch import nn
 
 import steerlab as sl
 
 COEFFICIENTS = (-2.0, -1.5, -1.0, -0.5, 0.25, 0.5, 1.0, 1.5, 2.0)  # none of them the baseline
-SIZES = (64, 256, 1024)  # tokens that share a product
 GOALS = {"embedded": 40.0, "50M": 20.0}
 
 
@@ -78,12 +76,27 @@ def one(subject: Subject, options: Options, threads: int) -> Figure:
             found[layer, c, p] = tuple(answer[0])
         return found
 
-    # a row reads its prompt again and decodes from its layer up, and asks the head for every token; what the last
-    # block makes of a prompt matters at its last token alone
-    rows, before = len(cells), len(subject.ids(texts[0][0])) - 1
-    in_blocks = rows * ((subject.n_layers + 1) / 2 * (before + n_tokens) - before)
-    products = Products(subject, in_blocks, rows * n_tokens, part=1 if options.quick else 20)
-    rounds = interleaved({"loop": looped, "sweep": swept, "products": products}, options)
+    @torch.no_grad()
+    def bare(i: int) -> None:
+        """One prompt read once, and all of its rows decoded together, nothing steered and nothing kept."""
+        out = subject.plain(**subject.batch(texts[i][:1]), use_cache=True, logits_to_keep=1)
+        out.past_key_values.batch_repeat_interleave(len(cells) // n_prompts)
+        token = out.logits[:, -1:].argmax(-1).expand(len(cells) // n_prompts, 1)
+        for _ in range(n_tokens - 1):
+            out = subject.plain(input_ids=token, past_key_values=out.past_key_values, use_cache=True)
+            token = out.logits[:, -1:].argmax(-1)
+
+    @torch.no_grad()
+    def read(i: int) -> None:
+        """One prompt read by all of its rows, nothing steered and nothing shared."""
+        subject.plain(
+            **subject.batch(texts[i][:1] * (len(cells) // n_prompts)), use_cache=True, logits_to_keep=1
+        )
+
+    rounds = interleaved({"loop": looped, "sweep": swept, "bare": bare, "read": read}, options)
+    # a row reads its prompt again from its layer up
+    above = (subject.n_layers + 1) / (2 * subject.n_layers)
+    least = n_prompts * (rounds.median("bare") + above * rounds.median("read"))
     pairs = [
         (ours[cell], theirs[cell], cell, i)
         for i, (ours, theirs) in enumerate(zip(rounds.results["sweep"], rounds.results["loop"], strict=True))
@@ -99,47 +112,16 @@ def one(subject: Subject, options: Options, threads: int) -> Figure:
         f"{n_tokens} tokens",
         f"the loop with raw hooks, one answer at a time, {threads} thread{'s' * (threads > 1)}",
         subject.name,
-        rounds.ratio("loop", "sweep", scale=rows / sample),
+        rounds.ratio("loop", "sweep", scale=len(cells) / sample),
         "times less",
         GOALS.get(subject.name),
         checks=(Check(words, ties == len(apart)),),
-        floor=rounds.median("loop") * rows / sample / (products.part * rounds.median("products")),
-        floor_words="the matrix products alone of what no two rows share, each from its layer up, in the fastest of "
-        f"the sizes tried ({products.at_once} tokens at once); no attention, no norm, nothing below, nothing steered",
-        note=f"loop: {sample} of {rows} answers sampled in every round; the sweep took "
+        floor=rounds.median("loop") * len(cells) / sample / least,
+        floor_words="the plain model reads every prompt from the steered layer up and decodes the rows of a prompt "
+        "together, nothing steered",
+        note=f"loop: {sample} of {len(cells)} answers sampled in every round; the sweep took "
         f"{rounds.median('sweep'):.1f} s",
     )
-
-
-class Products:
-    """The matrix products of a number of tokens in blocks and of a number in the head, a part of them at a time: less
-    than any program can do that gives each row its own stream.
-    """
-
-    def __init__(self, subject: Subject, in_blocks: float, in_the_head: float, part: int) -> None:
-        self.part, self._device = part, subject.plain.device
-        block = [module for module in subject.blocks[0].modules() if isinstance(module, nn.Linear)]
-        self._work = ((block, round(in_blocks / part)), ([subject.plain.lm_head], round(in_the_head / part)))
-        self.at_once = min(SIZES, key=self._seconds)
-
-    def __call__(self, i: int) -> None:
-        for layers, n in self._work:
-            self._multiply(layers, n, self.at_once)
-
-    def _seconds(self, at_once: int) -> float:
-        times = []
-        for _ in range(3):
-            began = clock(self._device.type)
-            self._multiply(self._work[0][0], max(SIZES), at_once)
-            times.append(clock(self._device.type) - began)
-        return min(times)
-
-    @torch.no_grad()
-    def _multiply(self, layers: Sequence[nn.Linear], n: int, at_once: int) -> None:
-        for layer in layers:
-            x = torch.ones(at_once, layer.in_features, device=self._device, dtype=layer.weight.dtype)
-            for done in range(0, n, at_once):
-                layer(x[: n - done])
 
 
 @torch.no_grad()

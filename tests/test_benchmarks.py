@@ -71,8 +71,10 @@ def test_a_goal_is_met_by_the_median_with_all_equal_and_no_package_better(
     assert not figure(1.9, goal=2.0).met
     assert figure(1.9, goal=2.0, better="less").met
     assert not figure(2.0, goal=2.0, checks=(common.Check("texts", False),)).met
-    faster = {"peer": common.Spread(2.1, 2.1, 2.1)}
+    faster = {"peer": common.Beside(common.Spread(2.1, 2.1, 2.1), ahead=8, rounds=9)}
+    level = {"peer": common.Beside(common.Spread(2.1, 1.0, 3.0), ahead=6, rounds=9)}
     assert figure(2.0, goal=2.0, beside=faster).met
+    assert figure(2.0, goal=2.0, beside=level, first=True).met
     assert figure(2.0, goal=2.0, beside=faster, first=True).met is False
     there = figure(2.0, goal=2.0, beside=faster, checks=(common.Check("texts", True),))
     assert common.figure_of(json.loads(json.dumps(common.record(there)))) == there
@@ -97,3 +99,6 @@ def test_rounds_interleave_and_give_a_ratio_each(
     assert order == [(-1, "b"), (-1, "a"), (0, "a"), (0, "b"), (1, "b"), (1, "a")]
     assert found.seconds == {"a": [6.0, 7.0], "b": [2.0, 3.0]}
     assert found.ratio("a", "b", scale=10) == ((30 + 70 / 3) / 2, 70 / 3, 30)
+    beside = found.beside("b", "a", "a")
+    assert (beside.ahead, beside.rounds, beside.value.high) == (2, 2, 3.0)
+    assert not beside.better, "two rounds say nothing"

@@ -161,7 +161,7 @@ export async function frame(): Promise<void> {
 }
 
 export const text = (el: HTMLElement, pane: string) =>
-  [...el.querySelectorAll(`[data-pane="${pane}"] .sl-text span:not(.sl-old)`)]
+  [...el.querySelectorAll(`[data-pane="${pane}"] .sl-text > :not(.sl-old)`)]
     .map((s) => s.textContent)
     .join("");
 

@@ -61,6 +61,57 @@ test("a new text writes over the old one, which stays dimmed until it is passed"
   expect([text(el, "steered"), old()]).toEqual(["x", ""]);
 });
 
+test("the tokens of a long text share spans until somebody comes near, and it reads the same all along", async () => {
+  const { model, el } = panel;
+  const words = Array.from({ length: 450 }, (_, i) => ` ${i}`);
+  const spans = () => el.querySelectorAll('[data-pane="steered"] .sl-text > span');
+  const scroll = () => el.querySelector('[data-pane="steered"] .sl-scroll');
+  model.say(say.start(1));
+  model.say(say.tokens(1, 1, { steered: words.slice(0, 199) }));
+  await frame();
+  expect(spans()).toHaveLength(199);
+  model.say(say.tokens(1, 2, { steered: words.slice(199) }));
+  await frame();
+  expect(spans()).toHaveLength(1 + 100);
+  expect(text(el, "steered")).toBe(words.join(""));
+  scroll()?.dispatchEvent(new PointerEvent("pointermove"));
+  expect(spans(), "while it is written, nobody can look closer").toHaveLength(101);
+  model.say(say.done(1));
+  await frame();
+  expect([spans().length, text(el, "steered")]).toEqual([101, words.join("")]);
+  scroll()?.dispatchEvent(new PointerEvent("pointermove"));
+  expect([...spans()].map((span) => span.textContent)).toEqual(words);
+  model.say(say.start(2, ["steered"]));
+  model.say(say.tokens(2, 1, { steered: words.slice(0, 250) }));
+  model.say(say.start(3, ["steered"]));
+  await frame();
+  const old = el.querySelectorAll('[data-pane="steered"] .sl-old');
+  expect([...old].map((span) => span.textContent)).toEqual(words.slice(0, 250));
+  model.say(say.tokens(3, 1, { steered: ["new"] }));
+  model.say(say.done(3));
+  await frame();
+  expect(text(el, "steered")).toBe("new");
+});
+
+test("a long text is joined in blocks as far as a line has ended, and behind that in spans", async () => {
+  const { model, el } = panel;
+  const words = Array.from({ length: 1000 }, (_, i) => (i < 500 && i % 70 === 69 ? ".\n" : ` ${i}`));
+  const parts = () => [...el.querySelectorAll('[data-pane="steered"] .sl-text > *')];
+  model.say(say.start(1));
+  for (let i = 0; i < 20; i++) {
+    model.say(say.tokens(1, i + 1, { steered: words.slice(50 * i, 50 * i + 50) }));
+    await frame();
+    expect(text(el, "steered")).toBe(words.slice(0, 50 * i + 50).join(""));
+  }
+  const tags = parts().map((part) => part.tagName);
+  const blocks = tags.lastIndexOf("DIV") + 1;
+  expect(blocks).toBeGreaterThan(1);
+  expect(tags.indexOf("SPAN")).toBe(blocks);
+  expect(parts()[blocks - 1]?.textContent?.endsWith(".\n")).toBe(true);
+  expect(parts()[blocks]?.textContent?.startsWith(" 490 491 ")).toBe(true);
+  expect(tags.length).toBeLessThan(250);
+});
+
 test("an error is shown in words and the last text stays whole", async () => {
   const { model, el } = panel;
   model.say(say.start(1));

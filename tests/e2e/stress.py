@@ -6,7 +6,7 @@ import json
 from dataclasses import dataclass
 
 import rig
-from panel import SCRIPTED, PanelInPage, open_panel
+from panel import SCRIPTED, open_panel
 from playwright.sync_api import Page, expect
 
 PANES = ("baseline", "steered", "control")
@@ -46,31 +46,24 @@ def stream(page: Page, server: rig.Server, *, rate: int, tokens: int, prompts: i
     panel = open_panel(page, server, "stress.ipynb", cell)
     page.evaluate(WATCH)
     began = page.evaluate("performance.now()")
-    rig.execute(page, f"lab.backend.rate = {rate}; lab.sampling = type(lab.sampling)({tokens})")
     shown = []
     for number in range(prompts):
-        if number:
-            before = panel.run
-            setting = f"lab.prompt = 'Prompt {number}'; lab.seed = {number}"
-            rig.execute(page, f"with lab.hold_trait_notifications(): {setting}")
-            page.wait_for_function(
-                "n => document.querySelector('.sl-app [data-run]').dataset.run > n", arg=before
-            )
+        setting = f"lab.prompt = 'Prompt {number}'; lab.seed = {number}"
+        if not number:
+            setting = f"lab.backend.rate = {rate}; lab.sampling = type(lab.sampling)({tokens})"
+        before = panel.run
+        rig.execute(page, f"with lab.hold_trait_notifications(): {setting}")
         page.wait_for_function(
-            f"document.querySelectorAll('[data-pane=\"steered\"] .sl-text span:not(.sl-old)').length >= {tokens}",
-            timeout=1000 * (60 + 5 * tokens / rate),
-            polling=200,
+            "n => document.querySelector('.sl-app [data-run]').dataset.run > n", arg=before
         )
-        shown.append(texts(panel))
+        expect(panel.root.locator(".sl-status")).to_have_text(
+            "ready", timeout=1000 * (60 + 5 * tokens / rate)
+        )
+        shown.append({name: panel.pane(name).locator(".sl-text").text_content() or "" for name in PANES})
     seen = page.evaluate("() => { steerlabFrames.on = false; return steerlabFrames; }")
     seconds = (page.evaluate("performance.now()") - began) / 1000
     written = [wanted(page, tokens, seed) for seed in range(prompts)]
     return Streamed(seconds, shown, written, seen["gaps"], seen["tasks"])
-
-
-def texts(panel: PanelInPage) -> dict[str, str]:
-    expect(panel.root.locator(".sl-status")).to_have_text("ready", timeout=30_000)
-    return {name: panel.pane(name).locator(".sl-text").text_content() or "" for name in PANES}
 
 
 def wanted(page: Page, tokens: int, seed: int) -> dict[str, str]:

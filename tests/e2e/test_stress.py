@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import rig
 import stress
-from playwright.sync_api import Page
+from playwright.sync_api import Page, expect
 
 pytestmark = pytest.mark.e2e
 
@@ -14,3 +14,10 @@ def test_two_hundred_tokens_a_second_in_three_panes_arrive_whole(server: rig.Ser
     seen = stress.stream(page, server, rate=200, tokens=600)
     assert seen.texts == seen.wanted
     assert len(seen.gaps) > 10, "the page went on drawing"
+    for pane in stress.PANES:  # what was joined while it was written looks the same token by token
+        text = page.locator(f'[data-pane="{pane}"] .sl-text')
+        height = text.evaluate("el => el.getBoundingClientRect().height")
+        assert text.locator("> div").count()
+        text.hover()
+        expect(text.locator("> span")).to_have_count(600)
+        assert text.evaluate("el => el.getBoundingClientRect().height") == height

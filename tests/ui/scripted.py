@@ -117,11 +117,13 @@ class Scheduled(Scripted):
 
 
 def scheduled_words(row: Row, n: int) -> list[str]:
-    """The words of a Scheduled model: the coefficient, whose it is, and the seed."""
+    """The words of a Scheduled model, in paragraphs of 60: the coefficient, whose it is, and the seed."""
     steps = row.recipe.interventions
     push = f"{sum(getattr(step, 'coefficient', 0.0) for step in steps):g}"
     random = any(d.provenance.get("method") == "random" for step in steps for d in step.directions)
-    return [f"{'r' if random else 's'}{push}.{row.seed}.{i} " for i in range(n)]
+    who = f"{'r' if random else 's'}{push}.{row.seed}"
+    ends = [" "] * 59 + [".\n\n"]
+    return [f"{who}.{i}{ends[i % 60]}" for i in range(n)]
 
 
 def scheduled(*, rate: float = 200, tokens: int = 600) -> Lab:

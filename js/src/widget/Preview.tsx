@@ -24,6 +24,7 @@ export function Preview({ store, open, show }: TabProps) {
   const key = answers.map(({ pane, run }) => `${pane} ${run}`).join();
   const colours = useMemo(() => coloured(by, answers), [by, key]);
   const looks = useMemo(() => {
+    if (!spelled && !colours) return new Map<string, TokenLook>();
     const names = new Map(answers.map((one) => [one.pane, one.tokens.slice(one.n_prompt)]));
     const look = (id: string): TokenLook => ({
       spelled,

@@ -1,14 +1,9 @@
-/**
- * A text that is being written. Tokens are put in by hand once a frame, never diffed, and only ever as text nodes.
- *
- * A new run writes over the old text: what is left of it stays, dimmed, until the new text has passed it, so that the pane
- * does not collapse while a slider moves.
- */
+/** One text: its tokens, and under them how it ended. */
 import { useEffect, useRef, useState } from "preact/hooks";
 import type { Verdict } from "../protocol";
-import { dress, PLAIN, shownText, type TokenLook } from "./look";
-import type { Pane, Sink } from "./stream";
-import { paintNever, paintSoon } from "./turns";
+import { type Drawing, draw } from "./drawing";
+import type { TokenLook } from "./look";
+import type { Pane } from "./stream";
 import { useUnique } from "./unique";
 import { type Walk, walk } from "./walk";
 
@@ -144,101 +139,4 @@ function Rule({ verdict, refusals }: { verdict: Verdict; refusals: readonly stri
 function small(x: number): string {
   if (x !== 0 && Math.abs(x) < 0.005) return "< 0.01";
   return x.toFixed(x < 10 ? 2 : 1);
-}
-
-interface Drawing {
-  stop(): void;
-  dress(look: TokenLook): void;
-}
-
-const OLD = 300; // tokens of the old text that stay behind the new one until it covers them
-
-/** Keeps `text` equal to the pane: first the spans of the new text, then those of the old one that are still there. */
-function draw(pane: Pane, text: HTMLElement, first: TokenLook): Drawing {
-  let look = first;
-  const scroller = text.parentElement as HTMLElement;
-  const spans = text.children;
-  let queue: (() => void)[] = [];
-  let fresh = 0; // how many of the spans belong to the newest run
-  let dressed = false; // whether any span may have a look
-  const paint = () => {
-    const stick = scroller.scrollHeight - scroller.scrollTop - scroller.clientHeight < 24;
-    for (const step of queue) step();
-    queue = [];
-    if (pane.phase.peek() === "resting" && (dressed || look !== PLAIN)) {
-      dress(spans, pane.words, look);
-      dressed = look !== PLAIN;
-    }
-    if (stick) scroller.scrollTop = scroller.scrollHeight;
-  };
-  const later = (step: () => void) => {
-    queue.push(step);
-    paintSoon(paint);
-  };
-  const made = (token: string) => {
-    const span = document.createElement("span");
-    span.textContent = shownText(token, look, -1);
-    return span;
-  };
-  const last = (yes: boolean) => spans[fresh - 1]?.classList.toggle("sl-last", yes);
-  const cut = (n: number) => {
-    for (let extra = spans.length - n; extra > 0; extra--) text.lastElementChild?.remove();
-  };
-  const old = (yes: boolean) => {
-    for (const child of spans) {
-      child.classList.toggle("sl-old", yes);
-      if (yes) child.setAttribute("aria-hidden", "true");
-      else child.removeAttribute("aria-hidden");
-    }
-  };
-  const sink: Sink = {
-    replace: (tokens) => {
-      const whole = [...tokens];
-      later(() => {
-        text.replaceChildren(...whole.map(made));
-        fresh = whole.length;
-      });
-    },
-    add: (tokens) =>
-      later(() => {
-        last(false);
-        // all that stands behind a changed token is laid out again
-        cut(fresh + tokens.length + OLD);
-        for (const token of tokens) {
-          const before = spans[fresh++];
-          if (before) before.replaceWith(made(token));
-          else text.append(made(token));
-        }
-        last(true);
-      }),
-    age: () =>
-      later(() => {
-        last(false);
-        cut(OLD);
-        fresh = 0;
-        old(true);
-      }),
-    settle: (tokens) => {
-      const whole = [...tokens];
-      later(() => {
-        last(false);
-        // a run that brought nothing leaves the text before it, of which an interrupted run may have overwritten a part
-        if (fresh === 0) text.replaceChildren(...whole.map(made));
-        cut(whole.length);
-        if (fresh !== whole.length) old(false);
-        fresh = whole.length;
-      });
-    },
-  };
-  const stop = pane.watch(sink);
-  return {
-    stop: () => {
-      stop();
-      paintNever(paint);
-    },
-    dress: (now) => {
-      look = now;
-      later(() => {}); // a text that stands is dressed with every frame that changes it
-    },
-  };
 }

@@ -18,7 +18,9 @@ export function walk(text: HTMLElement, tell: Walk): () => void {
   const region = text.parentElement as HTMLElement;
   let last = 0;
   let hover: ReturnType<typeof setTimeout> | undefined;
+  const joined = () => text.hasAttribute("data-joined"); // its spans are not its tokens, until it rests
   const indexOf = (target: EventTarget | null): number => {
+    if (joined()) return -1;
     const span = (target as Element | null)?.closest?.(".sl-text > span");
     return span && text.contains(span) ? Array.prototype.indexOf.call(text.children, span) : -1;
   };
@@ -59,7 +61,7 @@ export function walk(text: HTMLElement, tell: Walk): () => void {
       if (event.ctrlKey || event.metaKey || event.altKey) return;
       const i = indexOf(event.target);
       if (i < 0) {
-        if (event.target !== region || event.key !== "Enter" || !text.children.length) return;
+        if (event.target !== region || event.key !== "Enter" || !text.children.length || joined()) return;
         event.preventDefault();
         go(Math.min(last, text.children.length - 1));
         return;
