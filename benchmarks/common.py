@@ -113,9 +113,11 @@ class Figure:
 
     @property
     def met(self) -> bool | None:
-        """Whether the goal is reached and every check holds; None without a goal."""
+        """Whether the goal is reached and every check holds; None without a goal, or where that cannot be told."""
         if self.goal is None and not self.first:
             return None
+        if self.first and any(other.rounds < 5 for other in self.beside.values()):
+            return None  # too few to say that none is better
         reached = self.goal is None or self.reaches(self.goal)
         ahead = not self.first or not any(other.better for other in self.beside.values())
         return reached and ahead and all(check.holds for check in self.checks)

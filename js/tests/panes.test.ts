@@ -79,6 +79,12 @@ test("the tokens of a long text share spans until somebody comes near, and it re
   model.say(say.done(1));
   await frame();
   expect([spans().length, text(el, "steered")]).toEqual([101, words.join("")]);
+  const marked = document.createRange();
+  marked.selectNodeContents(el.querySelector('[data-pane="steered"] .sl-text') as Element);
+  getSelection()?.addRange(marked);
+  scroll()?.dispatchEvent(new PointerEvent("pointermove"));
+  expect(spans(), "marked words stay what they are").toHaveLength(101);
+  getSelection()?.removeAllRanges();
   scroll()?.dispatchEvent(new PointerEvent("pointermove"));
   expect([...spans()].map((span) => span.textContent)).toEqual(words);
   model.say(say.start(2, ["steered"]));

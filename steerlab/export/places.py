@@ -191,8 +191,9 @@ class There:
     @property
     def about(self) -> list[str]:
         """Where the model is, and where the key is not."""
+        other = ", where NDIF_HOST names no other" if self._hosted else ""
         return [
-            f"The model runs on the NDIF server at {self.backend.server}; no weights are loaded here.",
+            f"The model runs on the NDIF server at {self.backend.server}{other}; no weights are loaded here.",
             "nnsight takes the key from NDIF_API_KEY, or from its configuration where nnsight.login() put it.",
         ]
 

@@ -152,12 +152,15 @@ def test_a_panel_whose_own_cell_fails_is_set_again_once_that_is_corrected(
 
 
 def test_every_panel_of_the_cells_that_run_again_is_set_as_it_was(server: rig.Server, page: Page) -> None:
-    panel = open_panel(page, server, "two.ipynb", QUICK, "other = scripted.lab()\nother")
+    panel = open_panel(page, server, "two.ipynb", QUICK, "lab.prompt = 'Set'\nother = scripted.lab()\nother")
     rig.run_cell(page, 1)
     second = PanelInPage(page, 1)
     expect(second.root).to_be_visible(timeout=30_000)
     for one, number in ((panel, 1.5), (second, 0.5)):
         one.push(number)
+    panel.prompt.fill("Set after that")
+    panel.prompt.press("Enter")
+    rig.until_prints(page, "print(lab.prompt)", "Set after that")
     rig.execute(page, "lab.snapshot('mild')")
     restart(page)
     expect(second.root).to_contain_text("The kernel is gone.", timeout=10_000)
@@ -165,6 +168,7 @@ def test_every_panel_of_the_cells_that_run_again_is_set_as_it_was(server: rig.Se
     rig.until_prints(
         page, "print(*[one.recipe.interventions[0].coefficient for one in (lab, other)])", "1.5 0.5"
     )
+    rig.until_prints(page, "print(lab.prompt)", "Set after that")  # the cell is not the last word
     assert float(panel.slider.input_value()) == 1.5
     expect(panel.root).to_contain_text("Gone: the snapshot mild.")
     expect(second.root).not_to_contain_text("Gone:")

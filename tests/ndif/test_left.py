@@ -177,6 +177,44 @@ def test_a_job_on_its_way_to_the_queue_is_ended_there(
         assert [one.stage for one in there.jobs()] == ["running"]
 
 
+def test_a_part_that_cannot_be_ended_yet_keeps_no_other_from_it(
+    model_folders: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("steerlab.backends.ndif.left.ON_ITS_WAY", 0.2)
+    posted = [(200, said("RECEIVED").replace('"j"', f'"{name}"')) for name in "ab"]
+    behaviour = Misbehaving(
+        answers={
+            "/request": posted,
+            "/response/a": [(200, said("RUNNING")), (200, said("ERROR", "killed"))],
+            "/response/b": [(200, said("QUEUED", "Added to Queue at position 1."))],
+            "/request/a": [(200, '{"status": "cancelled_execution"}')],
+            "/request/b": [(200, '{"status": "not_found"}')],
+        }
+    )
+    with misbehave(behaviour) as server:
+        there = NdifBackend(model_folders[SERVED[0]], host=server.url, batch_rows=1)
+        job = there.left.submit([Row("a"), Row("b")], Sampling(3))
+        with pytest.raises(errors.RemoteError, match="did not find it"):
+            there.cancel(job)
+        assert any(head.startswith("DELETE /request/a ") for head in server.requests)
+        there.jobs()
+        behaviour.answers["/request/b"] = [(200, '{"status": "removed_from_queue"}')]
+        there.cancel(job)
+        assert [one.stage for one in there.jobs()] == ["cancelled"]
+
+
+def test_a_job_that_the_server_does_not_know_cannot_be_ended(
+    model_folders: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("steerlab.backends.ndif.left.ON_ITS_WAY", 0.2)
+    with misbehave(Misbehaving(answers={"/request/j": [(200, '{"status": "not_found"}')]})) as server:
+        there = NdifBackend(model_folders[SERVED[0]], host=server.url)
+        job = there.left.submit([Row("Hi")], Sampling(3))
+        with pytest.raises(errors.RemoteError, match="knows no job 'j' any more"):
+            there.cancel(job)
+        assert [one.stage for one in there.jobs()] == ["unknown"]
+
+
 def test_a_job_that_ended_before_it_was_cancelled_says_how(model_folders: dict[str, Path]) -> None:
     word = [(200, said("RUNNING")), (200, said("COMPLETED"))]
     answers = {"/response/j": word, "/request/j": [(200, '{"status": "not_found"}')]}

@@ -1,7 +1,8 @@
 /** Makes panels live again whose kernel is gone: runs the cells up to one of them, and sets the new ones as the old ones were. */
 import type { Cell } from "@jupyterlab/cells";
 import { type INotebookTracker, NotebookActions, type NotebookPanel } from "@jupyterlab/notebook";
-import { RUN_CELLS, type RunCells, setAs, settingOf } from "../widget/host";
+import { RUN_CELLS, type RunCells } from "../widget/host";
+import { Heirs, panelsOf } from "./heirs";
 
 export function answerReruns(notebooks: INotebookTracker): void {
   document.addEventListener(RUN_CELLS, (event) => {
@@ -15,41 +16,20 @@ export function answerReruns(notebooks: INotebookTracker): void {
   });
 }
 
+const heirs = new WeakMap<Cell, Heirs>();
+
 async function rerun({ content, sessionContext }: NotebookPanel, cells: readonly Cell[]): Promise<boolean> {
-  cells.forEach(handOver);
+  for (const cell of cells) {
+    if (panelsOf(cell.node).length) {
+      heirs.get(cell)?.end();
+      heirs.set(cell, new Heirs(cell.node));
+    } else heirs.get(cell)?.wait(); // for those that a cell took along when it failed
+  }
   const kernel = sessionContext.session?.kernel;
   if (!kernel || kernel.status === "dead") await sessionContext.restartKernel(); // starts one where there is none
   const run = (some: readonly Cell[]) => NotebookActions.runCells(content, some, sessionContext);
   // the panel's own cell last: its output is cleared as soon as it waits, and the panel shall stay if another one fails
-  return (cells.length === 1 || (await run(cells.slice(0, -1)))) && (await run(cells.slice(-1)));
-}
-
-const waits = new WeakMap<Cell, MutationObserver>();
-
-/**
- * What a cell's panels are set to goes to those that will stand in their places, whenever they come: a cell that fails takes
- * its panels along, and is corrected and run by hand.
- */
-function handOver(cell: Cell): void {
-  const old = roots(cell);
-  if (!old.length) return; // and what was handed over before still waits
-  const settings = old.map(settingOf);
-  const served = new Set<Element>();
-  waits.get(cell)?.disconnect();
-  const watch = new MutationObserver(() => {
-    const heirs = roots(cell).filter((root) => !old.includes(root));
-    for (const [place, root] of heirs.entries()) {
-      const setting = settings[place];
-      if (!setting || served.has(root)) continue;
-      served.add(root);
-      setAs(root, setting);
-    }
-    if (served.size === settings.filter(Boolean).length) watch.disconnect();
-  });
-  watch.observe(cell.node, { childList: true, subtree: true });
-  waits.set(cell, watch);
-}
-
-function roots(cell: Cell): Element[] {
-  return [...cell.node.querySelectorAll(".sl-app")];
+  const done = (cells.length === 1 || (await run(cells.slice(0, -1)))) && (await run(cells.slice(-1)));
+  for (const cell of cells) heirs.get(cell)?.serveFrom(done);
+  return done;
 }

@@ -37,7 +37,7 @@ function Gone() {
     setStage(done ? "resting" : "failed");
   };
   const hint = can
-    ? "The texts below are its last. The notebook’s cells can be run again, from the first to this panel’s; the panel is then set as it is now."
+    ? "The texts below are its last. The notebook’s cells can be run again, from the first to this panel’s; their panels are then set as they are now, also where you correct a cell and run it yourself."
     : "The texts below are its last. To steer, run the cells again that make this lab, then the one that shows this panel.";
   return (
     <div ref={root} class="sl-gone">

@@ -37,11 +37,7 @@ export function draw(pane: Pane, text: HTMLElement, first: TokenLook): Drawing {
     const stick = scroller.scrollHeight - scroller.scrollTop - scroller.clientHeight < 24;
     for (const step of queue) step();
     queue = [];
-    if (pane.phase.peek() === "resting" && (dressed || look !== PLAIN)) {
-      part();
-      dress(parts, pane.words, look);
-      dressed = look !== PLAIN;
-    }
+    if (dressed || look !== PLAIN) rest();
     if (stick) scroller.scrollTop = scroller.scrollHeight;
   };
   const later = (step: () => void) => {
@@ -90,9 +86,16 @@ export function draw(pane: Pane, text: HTMLElement, first: TokenLook): Drawing {
     if (block) blocks = joints;
     text.setAttribute("data-joined", "");
   };
-  /** Give every token of a text that rests a span of its own. */
-  const part = () => {
-    if (joints && !queue.length && pane.phase.peek() === "resting") whole(pane.words);
+  /** Give every token of a text that rests a span of its own, and its look. */
+  const rest = () => {
+    if (pane.phase.peek() !== "resting") return;
+    if (joints && !touched(text)) whole(pane.words);
+    if (joints || !(dressed || look !== PLAIN)) return;
+    dress(parts, pane.words, look);
+    dressed = look !== PLAIN;
+  };
+  const near = () => {
+    if (joints && !queue.length) rest();
   };
   const sink: Sink = {
     replace: (tokens) => {
@@ -138,11 +141,11 @@ export function draw(pane: Pane, text: HTMLElement, first: TokenLook): Drawing {
     },
   };
   const stop = pane.watch(sink);
-  for (const near of NEAR) scroller.addEventListener(near, part, { capture: true });
+  for (const event of NEAR) scroller.addEventListener(event, near, { capture: true });
   return {
     stop: () => {
       stop();
-      for (const near of NEAR) scroller.removeEventListener(near, part, { capture: true });
+      for (const event of NEAR) scroller.removeEventListener(event, near, { capture: true });
       paintNever(paint);
     },
     dress: (now) => {
@@ -152,11 +155,9 @@ export function draw(pane: Pane, text: HTMLElement, first: TokenLook): Drawing {
   };
 }
 
-/** Whether somebody has the focus or marks words in a text: its spans stay what they are. */
+/** Whether somebody has the focus or marks words in a text: its parts stay what they are. */
 function touched(text: Element): boolean {
   const marked = getSelection();
-  return (
-    text.contains(document.activeElement) ||
-    Boolean(marked && !marked.isCollapsed && marked.containsNode(text, true))
-  );
+  const range = marked && !marked.isCollapsed ? marked.getRangeAt(0) : undefined;
+  return text.contains(document.activeElement) || Boolean(range?.intersectsNode(text));
 }

@@ -81,19 +81,27 @@ class Left:
     def cancel(self, job_id: str) -> None:
         """End a job on the server. Raises RemoteError where that is not offered there."""
         job, _, _ = kept.read(job_id, self._packer.info)
-        if job.stage or self._status(job, self._said(job, Stop())).over:
-            return
-        ended = [self._end(job, part) for part in job.parts]
+        said = self._said(job, Stop())
+        going = [part for part, last in said.items() if not (last and last.stage in OVER)]
+        until, ended, trouble = time.monotonic() + ON_ITS_WAY, [], None
+        for part in going:
+            try:
+                ended.append(self._end(job, part, until))
+            except RemoteError as error:  # the others are to be ended all the same
+                trouble = trouble or error
+        if trouble:
+            raise trouble
         if any(ended):
             kept.ended(job_id, "cancelled")
-        else:
+        elif going:
             self._status(job, self._said(job, Stop()))
+        elif not job.stage:
+            self._status(job, said)
 
-    def _end(self, job: Kept, part: str) -> bool:
+    def _end(self, job: Kept, part: str, until: float) -> bool:
         """End a part of a job on the server; whether it had not ended by itself. One that is on its way from the
         server's door to its queue cannot be ended yet.
         """
-        until = time.monotonic() + ON_ITS_WAY
         while not (ended := self._wire.end(part)):
             if ended is None:
                 raise troubles.goes_on(self._wire.host, job.id)
@@ -103,7 +111,7 @@ class Left:
             if time.monotonic() > until:
                 if last:
                     raise troubles.not_ended(self._wire.host, job.id, last.stage)
-                break  # it is not known there any more
+                raise troubles.unknown_job(self._wire.host, job.id)
             time.sleep(RETRY)
         return True
 
@@ -159,6 +167,6 @@ class Left:
             stage, position = (failed or waiting or found)[0]
             if stage == "unknown" and job.age > FORGOTTEN:
                 stage = "forgotten"
-            if stage in OVER and not job.stage:
+            if stage in OVER and not (failed and waiting) and not job.stage:
                 kept.ended(job.id, stage)
         return JobStatus(stage, job.id, position, job.age, job.rows, left=True)
