@@ -27,6 +27,9 @@ def test_axe_finds_nothing_in_light_and_dark(server: rig.Server, page: Page) -> 
     panel.pane("steered").locator(".sl-verdict").click()
     assert in_every_tab(panel) == []
     panel.root.get_by_role("tab", name="Preview").click()
+    panel.root.get_by_role("button", name="Help").click()
+    expect(panel.root.get_by_text("activation addition")).to_be_visible()
+    assert findings(page) == []
     panel.prompt.fill(" ")
     panel.prompt.press("Enter")
     expect(panel.root.get_by_role("alert")).to_contain_text("The prompt is empty")

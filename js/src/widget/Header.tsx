@@ -1,4 +1,5 @@
 /** Which model this is, and what it is doing. */
+import { Help } from "./Help";
 import { Jobs, staged } from "./Jobs";
 import type { Store } from "./store";
 
@@ -59,6 +60,7 @@ export function Header({ store }: { store: Store }) {
           {word}
         </span>
       )}
+      <Help />
     </div>
   );
 }

@@ -4,10 +4,9 @@ import type { EndJobQuestion, ListedJob } from "../protocol";
 import { Failed } from "./Failed";
 import { copy } from "./host";
 import type { Store } from "./store";
-import { useUnique } from "./unique";
 import { useAction } from "./useAction";
 import { useAsk } from "./useAsk";
-import { useAway } from "./useAway";
+import { useDrop } from "./useDrop";
 
 /** The stages of a job on a server; one that is not here is shown by its own name. */
 const STAGES: Record<string, string> = {
@@ -31,37 +30,12 @@ export function staged({ stage, position }: { stage: string; position: number | 
 }
 
 export function Jobs({ store, word, look }: { store: Store; word: string; look: string }) {
-  const [open, setOpen] = useState(false);
-  const root = useRef<HTMLDivElement>(null);
-  const button = useRef<HTMLButtonElement>(null);
+  const { open, root, button, id } = useDrop();
   const list = useRef<HTMLElement>(null);
-  const id = useUnique();
-  useAway(root, open, () => setOpen(false));
   return (
-    <div
-      ref={root}
-      class="sl-jobs"
-      role="group"
-      aria-label="Server"
-      data-escape={open ? "" : undefined}
-      onKeyDown={(event) => {
-        if (!open || event.key !== "Escape") return;
-        setOpen(false);
-        button.current?.focus();
-        event.preventDefault();
-        event.stopPropagation();
-      }}
-    >
+    <div class="sl-jobs" role="group" aria-label="Server" {...root}>
       <span class="sl-status" role="status" data-look={look}>
-        <button
-          ref={button}
-          type="button"
-          class="sl-jobs-open"
-          title="Jobs on the server"
-          aria-expanded={open}
-          aria-controls={id}
-          onClick={() => setOpen(!open)}
-        >
+        <button type="button" class="sl-jobs-open" title="Jobs on the server" {...button}>
           <span class="sl-dot" aria-hidden="true" />
           {word}
           <svg class="sl-jobs-mark" viewBox="0 0 12 12" aria-hidden="true">
@@ -72,7 +46,7 @@ export function Jobs({ store, word, look }: { store: Store; word: string; look: 
       <section
         ref={list}
         id={id}
-        class="sl-jobs-list"
+        class="sl-drop sl-jobs-list"
         aria-label="Jobs on the server"
         tabIndex={-1}
         hidden={!open}

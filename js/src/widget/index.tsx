@@ -19,6 +19,7 @@ import "./css/atlas.css";
 import "./css/snapshots.css";
 import "./css/sweep.css";
 import "./css/find.css";
+import "./css/help.css";
 import "./css/jobs.css";
 
 interface Context {

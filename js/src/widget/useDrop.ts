@@ -1,0 +1,47 @@
+import type { RefObject } from "preact";
+import { useRef, useState } from "preact/hooks";
+import { useUnique } from "./unique";
+import { useAway } from "./useAway";
+
+interface Drop {
+  open: boolean;
+  /** For the element around the button and what it opens. */
+  root: {
+    ref: RefObject<HTMLDivElement | null>;
+    "data-escape": string | undefined;
+    onKeyDown(event: KeyboardEvent): void;
+  };
+  button: {
+    ref: RefObject<HTMLButtonElement | null>;
+    "aria-expanded": boolean;
+    "aria-controls": string;
+    onClick(): void;
+  };
+  /** For what is opened. */
+  id: string;
+}
+
+/** What a button opens until it is pressed again, Escape is, or somebody presses elsewhere. */
+export function useDrop(): Drop {
+  const [open, setOpen] = useState(false);
+  const root = useRef<HTMLDivElement>(null);
+  const button = useRef<HTMLButtonElement>(null);
+  const id = useUnique();
+  useAway(root, open, () => setOpen(false));
+  return {
+    open,
+    id,
+    root: {
+      ref: root,
+      "data-escape": open ? "" : undefined,
+      onKeyDown: (event) => {
+        if (!open || event.key !== "Escape") return;
+        setOpen(false);
+        button.current?.focus();
+        event.preventDefault();
+        event.stopPropagation();
+      },
+    },
+    button: { ref: button, "aria-expanded": open, "aria-controls": id, onClick: () => setOpen(!open) },
+  };
+}
