@@ -159,7 +159,7 @@ test("ctrl and z undo in the panel, a text field's too, and are kept from the no
 test("the buttons say whether there is something to undo", async () => {
   const { model, el } = panel;
   const off = () =>
-    [...el.querySelectorAll(".sl-step")].map((button) => button.getAttribute("aria-disabled"));
+    [...el.querySelectorAll(".sl-history .sl-step")].map((button) => button.getAttribute("aria-disabled"));
   expect(off()).toEqual(["true", "true"]);
   model.change("state", state({ revision: 1, undoable: true }));
   await frame();
