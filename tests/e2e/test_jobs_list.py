@@ -38,6 +38,7 @@ def test_jobs_are_seen_and_cancelled_in_the_panel(
     server: rig.Server, page: Page, ndif_server: Server, tmp_path: Path
 ) -> None:
     panel = open_panel(page, server, "jobs.ipynb", CELL.format(data=str(tmp_path), url=ndif_server.url))
+    panel.text("steered")
     opener = panel.root.get_by_role("button", name="ready")
     opener.click()
     jobs = panel.root.get_by_role("region", name="Jobs on the server")
