@@ -79,7 +79,7 @@ class Left:
         return [self._status(job, self._said(job, Stop())) for job in kept.listed(self._packer.info)]
 
     def cancel(self, job_id: str) -> None:
-        """End a job on the server. Raises RemoteError where that is not offered there."""
+        """End a job on the server, all of it. Raises RemoteError where that is not offered, or a part is not found."""
         job, _, _ = kept.read(job_id, self._packer.info)
         said = self._said(job, Stop())
         going = [part for part, last in said.items() if not (last and last.stage in OVER)]
@@ -93,10 +93,8 @@ class Left:
             raise trouble
         if any(ended):
             kept.ended(job_id, "cancelled")
-        elif going:
+        else:  # all of it had ended by itself
             self._status(job, self._said(job, Stop()))
-        elif not job.stage:
-            self._status(job, said)
 
     def _end(self, job: Kept, part: str, until: float) -> bool:
         """End a part of a job on the server; whether it had not ended by itself. One that is on its way from the
