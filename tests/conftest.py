@@ -1,4 +1,4 @@
-"""What every test shares: no network, few threads, browser tests last."""
+"""What every test shares: no network, few threads, browser tests first."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ os.environ["JUPYTER_PLATFORM_DIRS"] = "1"
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Browser tests go last: they are the slowest, and what they need is proved by then."""
-    items.sort(key=lambda item: item.get_closest_marker("e2e") is not None)
+    """Browser tests go first: they take longest, and mostly wait."""
+    items.sort(key=lambda item: [item.get_closest_marker(name) is None for name in ("e2e", "ndif")])
 
 
 @pytest.fixture(scope="session")

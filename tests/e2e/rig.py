@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import nbformat
-from playwright.sync_api import Browser, Locator, Page, sync_playwright
+from playwright.sync_api import Browser, Locator, Page, expect, sync_playwright
 
 REPOSITORY = Path(__file__).parents[2]
 CHROMIUM = os.environ.get("STEERLAB_CHROMIUM", "/usr/bin/chromium")
@@ -35,6 +35,7 @@ FLAGS = [
     "--disable-component-update",
     "--disable-sync",
 ]
+expect.set_options(timeout=20_000)  # a machine may be slow, or busy with other tests
 MODULES = {"lab": "jupyterlab", "notebook": "notebook"}
 
 
@@ -210,7 +211,7 @@ def execute(page: Page, code: str) -> str:
     )
 
 
-def until_prints(page: Page, code: str, text: str, seconds: float = 10) -> None:
+def until_prints(page: Page, code: str, text: str, seconds: float = 30) -> None:
     """Run code in the kernel until it prints `text`."""
     end = time.monotonic() + seconds
     while (printed := execute(page, code).strip()) != text:

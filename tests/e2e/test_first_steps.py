@@ -27,7 +27,7 @@ def test_a_person_drags_the_slider_to_a_refusal_and_back(server: rig.Server, pag
 
     panel.prompt.fill(NASTY)
     panel.prompt.press("Enter")
-    expect(panel.root.locator(".sl-template")).to_contain_text("onerror", timeout=20_000)
+    expect(panel.root.locator(".sl-template")).to_contain_text("onerror")
     panel.text("steered")
     assert page.locator(".jp-Notebook img").count() == 0
     assert page.title() != "broken in"
@@ -77,7 +77,7 @@ def test_the_panel_moves_with_the_lab_in_another_cell(server: rig.Server, page: 
     assert "Error" not in rig.execute(page, "import steerlab as sl; d = lab.directions['refusal']")
     rig.execute(page, "lab.recipe = sl.Recipe([sl.Add(d, 1.0)])")
     expect(panel.slider).to_have_value("1")
-    expect(panel.pane("steered").locator(".sl-foot")).to_contain_text("applied on", timeout=20_000)
+    expect(panel.pane("steered").locator(".sl-foot")).to_contain_text("applied on")
     assert panel.text("steered") != panel.text("baseline")
     panel.root.get_by_role("radio", name="ablate").check()
     rig.until_prints(page, "print(lab.recipe == sl.Recipe([sl.Ablate(d)]))", "True")

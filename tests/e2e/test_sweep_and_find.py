@@ -186,11 +186,11 @@ def test_what_was_measured_and_found_is_there_after_a_reload_and_in_a_second_vie
     def all_there(panel: PanelInPage) -> None:
         panel.root.get_by_role("tab", name="Sweep").click()
         cells = panel.root.locator(".sl-tabs .sl-heat-cell:not([data-empty='true'])")
-        expect(cells).to_have_count(8, timeout=10_000)
+        expect(cells).to_have_count(8)
         expect(cells.first).to_have_attribute("aria-label", str(told))
         expect(panel.root.get_by_role("textbox", name="coefficients")).to_have_value("−2, 2")
         panel.root.get_by_role("radio", name="frontier").check()
-        expect(panel.root.get_by_role("listbox").get_by_role("option")).to_have_count(11, timeout=10_000)
+        expect(panel.root.get_by_role("listbox").get_by_role("option")).to_have_count(11)
         expect(panel.root.get_by_role("radio", name="windows")).to_be_checked()
         panel.root.get_by_role("button", name="+ find a new direction…").click()
         find = panel.root.get_by_role("region", name="Find a direction")

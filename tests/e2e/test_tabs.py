@@ -30,7 +30,7 @@ def test_the_recipe_goes_from_the_panel_into_a_cell_that_runs(server: rig.Server
     cells = page.locator(".jp-Notebook .jp-CodeCell")
     expect(cells).to_have_count(2)
     rig.run_cell(page, 1)
-    expect(cells.nth(1).locator(".jp-OutputArea-output")).to_contain_text("I am sorry", timeout=20_000)
+    expect(cells.nth(1).locator(".jp-OutputArea-output")).to_contain_text("I am sorry")
     panel.root.get_by_role("tab", name="Preview").click()
     assert panel.text("steered").startswith("I am sorry")
 
