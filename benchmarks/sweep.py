@@ -76,12 +76,14 @@ def one(subject: Subject, options: Options, threads: int) -> Figure:
             found[layer, c, p] = tuple(answer[0])
         return found
 
+    needed = round(blocks_passed(swept(-1), subject.n_layers) / (n_prompts * (n_tokens - 1)))
+
     @torch.no_grad()
-    def bare(i: int) -> None:
-        """One prompt read once, and all of its rows decoded together, nothing steered and nothing kept."""
-        out = subject.plain(**subject.batch(texts[i][:1]), use_cache=True, logits_to_keep=1)
-        out.past_key_values.batch_repeat_interleave(len(cells) // n_prompts)
-        token = out.logits[:, -1:].argmax(-1).expand(len(cells) // n_prompts, 1)
+    def decode(some: list[str]) -> None:
+        """Prompts read once, and the rows that each needs decoded together, nothing steered and nothing kept."""
+        out = subject.plain(**subject.batch(some), use_cache=True, logits_to_keep=1)
+        out.past_key_values.batch_repeat_interleave(needed)
+        token = out.logits[:, -1:].argmax(-1).repeat_interleave(needed, 0)
         for _ in range(n_tokens - 1):
             out = subject.plain(input_ids=token, past_key_values=out.past_key_values, use_cache=True)
             token = out.logits[:, -1:].argmax(-1)
@@ -93,10 +95,21 @@ def one(subject: Subject, options: Options, threads: int) -> Figure:
             **subject.batch(texts[i][:1] * (len(cells) // n_prompts)), use_cache=True, logits_to_keep=1
         )
 
-    rounds = interleaved({"loop": looped, "sweep": swept, "bare": bare, "read": read}, options)
+    rounds = interleaved(
+        {
+            "loop": looped,
+            "sweep": swept,
+            "apart": lambda i: decode(texts[i][:1]),
+            "together": lambda i: decode(texts[i]),
+            "read": read,
+        },
+        options,
+    )
     # a row reads its prompt again from its layer up
     above = (subject.n_layers + 1) / (2 * subject.n_layers)
-    least = n_prompts * (rounds.median("bare") + above * rounds.median("read"))
+    least = n_prompts * above * rounds.median("read") + min(
+        n_prompts * rounds.median("apart"), rounds.median("together")
+    )
     pairs = [
         (ours[cell], theirs[cell], cell, i)
         for i, (ours, theirs) in enumerate(zip(rounds.results["sweep"], rounds.results["loop"], strict=True))
@@ -117,11 +130,24 @@ def one(subject: Subject, options: Options, threads: int) -> Figure:
         GOALS.get(subject.name),
         checks=(Check(words, ties == len(apart)),),
         floor=rounds.median("loop") * len(cells) / sample / least,
-        floor_words="the plain model reads every prompt from the steered layer up and decodes the rows of a prompt "
-        "together, nothing steered",
+        floor_words="the plain model, nothing steered, reads every prompt from the steered layer up and decodes "
+        f"{needed} rows of each together: so many of its {len(cells) // n_prompts} differ in a block, on average",
         note=f"loop: {sample} of {len(cells)} answers sampled in every round; the sweep took "
         f"{rounds.median('sweep'):.1f} s",
     )
+
+
+def blocks_passed(answers: dict[tuple[int, float, int], tuple[int, ...]], n_layers: int) -> float:
+    """How many rows no sweep can do without, in a block of a pass over one new token and on average over the blocks,
+    summed over the passes: below their layer, rows whose prompts and tokens so far agree are one.
+    """
+    found = 0
+    for block in range(n_layers):
+        for t in range(1, len(next(iter(answers.values())))):
+            found += len(
+                {(p, ids[:t]) if block < layer else (p, layer, c) for (layer, c, p), ids in answers.items()}
+            )
+    return found / n_layers
 
 
 @torch.no_grad()
