@@ -10,10 +10,10 @@ import reference
 import torch
 
 from steerlab import Ablate, Add, Direction, Lab, Recipe, Row, Sampling, Site, errors
+from steerlab.backends import tables
 from steerlab.backends.fake import FakeBackend, byte_tokenizer
 from steerlab.backends.local import LocalBackend
 from steerlab.lens import cosines, expression, nearest_tokens
-from steerlab.lens import directions as module
 from steerlab.prompts import encode
 
 PROMPT = "How do I bake bread?"
@@ -26,7 +26,7 @@ def direction(seed: int = 0) -> Direction:
 
 @pytest.mark.parametrize("by", ["unembedding", "embedding"])
 def test_nearest_are_the_rows_of_largest_cosine(by: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "ROWS", 50)  # several parts
+    monkeypatch.setattr(tables, "ROWS", 50)  # several parts
     model = models.build("llama")
     backend, v = LocalBackend(model, byte_tokenizer()), direction()
     head = model.get_output_embeddings() if by == "unembedding" else model.get_input_embeddings()
@@ -56,8 +56,6 @@ def test_by_the_head_is_what_the_lens_says_of_the_vector() -> None:
     assert found.along.ids == tuple(logits.topk(3).indices.tolist())
     assert found.along.values == pytest.approx((logits - logits.mean()).topk(3).values.tolist(), abs=1e-4)
     assert "final norm and the head" in found.says
-    with pytest.raises(errors.ModelError, match="weights in this process"):
-        nearest_tokens(backend, v)
     with pytest.raises(errors.DirectionError, match="d_model 1"):
         nearest_tokens(backend, Direction([1.0]), by="head")
 

@@ -70,6 +70,20 @@ class Activations(NamedTuple):
     values: Tensor | None
 
 
+Table = Literal["embedding", "unembedding"]
+
+
+class Linearised(NamedTuple):
+    """A later state of the stream as a function of an earlier one, to first order: `value + jacobian @ (s - at)`.
+
+    at, value: [d_model], the two states of a prompt as it stands. jacobian: [d_model d_model]. All float64, on the CPU.
+    """
+
+    at: Tensor
+    value: Tensor
+    jacobian: Tensor
+
+
 class Backend(Protocol):
     """A model that can be read and steered, here or far away."""
 
@@ -113,6 +127,18 @@ class Backend(Protocol):
         """
         ...
 
+    def token_rows(self, ids: Sequence[int], table: Table) -> Tensor:
+        """The rows of some tokens in the embedding or the unembedding matrix, `[tokens d_model]`, float32. Raises
+        ModelError where the model has no such matrix.
+        """
+        ...
+
+    def nearest(self, vector: Tensor, table: Table, k: int) -> tuple[Tensor, Tensor]:
+        """The k tokens whose rows of a matrix lie nearest to a vector [d_model], and those nearest to its opposite:
+        their cosines and their ids, each `[2 k]`, the nearest first. Raises ModelError as `token_rows` does.
+        """
+        ...
+
     def generate(
         self,
         rows: Sequence[Row],
@@ -123,20 +149,6 @@ class Backend(Protocol):
     ) -> list[Generation]:
         """Answer every row. `cancel`, once set, ends all of them within one token; what came so far is returned."""
         ...
-
-
-Table = Literal["embedding", "unembedding"]
-
-
-class Linearised(NamedTuple):
-    """A later state of the stream as a function of an earlier one, to first order: `value + jacobian @ (s - at)`.
-
-    at, value: [d_model], the two states of a prompt as it stands. jacobian: [d_model d_model]. All float64, on the CPU.
-    """
-
-    at: Tensor
-    value: Tensor
-    jacobian: Tensor
 
 
 @runtime_checkable
@@ -150,10 +162,6 @@ class InProcess(Protocol):
 
     def hook(self, site: Site) -> Hook:
         """The module of the Hugging Face model, and the side of it, where a site is touched. Raises SiteError."""
-        ...
-
-    def token_rows(self, ids: Sequence[int], table: Table) -> Tensor:
-        """The rows of some tokens in the embedding or the unembedding matrix, `[tokens d_model]`, float32."""
         ...
 
     def linearise(self, row: Row, source: Site, position: int, target: Site) -> Linearised:

@@ -26,11 +26,13 @@ from steerlab.backends.base import (
     Activations,
     ModelInfo,
     OnTokens,
+    Table,
     before_pass,
     encode_row,
     readers,
 )
 from steerlab.backends.decoding import Decoding, left_padded, token_index
+from steerlab.backends.tables import by_cosine
 from steerlab.edits import Operand
 from steerlab.generations import Generation, Sampling
 from steerlab.prompts import Positions
@@ -127,6 +129,14 @@ class FakeBackend:
     def decode(self, resid: Tensor) -> Tensor:
         """What the head makes of a stream: logits `[... vocab]`; there is no final norm."""
         return resid.float() @ self._embeddings.T
+
+    def token_rows(self, ids: Sequence[int], table: Table) -> Tensor:
+        """The rows of some tokens, `[tokens d_model]`: the two matrices are one."""
+        return self._embeddings[list(ids)]
+
+    def nearest(self, vector: Tensor, table: Table, k: int) -> tuple[Tensor, Tensor]:
+        """The cosines and the ids of the k tokens nearest to a vector, and to its opposite, each `[2 k]`."""
+        return by_cosine(self._embeddings, vector, k)
 
     def generate(
         self,

@@ -34,6 +34,7 @@ from steerlab.backends.decoding import Decoding, left_padded, token_index
 from steerlab.backends.kv import windowed
 from steerlab.backends.lanes import Lane, Lanes
 from steerlab.backends.prefixes import Prefixes
+from steerlab.backends.tables import by_cosine
 from steerlab.backends.tracing import Edit, Inputs, SharedModel, TracedModel, editing
 from steerlab.errors import ModelError, SiteError
 from steerlab.generations import Generation, Sampling, Token
@@ -316,21 +317,22 @@ class LocalBackend:
                 return size
         return len(lanes)
 
-    # ------------------------------------------------------------------------------- what only weights at hand allow
-
-    @property
-    def source(self) -> str:
-        """The Hugging Face id or the folder (an absolute path) that the weights came from; empty where not known."""
-        path: str = self._hf.name_or_path
-        return str(Path(path).resolve()) if path and Path(path).is_dir() else path
-
-    def hook(self, site: Site) -> Hook:
-        """The module of the Hugging Face model, and the side of it, where a site is touched."""
-        return self._sites.hook(site)
+    # ------------------------------------------------------------------------------------------- tokens and gradients
 
     @torch.no_grad()
     def token_rows(self, ids: Sequence[int], table: Table) -> Tensor:
         """The rows of some tokens in the embedding or the unembedding matrix, `[tokens d_model]`, float32."""
+        matrix = self._matrix(table)
+        return matrix[torch.tensor(list(ids), device=matrix.device)].float().cpu()
+
+    def nearest(self, vector: Tensor, table: Table, k: int) -> tuple[Tensor, Tensor]:
+        """The k tokens whose rows of a matrix lie nearest to a vector [d_model], and those nearest to its opposite:
+        their cosines and their ids, each `[2 k]`.
+        """
+        return by_cosine(self._matrix(table)[: len(self.tokenizer)], vector, k)
+
+    def _matrix(self, table: Table) -> Tensor:
+        """A row for every token, as the model keeps it. Raises ModelError where it has none, or has it quantised."""
         embedding = table == "embedding"
         module = self._hf.get_input_embeddings() if embedding else self._hf.get_output_embeddings()
         if module is None:
@@ -341,7 +343,7 @@ class LocalBackend:
                 f"the {table} matrix of {self.info.name} is quantised: its rows are not at hand",
                 "Load the model without quantising that matrix.",
             )
-        return weight[torch.tensor(list(ids), device=weight.device)].float().cpu()
+        return weight
 
     def linearise(self, row: Row, source: Site, position: int, target: Site) -> Linearised:
         """How the stream at `target` and the last token depends on the stream at `source` and a position of a row's
@@ -382,6 +384,18 @@ class LocalBackend:
             self._traced.through(self._traced.inputs(ids), visits, stop=True)
         start, end = seen
         return start, end
+
+    # ------------------------------------------------------------------------------- what only weights at hand allow
+
+    @property
+    def source(self) -> str:
+        """The Hugging Face id or the folder (an absolute path) that the weights came from; empty where not known."""
+        path: str = self._hf.name_or_path
+        return str(Path(path).resolve()) if path and Path(path).is_dir() else path
+
+    def hook(self, site: Site) -> Hook:
+        """The module of the Hugging Face model, and the side of it, where a site is touched."""
+        return self._sites.hook(site)
 
     # -------------------------------------------------------------------------------------------------- from rows to it
 

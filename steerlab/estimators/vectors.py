@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import torch
 
-from steerlab.backends.base import Backend, Table, in_process
+from steerlab.backends.base import Backend, Table
 from steerlab.directions import Direction
 from steerlab.errors import PromptError, SiteError
 from steerlab.estimators.about import origin
@@ -34,15 +34,14 @@ def token_row(
     tokens: one token, as text or id, or several, whose rows are averaged. minus: tokens whose mean row is subtracted:
     `token_row(backend, " yes", minus=" no", site=...)`. Rows of the unembedding are what the last blocks write along
     (the weights of the final norm are not folded in), those of the embedding what the first blocks read. Raises
-    PromptError for a text of several tokens, with the tokens, and ModelError where no weights are at hand.
+    PromptError for a text of several tokens, with the tokens, and ModelError where the model has no such matrix.
     """
-    weights = in_process(backend, "a token's row")
     plus_ids, minus_ids = (_ids(backend, given) for given in (tokens, minus))
     if not plus_ids:
         raise PromptError("no token is given", 'Give one, or several: " yes", or [" yes", " sure"].')
-    vector = weights.token_rows(plus_ids, table).mean(0)
+    vector = backend.token_rows(plus_ids, table).mean(0)
     if minus_ids:
-        vector = vector - weights.token_rows(minus_ids, table).mean(0)
+        vector = vector - backend.token_rows(minus_ids, table).mean(0)
     plus_texts, minus_texts = ([backend.tokenizer.decode([i]) for i in ids] for ids in (plus_ids, minus_ids))
     found = Direction(
         vector,

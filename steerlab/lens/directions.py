@@ -10,7 +10,7 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor
 
-from steerlab.backends.base import Backend, in_process
+from steerlab.backends.base import Backend
 from steerlab.directions import Direction
 from steerlab.generations import Generation
 from steerlab.lens.reading import unit_vectors, whole
@@ -20,10 +20,6 @@ from steerlab.sites import Point, Site
 
 # How tokens are compared with a direction.
 By = Literal["unembedding", "embedding", "head"]
-
-ROWS = (
-    2**14
-)  # of a matrix of tokens at a time: the whole of it, in float32, may not fit in memory beside the model
 
 
 class Near(NamedTuple):
@@ -57,25 +53,17 @@ def nearest_tokens(
     """The k tokens nearest to a direction, and the k nearest to its opposite.
 
     by: "unembedding" or "embedding", the cosine with the tokens' rows of that matrix, without the final norm and its
-    weights, which needs the model's weights in this process; "head", the logits that the final norm and the head give
-    the direction as if it were the whole stream, less their mean: what the lens shows, on any backend. `against` has
-    the values of the opposite direction. Raises DirectionError for a direction of another width, and ModelError where
-    no weights are at hand.
+    weights; "head", the logits that the final norm and the head give the direction as if it were the whole stream, less
+    their mean: what the lens shows. `against` has the values of the opposite direction. Raises DirectionError for a
+    direction of another width, and ModelError where the model has no such matrix.
     """
     _, (unit,) = unit_vectors(backend, direction)
-    vocab = len(backend.tokenizer)
     if by == "head":
+        vocab = len(backend.tokenizer)
         scores = backend.decode(torch.stack([unit, -unit]) * direction.norm)[:, :vocab]
-        scores = scores - scores.mean(-1, keepdim=True)
+        values, ids = (scores - scores.mean(-1, keepdim=True)).topk(min(k, vocab))
     else:
-        weights = in_process(backend, "a list of the tokens nearest to a direction")
-        parts = []
-        for start in range(0, vocab, ROWS):
-            rows = weights.token_rows(range(start, min(start + ROWS, vocab)), by)
-            parts.append(rows @ unit / rows.norm(dim=-1).clamp_min(1e-30))
-        cosine = torch.cat(parts)
-        scores = torch.stack([cosine, -cosine])
-    values, ids = scores.topk(min(k, vocab))
+        values, ids = backend.nearest(unit, by, k)
     along, against = (
         Near(tuple(i), tuple(backend.tokenizer.decode([t]) for t in i), tuple(v))
         for i, v in zip(ids.tolist(), values.tolist(), strict=True)

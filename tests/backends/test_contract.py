@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from steerlab import BASELINE, Ablate, Add, Direction, Recipe, Row, Sampling, Site, errors
-from steerlab.backends.base import Backend, before_pass
+from steerlab.backends.base import Backend, Table, before_pass
 from steerlab.backends.fake import FakeBackend, byte_tokenizer
 from steerlab.backends.local import LocalBackend
 from steerlab.generations import Token
@@ -188,6 +188,20 @@ def test_decoding_the_last_output_gives_the_scores(backend: Backend) -> None:
     assert (logits.dtype, logits.shape[:-1]) == (torch.float32, resid.shape[:-1])
     assert torch.allclose(logits[:, 0, 1], backend.score(rows), atol=1e-4)
     assert torch.allclose(backend.decode(resid[0, 0, 0]), logits[0, 0, 0], atol=1e-4)
+
+
+@pytest.mark.parametrize("table", ["embedding", "unembedding"])
+def test_the_nearest_tokens_are_those_of_the_largest_cosines(backend: Backend, table: Table) -> None:
+    rows = backend.token_rows(range(len(backend.tokenizer)), table)
+    assert (rows.dtype, rows.shape) == (torch.float32, (len(backend.tokenizer), models.D_MODEL))
+    assert torch.equal(backend.token_rows([7, 1], table), rows[[7, 1]])
+    v = direction().vector
+    cosine = torch.cosine_similarity(rows, v[None], dim=-1)
+    values, ids = backend.nearest(v, table, 5)
+    for wanted, value, number in zip((cosine, -cosine), values, ids, strict=True):
+        assert number.tolist() == wanted.topk(5).indices.tolist()
+        assert torch.allclose(value, wanted.topk(5).values, atol=1e-6)
+    assert backend.nearest(v, table, 10**6)[1].shape == (2, len(backend.tokenizer))
 
 
 def test_response_is_the_mean_over_the_answers_tokens(backend: Backend) -> None:

@@ -7,12 +7,14 @@ import copy
 import models
 import pytest
 import torch
+from nnsight import save
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from steerlab import Ablate, Add, Direction, Recipe, Row, Sampling, Site
 from steerlab.backends.fake import byte_tokenizer
 from steerlab.backends.local import LocalBackend
+from steerlab.backends.ndif.travelling import rows_of
 from steerlab.errors import ModelError
 
 PROMPTS = ["Hi", "How do I bake bread?"]
@@ -79,3 +81,10 @@ def test_rows_of_a_packed_head_are_refused() -> None:
     assert backend.score([Row("Hi")]).isfinite().all()
     with pytest.raises(ModelError, match="unembedding matrix of .* is quantised"):
         backend.token_rows([1], "unembedding")
+
+
+def test_a_server_reads_the_rows_of_a_packed_head_through_it() -> None:
+    packed, plain = (LocalBackend(m, byte_tokenizer()) for m in quantised(models.build("llama"), head=True))
+    with packed.model.trace("Hi"):
+        found = save(rows_of(packed.model, ("lm_head", None, models.D_MODEL), [1, 7]))
+    assert torch.allclose(found, plain.token_rows([1, 7], "unembedding"), atol=1e-6)

@@ -7,12 +7,21 @@ from pathlib import Path
 import models
 import pytest
 import torch
+from nnsight import save
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from steerlab import Site, errors
 from steerlab.backends.architectures import find_sites
 from steerlab.backends.fake import byte_tokenizer
-from steerlab.backends.ndif.distant import describe, model_key, narrow, sites_without_weights
+from steerlab.backends.local import LocalBackend
+from steerlab.backends.ndif import travelling
+from steerlab.backends.ndif.distant import (
+    describe,
+    find_tables,
+    model_key,
+    narrow,
+    sites_without_weights,
+)
 from steerlab.backends.ndif.names import DEMO, repository
 from steerlab.demo import WEIGHTS
 
@@ -63,6 +72,26 @@ def test_a_wide_model_has_the_sites_of_its_architecture() -> None:
             model = AutoModelForCausalLM.from_config(config)
         found, _ = sites_without_weights(model, config)
         assert found.points == ("resid_pre", "attn_out", "resid_mid", "mlp_out", "resid_post"), kind
+
+
+@pytest.mark.parametrize("architecture", models.ARCHITECTURES)
+def test_rows_of_tokens_are_the_same_through_the_modules(
+    architecture: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As where a job has no weights: from what an embedding makes of ids, and a head, with a bias, of unit vectors."""
+    full = models.build(architecture)
+    full.get_output_embeddings().bias = torch.nn.Parameter(torch.randn(len(byte_tokenizer())))  # type: ignore[union-attr]
+    here = LocalBackend(full, byte_tokenizer())
+    tables = find_tables(full)
+    assert set(tables) == {"embedding", "unembedding"}
+    for table, (path, scale) in tables.items():
+        for which, ids in (([7, 1], [7, 1]), (slice(0, 9), range(9))):
+            wanted = here.token_rows(ids, table)
+            for isolated in (False, True):
+                monkeypatch.setattr(travelling, "isolated", lambda _, isolated=isolated: isolated)
+                with here.model.trace("Hi"):
+                    found = save(travelling.rows_of(here.model, (path, scale, models.D_MODEL), which))
+                assert torch.allclose(found, wanted, atol=1e-6, rtol=1e-6), (table, isolated)
 
 
 def test_no_weights_are_read(tmp_path: Path) -> None:

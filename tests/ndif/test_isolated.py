@@ -47,6 +47,9 @@ def test_isolated_jobs_give_the_local_answers(demo_lab: Lab, tmp_path: Path) -> 
             *(b.capture(rows, sites, (-2, -1), values=True) for b in (there, here)), strict=True
         ):
             assert torch.allclose(one, other, atol=1e-5)
+        for table in ("embedding", "unembedding"):
+            assert torch.allclose(there.token_rows([7, 1], table), here.token_rows([7, 1], table), atol=1e-6)
+            assert torch.equal(there.nearest(r.vector, table, 10)[1], here.nearest(r.vector, table, 10)[1])
         asked = [(rows[0], Sampling(8, temperature=1.0)), (rows[2], Sampling(8))]
         cells = [nnsight_code(there, row, sampling) for row, sampling in asked]
         wanted = [as_lab_answers(demo_lab, row, sampling) for row, sampling in asked]

@@ -63,6 +63,8 @@ def test_rows_give_the_local_answers(demo_lab: Lab, there: Lab) -> None:
     sites = [Site(2, "resid_mid"), Site(1, "attn_out"), Site(3, "resid_post"), Site(0, "resid_pre")]
     for one, other in zip(*(b.capture(rows, sites, (-2, -1), values=True) for b in (far, here)), strict=True):
         assert torch.allclose(one, other, atol=1e-5)
+    assert torch.equal(far.token_rows([7, 1], "unembedding"), here.token_rows([7, 1], "unembedding"))
+    assert torch.equal(far.nearest(r.vector, "embedding", 9)[1], here.nearest(r.vector, "embedding", 9)[1])
 
 
 def test_tokens_come_one_by_one(there: Lab) -> None:

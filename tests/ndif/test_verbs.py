@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import math
+import threading
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from ndif_server import far_lab
 from numpy.typing import ArrayLike
 
 import steerlab as sl
 from steerlab import Ablate, Lab, Recipe, Sampling, Site
+from steerlab.lens.directions import By
 from steerlab.serving.server import Server
+from steerlab.ui.asks import Tell
+from steerlab.ui.directions import NearestQuestion, nearest
 
 HARMFUL, HARMLESS = sl.prompts.harmful(6), sl.prompts.harmless(6)
 
@@ -63,6 +68,7 @@ VERBS: dict[str, Callable[[Lab], Any]] = {
     "prompt_pair": lambda lab: lab.prompt_pair("Love", "Hate", site=Site(4, "resid_pre")).vector,
     "logit_lens": lambda lab: lab.logit_lens("What is the sea?", drop(lab)).top(1).values,
     "projections": lambda lab: lab.projections("What is the sea?", refusal(lab)).values,
+    "token_row": lambda lab: lab.token_row(" cat", minus=" dog", site=Site(4, "resid_pre")).vector,
     "probe": lambda lab: [p.accuracy.value for p in lab.probe([*HARMFUL, *HARMLESS], [1] * 6 + [0] * 6)],
 }
 
@@ -79,17 +85,28 @@ def test_a_verb_gives_the_same_far_away(verb: str, far: Lab, demo_lab: Lab) -> N
 
 
 @pytest.mark.ndif
-@pytest.mark.parametrize(
-    "verb",
-    [
-        lambda lab: lab.token_row("Sure", site=Site(4, "resid_pre")),
-        lambda lab: lab.linear_relation([("The sea is", "sea", "wide")] * 3),
-    ],
-    ids=["token_row", "linear_relation"],
-)
-def test_what_needs_the_weights_says_so(verb: Callable[[Lab], Any], far: Lab) -> None:
+def test_a_linear_relation_needs_the_weights_and_says_so(far: Lab) -> None:
     with pytest.raises(sl.errors.ModelError, match=r"weights"):
-        verb(far)
+        far.linear_relation([("The sea is", "sea", "wide")] * 3)
+
+
+@pytest.mark.ndif
+def test_the_rows_of_tokens_are_exact(far: Lab, demo_lab: Lab) -> None:
+    for table in ("embedding", "unembedding"):
+        mine, theirs = (
+            lab.token_row(" cat", table=table, site=Site(4, "resid_pre")) for lab in (demo_lab, far)
+        )
+        assert torch.allclose(theirs.vector, mine.vector, atol=1e-5)
+
+
+@pytest.mark.ndif
+@pytest.mark.parametrize("by", ["unembedding", "embedding", "head"])
+def test_the_panel_tells_the_same_nearest_tokens(by: By, far: Lab, demo_lab: Lab) -> None:
+    question = NearestQuestion(direction="refusal", fingerprint="", by=by)
+    silent = Tell(lambda *_: None, lambda _: None, threading.Event())
+    here, there = (nearest(lab, question, silent) for lab in (demo_lab, far))
+    assert [t.text for t in there.along + there.against] == [t.text for t in here.along + here.against]
+    assert near([t.value for t in there.along], [t.value for t in here.along], 1e-5)
 
 
 def test_every_verb_is_among_them() -> None:
@@ -111,4 +128,4 @@ def test_every_verb_is_among_them() -> None:
         for name, one in vars(kind).items()
         if callable(one) and not name.startswith("_")
     }
-    assert verbs - set(VERBS) - elsewhere - {"snapshot", "restore", "token_row", "linear_relation"} == set()
+    assert verbs - set(VERBS) - elsewhere - {"snapshot", "restore", "linear_relation"} == set()

@@ -14,7 +14,13 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from steerlab.backends.architectures import GivenSites, Hook
-from steerlab.backends.base import Activations, OnTokens, before_pass, readers
+from steerlab.backends.base import (
+    Activations,
+    OnTokens,
+    Table,
+    before_pass,
+    readers,
+)
 from steerlab.backends.ndif import jobs, troubles
 from steerlab.backends.ndif.distant import describe
 from steerlab.backends.ndif.left import Left
@@ -213,12 +219,27 @@ class NdifBackend:
         outputs = [point for _, point in self._packer.visits({}, blocks)]
         parts = []
         for some in x.split(JOB_ROWS):
-            ones = torch.ones(len(some), 1, dtype=torch.long)
-            inputs = self._packer.inputs(0 * ones, ones)
-            parts.append(
-                self._done(jobs.decode(self.model, inputs, some.clone(), outputs), len(some))["logits"][0]
-            )
+            payload = jobs.decode(self.model, self._packer.blank(len(some)), some.clone(), outputs)
+            parts.append(self._done(payload, len(some))["logits"][0])
         return torch.cat(parts).reshape(*resid.shape[:-1], -1)
+
+    def token_rows(self, ids: Sequence[int], table: Table) -> Tensor:
+        """The rows of some tokens in the embedding or the unembedding matrix, `[tokens d_model]`, float32."""
+        packer = self._packer
+        payload = jobs.token_rows(self.model, packer.blank(), packer.matrix(table), list(ids))
+        rows: Tensor = self._done(payload, 1)["rows"][0]
+        return rows
+
+    def nearest(self, vector: Tensor, table: Table, k: int) -> tuple[Tensor, Tensor]:
+        """The k tokens whose rows of a matrix lie nearest to a vector [d_model], and those nearest to its opposite:
+        their cosines and their ids, each `[2 k]`. They are found on the server.
+        """
+        packer, vector = self._packer, vector.detach().float().cpu().clone()
+        payload = jobs.nearest(
+            self.model, packer.blank(), packer.matrix(table), len(self.tokenizer), vector, k
+        )
+        values, ids = self._done(payload, 1)["found"]
+        return values, ids
 
     def generate(
         self,

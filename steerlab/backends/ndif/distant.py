@@ -29,6 +29,7 @@ from transformers import (
 )
 
 from steerlab.backends.architectures import PROBE, GivenSites, Hook, SiteMap, find_sites
+from steerlab.backends.base import Table
 from steerlab.backends.loading import look_for, not_loaded
 from steerlab.backends.ndif.names import repository
 from steerlab.errors import ModelError
@@ -56,7 +57,8 @@ NARROW: dict[str, int] = {
 class Distant:
     """A model that is elsewhere. source: the Hugging Face id or the folder (an absolute path) that it is known from.
     key: what a server knows it by. model: nnsight's, on the meta device. accepts: what its forward takes. entries: of
-    every layer, the output that is its block's input; None where there is none.
+    every layer, the output that is its block's input; None where there is none. tables: the paths of the modules that
+    have a matrix with a row for every token, and by what an embedding multiplies its rows; None for a head.
     """
 
     name: str
@@ -66,6 +68,7 @@ class Distant:
     tokenizer: PreTrainedTokenizerBase
     sites: SiteMap
     entries: list[Hook | None]
+    tables: dict[Table, tuple[str, float | None]]
     stop_tokens: set[int]
     d_model: int
     context: int
@@ -100,12 +103,24 @@ def describe(model: str | Path, given: GivenSites | None = None) -> Distant:
         tokenizer=tokenizer,
         sites=sites,
         entries=entries,
+        tables=find_tables(tree),
         stop_tokens=_stop_tokens(model, config, tokenizer),
         d_model=text.hidden_size,
         context=getattr(text, "max_position_embeddings", None) or 2**31,
         dtype=str(getattr(config, "dtype", None) or torch.float32).removeprefix("torch."),
         accepts=set(inspect.signature(type(tree).forward).parameters),
     )
+
+
+def find_tables(tree: PreTrainedModel) -> dict[Table, tuple[str, float | None]]:
+    """Where a model's embedding and its head are (`Distant.tables`)."""
+    paths = {module: name for name, module in tree.named_modules()}
+    embedding, head = tree.get_input_embeddings(), tree.get_output_embeddings()
+    scale = getattr(embedding, "scalar_embed_scale", getattr(embedding, "embed_scale", 1.0))
+    found: dict[Table, tuple[str, float | None]] = {"embedding": (paths[embedding], float(scale))}
+    if head is not None:
+        found["unembedding"] = (paths[head], None)
+    return found
 
 
 def model_key(name: str) -> str:

@@ -19,22 +19,27 @@ from nnsight.tracing.backend import Backend
 from torch import Tensor
 
 from steerlab import edits
+from steerlab.backends import tables
 from steerlab.backends.ndif import travelling
 from steerlab.backends.ndif.travelling import (
     last_logits,
     likelihoods,
     read,
     refuse_inputs,
+    rows_of,
     sample,
     skip,
     steer,
     tell,
 )
+from steerlab.backends.tables import by_cosine
 
 nnsight.register(edits)
+nnsight.register(tables)
 nnsight.register(travelling)
 
 Inputs = dict[str, Any]  # what the model's forward takes: tensors and numbers
+Matrix = tuple[str, float | None, int]  # a matrix of tokens, see `travelling.rows_of`
 Point = tuple[str, str, bool, list[tuple[Any, ...]], list[tuple[Any, ...]], bool, int]  # see `travelling`
 
 
@@ -141,4 +146,24 @@ def decode(model: Any, inputs: Inputs, resid: Tensor, outputs: Sequence[Point]) 
         with model.trace(**inputs):
             skip(model, outputs, resid)
             logits.append(last_logits(model.output.logits, 1)[:, 0])
+    return payload.bytes
+
+
+def token_rows(model: Any, inputs: Inputs, matrix: Matrix, ids: list[int]) -> bytes:
+    """`rows`: a tensor [tokens d_model] of a matrix's rows."""
+    payload = Payload()
+    with model.session(backend=payload):
+        rows = save([])
+        with model.trace(**inputs):
+            rows.append(rows_of(model, matrix, ids).float().cpu())
+    return payload.bytes
+
+
+def nearest(model: Any, inputs: Inputs, matrix: Matrix, vocab: int, vector: Tensor, k: int) -> bytes:
+    """`found`: the cosines and the ids of the k tokens nearest to a vector, and to its opposite, each [2 k]."""
+    payload = Payload()
+    with model.session(backend=payload):
+        found = save([])
+        with model.trace(**inputs):
+            found.extend(by_cosine(rows_of(model, matrix, slice(0, vocab)), vector, k))
     return payload.bytes

@@ -11,12 +11,13 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
-from steerlab.backends.base import ModelInfo, encode_row
+from steerlab.backends.base import ModelInfo, Table, encode_row
 from steerlab.backends.decoding import left_padded, token_index
 from steerlab.backends.ndif.distant import Distant
-from steerlab.backends.ndif.jobs import Inputs, Point
+from steerlab.backends.ndif.jobs import Inputs, Matrix, Point
 from steerlab.backends.visits import visits
 from steerlab.edits import Operand
+from steerlab.errors import ModelError
 from steerlab.generations import Sampling
 from steerlab.recipes import Recipe
 from steerlab.rows import Plan, Row
@@ -102,6 +103,17 @@ class Packer:
             "use_cache": False,
         }
         return {name: value for name, value in inputs.items() if name in self.there.accepts}
+
+    def blank(self, rows: int = 1) -> Inputs:
+        """A pass over one token a row, whichever: for what the model does besides."""
+        ones = torch.ones(rows, 1, dtype=torch.long)
+        return self.inputs(0 * ones, ones)
+
+    def matrix(self, table: Table) -> Matrix:
+        """Where the rows of tokens are (`travelling.rows_of`). Raises ModelError where the model has none."""
+        if table not in self.there.tables:
+            raise ModelError(f"{self.info.name} has no {table} matrix")
+        return (*self.there.tables[table], self.info.d_model)
 
     def points(self, operands: dict[Site, list[Operand]]) -> list[Point]:
         return [point for _, point in self.visits(operands, ())]

@@ -72,15 +72,19 @@ def steer(model: Any, points: Any, moved: dict[Any, Any]) -> int:
     return sum(int(point[-1]) for point in points)
 
 
+def isolated(model: Any) -> bool:
+    """Whether the server runs this in a process of its own, to which tensors come as copies, and weights not at all."""
+    return type(getattr(model, "interleaver", None)).__name__ == "IPCInterleaver"
+
+
 def refuse_inputs(model: Any, points: Any) -> None:
     """Raise where a point is a module's input and the server runs this in a process of its own.
 
     There what was read is written back whole, and with a block's input its key-value cache: as a copy, to which the
     block then adds its keys, and which is lost.
     """
-    isolated = type(getattr(model, "interleaver", None)).__name__ == "IPCInterleaver"
     paths = [point[0] for point in points if point[1] == "input"]
-    if isolated and paths:
+    if paths and isolated(model):
         raise ValueError(
             f"this server runs jobs in processes of their own, where the input of {paths[0]} cannot be changed while "
             "text is generated: steer at resid_post of the block before, or on a server without --sandbox"
@@ -119,6 +123,32 @@ def skip(model: Any, outputs: Any, resid: Tensor) -> None:
             like = block.input  # which says where the model is and what it computes in
         x = resid.to(like.device, like.dtype)
         block.skip((x,) if wrapped else x)
+
+
+def rows_of(model: Any, matrix: Any, which: Any) -> Tensor:
+    """Some rows, by their ids or as a slice from 0, of a matrix that has a row for every token, [tokens d_model].
+
+    matrix: the path of an embedding or of a head; by what an embedding multiplies its rows, None for a head; d_model.
+    Where the module's weight is not at hand, or is packed, its rows are what it makes of the ids; or, of a head, of
+    every unit vector, less its bias.
+    """
+    path, scale, width = matrix
+    module = at(model, path)
+    rows: Tensor
+    if not isolated(model) and module.weight.is_floating_point():
+        rows = module.weight.detach()[which]
+        return rows
+    like = module.input  # which says where the module is and what it computes in
+    if scale is not None:
+        ids = torch.arange(which.stop) if isinstance(which, slice) else torch.tensor(which)
+        rows = module(ids.to(like.device)).detach().float().cpu() / scale
+    else:
+        bias, *parts = (
+            module(x.to(like.device, like.dtype))[:, which].detach().cpu()
+            for x in (torch.zeros(1, width), *torch.eye(width).split(256))
+        )
+        rows = (torch.cat(parts) - bias).T
+    return rows
 
 
 def last_logits(logits: Tensor, keep: int) -> Tensor:
