@@ -17,7 +17,8 @@ from torch import Tensor
 
 from steerlab.backends.architectures import Hook
 from steerlab.backends.visits import Visit
-from steerlab.errors import ModelError, PromptError
+from steerlab.edits import Operand
+from steerlab.errors import ModelError, PromptError, SiteError
 from steerlab.generations import Generation, Sampling, Token
 from steerlab.prompts import Positions, encode, response_length
 from steerlab.recipes import Recipe
@@ -139,6 +140,12 @@ class Backend(Protocol):
         """
         ...
 
+    def linearise(self, row: Row, source: Site, position: int, target: Site) -> Linearised:
+        """How the stream at `target` and the last token depends on the stream at `source` and a position (from the
+        end) of a row's prompt, by automatic differentiation. `source` comes before `target` in a forward pass.
+        """
+        ...
+
     def generate(
         self,
         rows: Sequence[Row],
@@ -162,12 +169,6 @@ class InProcess(Protocol):
 
     def hook(self, site: Site) -> Hook:
         """The module of the Hugging Face model, and the side of it, where a site is touched. Raises SiteError."""
-        ...
-
-    def linearise(self, row: Row, source: Site, position: int, target: Site) -> Linearised:
-        """How the stream at `target` and the last token depends on the stream at `source` and a position (from the
-        end) of a row's prompt, by automatic differentiation. `source` comes before `target` in a forward pass.
-        """
         ...
 
 
@@ -209,6 +210,22 @@ def in_process(backend: Backend, what: str) -> InProcess:
             "Load the model locally: Lab(model).",
         )
     return backend
+
+
+def in_order(source: Site, target: Site) -> None:
+    """Raise SiteError where `source` does not come before `target` in a forward pass."""
+    if not source < target:
+        raise SiteError(f"{target} does not come after {source}", "Read the earlier site first.")
+
+
+def nudge(ids: Tensor, position: int, d_model: int) -> Operand:
+    """What adds nothing to the stream at a position of rows [rows pos], so that it can be differentiated by that:
+    `vectors` is a leaf of the graph, [rows 1 d_model].
+    """
+    where = torch.zeros(1, ids.shape[1], 1, dtype=torch.bool)
+    where[:, position] = True
+    nothing = torch.zeros(len(ids), 1, d_model, requires_grad=True)
+    return Operand("add", nothing, torch.ones(len(ids), 1, 1), where=where)
 
 
 def readers(

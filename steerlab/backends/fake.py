@@ -24,11 +24,14 @@ from transformers import PreTrainedTokenizerFast
 from steerlab import edits
 from steerlab.backends.base import (
     Activations,
+    Linearised,
     ModelInfo,
     OnTokens,
     Table,
     before_pass,
     encode_row,
+    in_order,
+    nudge,
     readers,
 )
 from steerlab.backends.decoding import Decoding, left_padded, token_index
@@ -137,6 +140,17 @@ class FakeBackend:
     def nearest(self, vector: Tensor, table: Table, k: int) -> tuple[Tensor, Tensor]:
         """The cosines and the ids of the k tokens nearest to a vector, and to its opposite, each `[2 k]`."""
         return by_cosine(self._embeddings, vector, k)
+
+    def linearise(self, row: Row, source: Site, position: int, target: Site) -> Linearised:
+        """How the stream at `target` and the last token depends on the stream at `source` and a position."""
+        in_order(source, target)
+        ids = torch.tensor([encode_row(self.tokenizer, row, self.info.context)])
+        added, seen = nudge(ids, position, self.info.d_model), dict[Site, Tensor]()
+        self._forward(seen)(ids, torch.ones_like(ids), {source: [added]})
+        at, value = seen[source][0, position], seen[target][0, -1]
+        ways = torch.eye(self.info.d_model)
+        (jacobian,) = torch.autograd.grad(value, added.vectors, ways, is_grads_batched=True)
+        return Linearised(at.detach().double(), value.detach().double(), jacobian[:, 0, 0].double())
 
     def generate(
         self,

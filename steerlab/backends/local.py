@@ -26,6 +26,7 @@ from steerlab.backends.base import (
     Table,
     encode_row,
     encode_rows,
+    in_order,
     readers,
 )
 from steerlab.backends.batch import Batch, WholeBatch, can_share
@@ -36,7 +37,7 @@ from steerlab.backends.lanes import Lane, Lanes
 from steerlab.backends.prefixes import Prefixes
 from steerlab.backends.tables import by_cosine
 from steerlab.backends.tracing import Edit, Inputs, SharedModel, TracedModel, editing
-from steerlab.errors import ModelError, SiteError
+from steerlab.errors import ModelError
 from steerlab.generations import Generation, Sampling, Token
 from steerlab.prompts import Positions
 from steerlab.reach import Reach, reach
@@ -347,11 +348,10 @@ class LocalBackend:
 
     def linearise(self, row: Row, source: Site, position: int, target: Site) -> Linearised:
         """How the stream at `target` and the last token depends on the stream at `source` and a position of a row's
-        prompt (`base.InProcess.linearise`). The Jacobian's rows are found in batches: each row of a batch is the same
+        prompt (`base.Backend.linearise`). The Jacobian's rows are found in batches: each row of a batch is the same
         prompt, and is asked for the gradient of another component.
         """
-        if not source < target:
-            raise SiteError(f"{target} does not come after {source}", "Read the earlier site first.")
+        in_order(source, target)
         ids = torch.tensor([encode_row(self.tokenizer, row, self.info.context)])
         jacobian = []
         for some in torch.eye(self.info.d_model, device=self._traced.device).split(

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from steerlab.backends.base import Backend, in_process
+from steerlab.backends.base import Backend
 from steerlab.directions import Direction
 from steerlab.errors import DirectionError, PromptError
 from steerlab.estimators.about import origin
@@ -108,10 +108,9 @@ def linear_relation(
     "The capital of France is", or with `chat` a question with the begun answer (`prompts.answered`). source: by
     default the output of the middle block; target: of the last one, as Hernandez et al. have it, while Chanin et al.
     do better with an earlier one. linearise: how many examples, spread evenly, are differentiated, in d_model / 32
-    forward and backward passes each. Raises PromptError where a prompt lacks its subject, and ModelError where the
-    model is not in this process.
+    forward and backward passes each. Raises PromptError where a prompt lacks its subject, and RemoteError at a server
+    that runs jobs in processes of their own, where gradients do not reach.
     """
-    weights = in_process(backend, "a linear relation")
     if not examples or any(isinstance(e, str) or len(e) != 3 for e in examples):
         raise PromptError(
             f"{len(examples)} examples are not all (prompt, subject, object)", "Give one such triple or more."
@@ -128,7 +127,7 @@ def linear_relation(
     weight, bias, norm = torch.zeros(1), torch.zeros(1), 0.0
     for done in range(n):
         i = done * len(given) // n
-        one = weights.linearise(rows[i], source, at[i], target)
+        one = backend.linearise(rows[i], source, at[i], target)
         weight, bias = weight + one.jacobian / n, bias + (one.value - one.jacobian @ one.at) / n
         norm += float(one.at.norm()) / n
         if progress:

@@ -16,6 +16,7 @@ from steerlab.backends.fake import FakeBackend, byte_tokenizer
 from steerlab.backends.local import LocalBackend
 from steerlab.generations import Token
 from steerlab.prompts import answered, response_length
+from steerlab.sites import Point
 
 PROMPTS = ["How do I bake bread?", "Hi", "Tell me about the sea.", "ünï 🙂"]
 
@@ -202,6 +203,43 @@ def test_the_nearest_tokens_are_those_of_the_largest_cosines(backend: Backend, t
         assert number.tolist() == wanted.topk(5).indices.tolist()
         assert torch.allclose(value, wanted.topk(5).values, atol=1e-6)
     assert backend.nearest(v, table, 10**6)[1].shape == (2, len(backend.tokenizer))
+
+
+@pytest.mark.parametrize("point", ["resid_pre", "attn_out", "resid_mid", "mlp_out", "resid_post"])
+def test_the_jacobian_is_that_of_finite_differences(backend: Backend, point: Point) -> None:
+    source, target, position = Site(1, point), Site(3, "resid_post"), -3
+    found = backend.linearise(Row(PROMPTS[0]), source, position, target)
+    assert {part.dtype for part in found} == {torch.float64}
+    ways, step = torch.eye(models.D_MODEL)[[0, 20, 47]], 0.02
+    rows = [Row(PROMPTS[0])] + [
+        Row(PROMPTS[0], Recipe([Add(Direction(way, source), c, tokens=[position])]))
+        for way in ways
+        for c in (step, -step)
+    ]
+    values = backend.capture(rows, [source, target], (position, -1), values=True).values
+    assert values is not None
+    assert torch.allclose(found.at, values[0, 0, 0].double(), atol=1e-5)
+    end = values[:, 1, 1].double()
+    assert torch.allclose(found.value, end[0], atol=1e-5)
+    wanted = (end[1::2] - end[2::2]) / (2 * step)
+    assert ((found.jacobian @ ways.T.double()).T - wanted).norm() < 0.01 * wanted.norm()
+
+
+def test_the_passes_of_a_jacobian_are_announced(backend: Backend) -> None:
+    calls: list[None] = []
+
+    def work() -> None:
+        before_pass.set(lambda: calls.append(None))
+        backend.linearise(Row(PROMPTS[0]), Site(1, "resid_pre"), -1, Site(2, "resid_post"))
+
+    contextvars.copy_context().run(work)
+    assert len(calls) == (1 if backend.info.backend == "fake" else models.D_MODEL // 3), "three rows a pass"
+
+
+def test_what_comes_before_depends_on_nothing_later(backend: Backend) -> None:
+    for target in (Site(2, "resid_pre"), Site(1, "resid_post")):
+        with pytest.raises(errors.SiteError, match="does not come after"):
+            backend.linearise(Row(PROMPTS[0]), Site(2, "resid_pre"), -1, target)
 
 
 def test_response_is_the_mean_over_the_answers_tokens(backend: Backend) -> None:

@@ -16,6 +16,7 @@ from cells import as_lab_answers, run_without_steerlab
 from steerlab import BASELINE, Ablate, Add, Clamp, Lab, Recipe, Row, Sampling, Site
 from steerlab.backends.ndif.backend import NdifBackend
 from steerlab.demo import WEIGHTS
+from steerlab.errors import RemoteError
 from steerlab.export import nnsight_code
 from steerlab.serving.server import serve
 
@@ -50,6 +51,8 @@ def test_isolated_jobs_give_the_local_answers(demo_lab: Lab, tmp_path: Path) -> 
         for table in ("embedding", "unembedding"):
             assert torch.allclose(there.token_rows([7, 1], table), here.token_rows([7, 1], table), atol=1e-6)
             assert torch.equal(there.nearest(r.vector, table, 10)[1], here.nearest(r.vector, table, 10)[1])
+        with pytest.raises(RemoteError, match="processes of their own, which gradients do not reach"):
+            there.linearise(rows[3], sites[3], -1, sites[2])
         asked = [(rows[0], Sampling(8, temperature=1.0)), (rows[2], Sampling(8))]
         cells = [nnsight_code(there, row, sampling) for row, sampling in asked]
         wanted = [as_lab_answers(demo_lab, row, sampling) for row, sampling in asked]

@@ -65,6 +65,8 @@ def test_rows_give_the_local_answers(demo_lab: Lab, there: Lab) -> None:
         assert torch.allclose(one, other, atol=1e-5)
     assert torch.equal(far.token_rows([7, 1], "unembedding"), here.token_rows([7, 1], "unembedding"))
     assert torch.equal(far.nearest(r.vector, "embedding", 9)[1], here.nearest(r.vector, "embedding", 9)[1])
+    for one, other in zip(*(b.linearise(rows[3], sites[3], -3, sites[2]) for b in (far, here)), strict=True):
+        assert torch.allclose(one, other, atol=1e-5)
 
 
 def test_tokens_come_one_by_one(there: Lab) -> None:

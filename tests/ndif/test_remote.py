@@ -48,6 +48,7 @@ def direction(seed: int) -> Direction:
 
 
 V, W = direction(0), direction(1)
+BETWEEN = Site(1, "resid_mid"), -3, Site(3, "resid_post")
 RECIPES = {
     "add": Recipe([Add(V, 1.5)]),
     "add, norm kept": Recipe([Add(V, 1.5, keep_norm=True)]),
@@ -257,7 +258,7 @@ def test_the_payload_opens_where_steerlab_is_not(model_folders: dict[str, Path],
     here = LocalBackend(models.build("llama"), byte_tokenizer(), name="random-llama")
     rows = [Row(prompt, recipe) for prompt, recipe in zip(PROMPTS, RECIPES.values(), strict=False)]
     there = offline(model_folders["llama"])
-    payloads = [tmp_path / name for name in ("tokens", "found")]
+    payloads = [tmp_path / name for name in ("tokens", "found", "jacobian")]
     for payload, data in zip(payloads, every_kind(there, rows, Sampling(6)), strict=True):
         payload.write_bytes(data)
     program = f"""
@@ -293,9 +294,10 @@ def test_the_payload_opens_where_steerlab_is_not(model_folders: dict[str, Path],
         capture_output=True, text=True, check=False, timeout=240, cwd=tmp_path,
     )  # fmt: skip
     assert not told.returncode, told.stderr
-    tokens, found = torch.load(tmp_path / "made")
+    tokens, found, jacobian = torch.load(tmp_path / "made")
     assert list(zip(*tokens, strict=True)) == [a.token_ids for a in here.generate(rows, Sampling(6))]
     assert torch.equal(found[1], here.nearest(V.vector, "unembedding", 5)[1])
+    assert torch.allclose(jacobian.double(), here.linearise(Row(PROMPTS[0]), *BETWEEN).jacobian, atol=1e-6)
 
 
 def test_the_payload_has_no_class_and_no_bytecode_of_ours(model_folders: dict[str, Path]) -> None:
@@ -321,9 +323,9 @@ def sent(packer: Packer, rows: Sequence[Row], sampling: Sampling) -> bytes:
 
 
 def every_kind(packer: Packer, rows: Sequence[Row], sampling: Sampling) -> list[bytes]:
-    """Payloads of generation and of the nearest tokens."""
+    """Payloads of generation, of the nearest tokens and of a Jacobian."""
     near = packed.nearest(packer.model, packer.blank(), packer.matrix("unembedding"), 259, V.vector, 5)
-    return [sent(packer, rows, sampling), near]
+    return [sent(packer, rows, sampling), near, packer.jacobian(Row(PROMPTS[0]), *BETWEEN)]
 
 
 def offline(folder: Path) -> Packer:

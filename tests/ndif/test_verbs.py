@@ -20,6 +20,11 @@ from steerlab.serving.server import Server
 from steerlab.ui.asks import Tell
 from steerlab.ui.directions import NearestQuestion, nearest
 
+CAPITALS = [
+    ("What is the capital of France?", "France", "Paris"),
+    ("What is the capital of Italy?", "Italy", "Rome"),
+    ("What is the capital of Spain?", "Spain", "Madrid"),
+]
 HARMFUL, HARMLESS = sl.prompts.harmful(6), sl.prompts.harmless(6)
 
 
@@ -69,6 +74,7 @@ VERBS: dict[str, Callable[[Lab], Any]] = {
     "logit_lens": lambda lab: lab.logit_lens("What is the sea?", drop(lab)).top(1).values,
     "projections": lambda lab: lab.projections("What is the sea?", refusal(lab)).values,
     "token_row": lambda lab: lab.token_row(" cat", minus=" dog", site=Site(4, "resid_pre")).vector,
+    "linear_relation": lambda lab: lab.linear_relation(CAPITALS, linearise=2).weight,
     "probe": lambda lab: [p.accuracy.value for p in lab.probe([*HARMFUL, *HARMLESS], [1] * 6 + [0] * 6)],
 }
 
@@ -85,18 +91,17 @@ def test_a_verb_gives_the_same_far_away(verb: str, far: Lab, demo_lab: Lab) -> N
 
 
 @pytest.mark.ndif
-def test_a_linear_relation_needs_the_weights_and_says_so(far: Lab) -> None:
-    with pytest.raises(sl.errors.ModelError, match=r"weights"):
-        far.linear_relation([("The sea is", "sea", "wide")] * 3)
-
-
-@pytest.mark.ndif
-def test_the_rows_of_tokens_are_exact(far: Lab, demo_lab: Lab) -> None:
+def test_what_needs_the_weights_is_exact(far: Lab, demo_lab: Lab) -> None:
+    """Rows of the matrices, and a relation with its Jacobians, within 1e-5; the direction of an object is the same."""
     for table in ("embedding", "unembedding"):
         mine, theirs = (
             lab.token_row(" cat", table=table, site=Site(4, "resid_pre")) for lab in (demo_lab, far)
         )
         assert torch.allclose(theirs.vector, mine.vector, atol=1e-5)
+    here, there = (lab.linear_relation(CAPITALS, linearise=2) for lab in (demo_lab, far))
+    assert torch.allclose(there.weight, here.weight, atol=1e-5, rtol=0)
+    assert torch.allclose(there.bias, here.bias, atol=1e-4, rtol=0)
+    assert there.direction("Paris").cosine(here.direction("Paris")) > 0.9999
 
 
 @pytest.mark.ndif
@@ -128,4 +133,4 @@ def test_every_verb_is_among_them() -> None:
         for name, one in vars(kind).items()
         if callable(one) and not name.startswith("_")
     }
-    assert verbs - set(VERBS) - elsewhere - {"snapshot", "restore", "linear_relation"} == set()
+    assert verbs - set(VERBS) - elsewhere - {"snapshot", "restore"} == set()

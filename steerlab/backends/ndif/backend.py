@@ -16,9 +16,11 @@ from torch.nn.functional import pad
 from steerlab.backends.architectures import GivenSites, Hook
 from steerlab.backends.base import (
     Activations,
+    Linearised,
     OnTokens,
     Table,
     before_pass,
+    in_order,
     readers,
 )
 from steerlab.backends.ndif import jobs, troubles
@@ -240,6 +242,15 @@ class NdifBackend:
         )
         values, ids = self._done(payload, 1)["found"]
         return values, ids
+
+    def linearise(self, row: Row, source: Site, position: int, target: Site) -> Linearised:
+        """How the stream at `target` and the last token depends on the stream at `source` and a position of a row's
+        prompt, in one job. A server that runs jobs in processes of their own raises RemoteError.
+        """
+        in_order(source, target)
+        saved = self._done(self._packer.jacobian(row, source, position, target), 1)
+        at, value = saved["states"]
+        return Linearised(at.double(), value.double(), saved["jacobian"].double())
 
     def generate(
         self,

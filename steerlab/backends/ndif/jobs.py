@@ -22,6 +22,7 @@ from steerlab import edits
 from steerlab.backends import tables
 from steerlab.backends.ndif import travelling
 from steerlab.backends.ndif.travelling import (
+    jacobian_rows,
     last_logits,
     likelihoods,
     read,
@@ -166,4 +167,28 @@ def nearest(model: Any, inputs: Inputs, matrix: Matrix, vocab: int, vector: Tens
         found = save([])
         with model.trace(**inputs):
             found.extend(by_cosine(rows_of(model, matrix, slice(0, vocab)), vector, k))
+    return payload.bytes
+
+
+def linearise(
+    model: Any,
+    inputs: Inputs,
+    points: Sequence[tuple[str, Point]],
+    ends: tuple[str, str],
+    position: int,
+    nothing: Tensor,
+) -> bytes:
+    """`jacobian` [d_model d_model] and `states`, the two [d_model] between which it is (`travelling.jacobian_rows`)."""
+    payload = Payload()
+    rows, _, width = nothing.shape
+    firsts = [*range(0, width - rows, rows), width - rows]  # the last rows may come twice
+    with model.session(backend=payload):
+        jacobian = save(torch.zeros(width, width))
+        states = save([])
+        for number, first in enumerate(firsts, 1):
+            with model.trace(**inputs):
+                found, *between = jacobian_rows(model, points, ends, position, nothing, first)
+                jacobian[first : first + rows] = found
+                states[:] = between
+            tell("done", number, len(firsts))
     return payload.bytes

@@ -11,8 +11,9 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
-from steerlab.backends.base import ModelInfo, Table, encode_row
+from steerlab.backends.base import ModelInfo, Table, encode_row, nudge
 from steerlab.backends.decoding import left_padded, token_index
+from steerlab.backends.ndif import jobs
 from steerlab.backends.ndif.distant import Distant
 from steerlab.backends.ndif.jobs import Inputs, Matrix, Point
 from steerlab.backends.visits import visits
@@ -114,6 +115,20 @@ class Packer:
         if table not in self.there.tables:
             raise ModelError(f"{self.info.name} has no {table} matrix")
         return (*self.there.tables[table], self.info.d_model)
+
+    def jacobian(self, row: Row, source: Site, position: int, target: Site) -> bytes:
+        """The job that differentiates (`base.Backend.linearise`): a pass for as many rows of the Jacobian as it has."""
+        d_model = self.info.d_model
+        ids = torch.tensor(self.encode([row])).expand(min(self.batch_rows, 32, d_model), -1).clone()
+        added = nudge(ids, position, d_model)
+        return jobs.linearise(
+            self.model,
+            self.inputs(ids, torch.ones_like(ids)),
+            self.visits({source: [added]}, [source, target]),
+            (str(source), str(target)),
+            position,
+            added.vectors,
+        )
 
     def points(self, operands: dict[Site, list[Operand]]) -> list[Point]:
         return [point for _, point in self.visits(operands, ())]

@@ -151,6 +151,30 @@ def rows_of(model: Any, matrix: Any, which: Any) -> Tensor:
     return rows
 
 
+def jacobian_rows(
+    model: Any, points: Any, ends: tuple[str, str], position: int, nothing: Tensor, first: int
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Rows of a Jacobian from number `first` on, one for each row of the batch, [rows d_model]; and the states between
+    which it is, each [d_model].
+
+    points: pairs of name and point. ends: the names of the site that is nudged, at a position, and of the one that is
+    read, at the last token. nothing: what the nudge adds, [rows 1 d_model], a leaf.
+    """
+    if isolated(model):
+        raise ValueError(
+            "this server runs jobs in processes of their own, which gradients do not reach: differentiate on a server "
+            "without --sandbox, or with the model in the notebook's process"
+        )
+    moved: dict[Any, Any] = {}
+    seen = {name: visit(model, point, moved) for name, point in points}
+    start, end = seen[ends[0]][0, position], seen[ends[1]][:, -1]
+    rows, width = len(end), end.shape[-1]
+    ways = torch.eye(width)[first : first + rows].to(end.device, end.dtype)
+    (found,) = torch.autograd.grad(end, nothing, ways)
+    # copies: what follows in the pass may overwrite the states
+    return found[:, 0].cpu(), start.detach().cpu().clone(), end[0].detach().cpu().clone()
+
+
 def last_logits(logits: Tensor, keep: int) -> Tensor:
     """The logits of the last `keep` positions, float32, as a tensor of their own: a view would travel whole."""
     return logits[:, -keep:].float().cpu().clone()
