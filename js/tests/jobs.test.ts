@@ -58,7 +58,7 @@ test("a job says where it is, how old it is and how many rows it has", async () 
   await open();
   await answer(job(), job({ id: "b", stage: "completed", position: null, rows: 1, over: true }));
   expect(jobs().map((one) => one.textContent)).toEqual([
-    "in the server's queue, number 201234567 3 rows, 1 min agoCopy codeCancel",
+    "in the queue, number 201234567 3 rows, 1 min agoCopy codeCancel",
     "doneb 1 row, 1 min agoCopy code",
   ]);
 });

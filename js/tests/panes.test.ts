@@ -268,10 +268,10 @@ test("where a server's job is stands in the header until it is over", async () =
   const told = () => el.querySelector(".sl-status")?.textContent;
   model.say({ kind: "job", stage: "queued", position: 3 });
   await frame();
-  expect(told()).toBe("in the server's queue, number 3");
+  expect(told()).toBe("in the queue, number 3");
   model.say({ kind: "job", stage: "deploying", position: null });
   await frame();
-  expect(told()).toBe("the server loads the model");
+  expect(told()).toBe("loading the model");
   model.say({ kind: "job", stage: "a stage of tomorrow", position: null });
   await frame();
   expect(told()).toBe("a stage of tomorrow");

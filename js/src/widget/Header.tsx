@@ -36,31 +36,33 @@ export function Header({ store }: { store: Store }) {
         <li>{backend}</li>
         <li title={dtype}>{device}</li>
       </ul>
-      <div class="sl-history" role="group" aria-label="History">
-        <Step
-          name="Undo"
-          keys="Ctrl+Z"
-          path="M8 5 3.5 9.5 8 14M4 9.5h9a5.5 5.5 0 0 1 0 11H9"
-          off={!undoable}
-          onClick={() => store.undo()}
-        />
-        <Step
-          name="Redo"
-          keys="Ctrl+Shift+Z"
-          path="m16 5 4.5 4.5L16 14M20 9.5h-9a5.5 5.5 0 0 0 0 11h4"
-          off={!redoable}
-          onClick={() => store.redo()}
-        />
+      <div class="sl-tools">
+        {backend === "ndif" ? (
+          <Jobs store={store} word={word} look={look} />
+        ) : (
+          <span class="sl-status" role="status" data-look={look}>
+            <span class="sl-dot" aria-hidden="true" />
+            {word}
+          </span>
+        )}
+        <div class="sl-history" role="group" aria-label="History">
+          <Step
+            name="Undo"
+            keys="Ctrl+Z"
+            path="M8 5 3.5 9.5 8 14M4 9.5h9a5.5 5.5 0 0 1 0 11H9"
+            off={!undoable}
+            onClick={() => store.undo()}
+          />
+          <Step
+            name="Redo"
+            keys="Ctrl+Shift+Z"
+            path="m16 5 4.5 4.5L16 14M20 9.5h-9a5.5 5.5 0 0 0 0 11h4"
+            off={!redoable}
+            onClick={() => store.redo()}
+          />
+        </div>
+        <Help />
       </div>
-      {backend === "ndif" ? (
-        <Jobs store={store} word={word} look={look} />
-      ) : (
-        <span class="sl-status" role="status" data-look={look}>
-          <span class="sl-dot" aria-hidden="true" />
-          {word}
-        </span>
-      )}
-      <Help />
     </div>
   );
 }

@@ -12,10 +12,10 @@ import { useDrop } from "./useDrop";
 const STAGES: Record<string, string> = {
   sending: "sending to the server",
   received: "received by the server",
-  queued: "in the server's queue",
-  provisioning: "the server makes room for the model",
-  deploying: "the server loads the model",
-  dispatched: "about to run on the server",
+  queued: "in the queue",
+  provisioning: "making room for the model",
+  deploying: "loading the model",
+  dispatched: "about to run",
   running: "running on the server",
   fetching: "fetching the result",
   completed: "done",
@@ -37,7 +37,7 @@ export function Jobs({ store, word, look }: { store: Store; word: string; look: 
       <span class="sl-status" role="status" data-look={look}>
         <button type="button" class="sl-jobs-open" title="Jobs on the server" {...button}>
           <span class="sl-dot" aria-hidden="true" />
-          {word}
+          <span class="sl-jobs-word">{word}</span>
           <svg class="sl-jobs-mark" viewBox="0 0 12 12" aria-hidden="true">
             <path d="m2.5 4.5 3.5 3.5 3.5-3.5" />
           </svg>
