@@ -518,6 +518,8 @@ export interface PaneEnd {
   verdict: Verdict | null;
   /** KL(baseline || this pane) of the first token's distribution, in nats; None where nothing is steered. */
   kl: number | null;
+  /** The mean of -log p over the tokens of the baseline's text, p being their probability under this pane's recipe, in nats, as in `Effect`; of a long text over its first tokens. None where it is not known or empty, and on a server. */
+  cross_entropy: number | null;
 }
 
 /** A pane's last text, with how it ended. */
@@ -531,6 +533,8 @@ export interface PaneResult {
   verdict: Verdict | null;
   /** KL(baseline || this pane) of the first token's distribution, in nats; None where nothing is steered. */
   kl: number | null;
+  /** The mean of -log p over the tokens of the baseline's text, p being their probability under this pane's recipe, in nats, as in `Effect`; of a long text over its first tokens. None where it is not known or empty, and on a server. */
+  cross_entropy: number | null;
   tokens: string[];
 }
 

@@ -177,6 +177,7 @@ export const NO_END: PaneEnd = {
   tokens_per_second: null,
   verdict: null,
   kl: null,
+  cross_entropy: null,
 };
 
 export const say = {

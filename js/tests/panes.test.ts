@@ -1,4 +1,5 @@
 import { afterEach, beforeEach, expect, test } from "vitest";
+import type { KernelMessage, PaneEnd } from "../src/protocol";
 import { FakeModel, frame, NO_END, type Shown, say, show, state, text, traits } from "./fakes";
 
 let panel: Shown;
@@ -236,6 +237,40 @@ test("a pane that a run no longer shows is gone, and comes back in its place", a
   expect(names()).toEqual(["baseline", "steered"]);
 });
 
+test("a foot has cross-entropy and KL where they are known, once the text rests, each with its meaning", async () => {
+  const { model, el } = panel;
+  const facts = (pane: string) => {
+    const told = [...el.querySelectorAll<HTMLElement>(`[data-pane="${pane}"] .sl-facts [title]`)];
+    return told.map((fact) => [fact.textContent, fact.title.split(/\W/)[0]]);
+  };
+  const end = (run: number, steered: Partial<PaneEnd>): KernelMessage => ({
+    kind: "end",
+    run,
+    status: "done",
+    error: null,
+    panes: {
+      baseline: { ...NO_END, finish: "stop", cross_entropy: 1.2099 },
+      steered: { ...NO_END, finish: "stop", ...steered },
+    },
+  });
+  model.say(say.start(1));
+  model.say(say.tokens(1, 1, { baseline: ["Yes"], steered: ["No"] }));
+  model.say(end(1, { cross_entropy: 13.361, kl: 0.25 }));
+  await frame();
+  expect(facts("baseline")).toEqual([["CE 1.21", "Cross"]]);
+  expect(facts("steered")).toEqual([
+    ["CE 13.4", "Cross"],
+    ["KL 0.25", "KL"],
+  ]);
+  model.say(say.start(2, ["steered"]));
+  model.say(say.tokens(2, 1, { steered: ["New"] }));
+  await frame();
+  expect(facts("steered")).toEqual([]);
+  model.say(end(2, { cross_entropy: null, kl: 0 }));
+  await frame();
+  expect(facts("steered")).toEqual([["KL 0.00", "KL"]]);
+});
+
 test("a verdict opens the rule that gave it", async () => {
   const { model, el } = panel;
   model.say(say.start(1));
@@ -247,13 +282,12 @@ test("a verdict opens the rule that gave it", async () => {
     error: null,
     panes: {
       baseline: { ...NO_END, finish: "stop", verdict: { refuses: false, phrase: null } },
-      steered: { ...NO_END, finish: "stop", verdict: { refuses: true, phrase: "i cannot" }, kl: 0.25 },
+      steered: { ...NO_END, finish: "stop", verdict: { refuses: true, phrase: "i cannot" } },
     },
   });
   await frame();
   const foot = el.querySelector('[data-pane="steered"] .sl-foot');
   expect(foot?.textContent).toContain("refuses");
-  expect(foot?.textContent).toContain("KL 0.25");
   expect(el.querySelector('[data-pane="baseline"] .sl-verdict')?.textContent).toBe("answers");
   foot?.querySelector<HTMLButtonElement>(".sl-verdict")?.click();
   await frame();

@@ -9,16 +9,18 @@ from __future__ import annotations
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Literal
 
 from steerlab import metrics
 from steerlab.answers import Key, answer_key
+from steerlab.backends.base import OnServer
 from steerlab.estimators import randomised
 from steerlab.generations import Applied, Generation, Sampling, Token
 from steerlab.lab import Lab
+from steerlab.lens.logits import CELLS
 from steerlab.recipes import BASELINE, Recipe
 from steerlab.rows import Row
 from steerlab.ui import protocol
@@ -27,7 +29,8 @@ from steerlab.ui.stream import Pump
 
 # The same at every move of the slider; no seed that people use, which would draw a random direction of theirs again.
 CONTROL_SEED = 240611717
-KEPT = 2048  # distances that are remembered
+KEPT = 2048  # rows whose figures are remembered
+LONGEST = 512  # tokens of a text that are read again for its cross-entropy
 
 
 @dataclass
@@ -90,6 +93,7 @@ class Preview:
         self.error: Trouble | None = None
         self.panes: dict[PaneId, Pane] = {"baseline": Pane(), "steered": Pane()}
         self._kl: OrderedDict[Key, float] = OrderedDict()
+        self._cross_entropy: OrderedDict[Key, float] = OrderedDict()
         self._asked = ("", 0)  # origin and edit of the state that is run
         self._tokenized = ""  # the prompt that prompt_tokens belong to
         self.prompt_tokens: list[str] = []
@@ -135,7 +139,7 @@ class Preview:
             self._send(self._started(renewed, resumed, ready))
             run = self.run
         # without rows too: the prompt's tokens may be new, and the end of a run comes from one place
-        self._lab.worker.submit(partial(self._job, run, prompt, jobs, sampling))
+        self._lab.worker.submit(partial(self._job, run, prompt, rows, jobs, sampling))
 
     def stop(self) -> None:
         """End what is running, and keep its text."""
@@ -181,8 +185,7 @@ class Preview:
         """What the panes will show, for every item of `wanted`, run in one batch; None for what was cancelled."""
         rows = [row for item in wanted for row in item.values()]
         self._lab.run(rows, sampling, cancel=cancel)
-        if not cancel.is_set():
-            self._measure(rows, sampling)
+        self._measure(rows, sampling, cancel)
         return [self.known(item, sampling) for item in wanted]
 
     def known(self, rows: Mapping[PaneId, Row], sampling: Sampling) -> dict[PaneId, PaneResult] | None:
@@ -218,8 +221,15 @@ class Preview:
     # ------------------------------------------------------------------------------------- on the worker's thread
 
     def _job(
-        self, run: int, prompt: str, rows: dict[PaneId, Row], sampling: Sampling, cancel: threading.Event
+        self,
+        run: int,
+        prompt: str,
+        shown: Mapping[PaneId, Row],
+        rows: Mapping[PaneId, Row],
+        sampling: Sampling,
+        cancel: threading.Event,
     ) -> None:
+        """Answer `rows`, those of `shown` that have no text yet, and measure what is not known of any."""
         with self._lock:
             if run != self.run or self.status != "running":
                 return
@@ -246,8 +256,7 @@ class Preview:
                 else []
             )
             pump.flush()
-            if not cancel.is_set():
-                self._measure(list(rows.values()), sampling)
+            self._measure(list(shown.values()), sampling, cancel)
         except Exception as error:
             pump.flush()
             self._fail(run, self._failed(error))
@@ -256,26 +265,46 @@ class Preview:
             if run == self.run:
                 for name, answer in zip(names, answers, strict=True):
                     self._close(name, answer_key(rows[name], sampling), answer, _rate(times[name]))
+                for pane in self.panes.values():
+                    if pane.key:  # a text that was ready may have been measured only now
+                        pane.end = PaneEnd.model_validate(pane.end.model_dump() | self._figures(pane.key))
                 stopped = any(answer.finish == "cancelled" for answer in answers)
                 self._finish("stopped" if stopped else "done")
 
-    def _measure(self, rows: Sequence[Row], sampling: Sampling) -> None:
-        """Take KL(baseline || row) at the first token of every row that is steered, in nats; all have one prompt."""
-        with self._lock:
-            steered = {
-                key: row
-                for row in rows
-                if len(row.recipe) and (key := answer_key(row, sampling)) not in self._kl
-            }
-        if not steered:
+    def _measure(self, rows: Sequence[Row], sampling: Sampling, cancel: threading.Event) -> None:
+        """Take the figures of rows that have one prompt and one seed, where they are not known; `cancel` ends it."""
+        if cancel.is_set():
             return
-        plain = [replace(row, recipe=BASELINE) for row in list(steered.values())[:1]]
-        logits = self._lab.backend.score([*plain, *steered.values()])
-        kl = metrics.kl(logits[:1].expand(len(steered), -1), logits[1:])
+        baseline = replace(rows[0], recipe=BASELINE)
+        if steered := self._unknown(self._kl, [row for row in rows if row.recipe], sampling):
+            logits = self._lab.backend.score([baseline, *steered.values()])
+            kl = metrics.kl(logits[:1].expand(len(steered), -1), logits[1:])
+            self._keep(self._kl, dict(zip(steered, kl.tolist(), strict=True)))
+        text = self._lab.recall(baseline, sampling)
+        if text is None or not text.token_ids or isinstance(self._lab.backend, OnServer):
+            return  # on a server it would be one job more, in its queue
+        ids = text.token_ids[:LONGEST]
+        unread = list(self._unknown(self._cross_entropy, rows, sampling).items())
+        size = max(1, CELLS // (len(ids) * len(self._lab.backend.tokenizer)))
+        for some in (dict(unread[i : i + size]) for i in range(0, len(unread), size)):
+            if cancel.is_set():
+                return
+            logprobs = self._lab.backend.likelihood(list(some.values()), [ids] * len(some))
+            means = [-float(one.double().mean()) for one in logprobs]
+            self._keep(self._cross_entropy, dict(zip(some, means, strict=True)))
+
+    def _unknown(self, known: Mapping[Key, float], rows: Iterable[Row], sampling: Sampling) -> dict[Key, Row]:
         with self._lock:
-            self._kl |= dict(zip(steered, kl.tolist(), strict=True))
-            while len(self._kl) > KEPT:
-                self._kl.popitem(last=False)
+            return {key: row for row in rows if (key := answer_key(row, sampling)) not in known}
+
+    def _keep(self, known: OrderedDict[Key, float], new: Mapping[Key, float]) -> None:
+        with self._lock:
+            known |= new
+            while len(known) > KEPT:
+                known.popitem(last=False)
+
+    def _figures(self, key: Key) -> dict[str, float | None]:
+        return {"kl": self._kl.get(key), "cross_entropy": self._cross_entropy.get(key)}
 
     def _take(self, name: PaneId, row: Row, key: Key, token: Token, pump: Pump) -> None:
         pane = self.panes[name]
@@ -327,7 +356,7 @@ class Preview:
             applied=protocol.Applied(**answer.applied._asdict()) if answer.applied.of else None,
             tokens_per_second=rate,
             verdict=verdict_of(answer) if answer.pieces and answer.finish != "cancelled" else None,
-            kl=self._kl.get(key),
+            **self._figures(key),
         )
 
     def _fail(self, run: int, error: Trouble) -> None:

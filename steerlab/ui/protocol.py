@@ -179,6 +179,9 @@ class PaneEnd(Wire):
     """None where the text was stopped, or is empty."""
     kl: Figure = None
     """KL(baseline || this pane) of the first token's distribution, in nats; None where nothing is steered."""
+    cross_entropy: Figure = None
+    """The mean of -log p over the tokens of the baseline's text, p being their probability under this pane's recipe, in
+    nats, as in `Effect`; of a long text over its first tokens. None where it is not known or empty, and on a server."""
 
 
 class PaneResult(PaneEnd):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 import rig
 from panel import EMBEDDED, FIRST_CELL, PanelInPage, open_panel
@@ -22,6 +24,9 @@ def test_a_person_drags_the_slider_to_a_refusal_and_back(server: rig.Server, pag
     assert panel.text("steered") == baseline
     assert is_refusal(panel.push_to_refusal())
     expect(panel.pane("steered").locator(".sl-foot")).to_contain_text("applied on")
+    own, steered = (panel.pane(name).get_by_title("Cross-entropy") for name in ("baseline", "steered"))
+    expect(own).to_have_text(re.compile(r"^CE \d"))
+    assert float(steered.inner_text().removeprefix("CE ")) > float(own.inner_text().removeprefix("CE "))
     assert panel.text("baseline") == baseline
     assert panel.push(0) == baseline
 

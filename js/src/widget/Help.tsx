@@ -9,6 +9,10 @@ const WORDS = [
     "random control",
     "the same steps with a random direction of the same norm: what it does too is no sign of this one",
   ],
+  [
+    "CE",
+    "cross-entropy: how unlikely a token of the baseline’s text is under a pane’s recipe, on average, in nats; the baseline’s own is the yardstick",
+  ],
   ["KL", "how far steering moves the first token’s distribution from the baseline’s, in nats"],
 ] as const;
 

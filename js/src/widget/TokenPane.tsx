@@ -67,7 +67,7 @@ export function TokenPane({ pane, refusals, look, walker, hint }: Props) {
 function Foot({ pane, refusals }: { pane: Pane; refusals: readonly string[] }) {
   const [open, setOpen] = useState(false);
   const id = useUnique();
-  const { finish, applied, tokens_per_second: rate, verdict, kl } = pane.end.value;
+  const { finish, applied, tokens_per_second: rate, verdict, kl, cross_entropy: ce } = pane.end.value;
   const n = pane.length.value;
   const ended = {
     stop: "ended by itself",
@@ -90,6 +90,9 @@ function Foot({ pane, refusals }: { pane: Pane; refusals: readonly string[] }) {
           >
             <span>{verdict.refuses ? "refuses" : "answers"}</span>
           </button>
+        )}
+        {!running && ce !== null && (
+          <span title="Cross-entropy: −log p of a token of the baseline’s text under this recipe, on average, in nats">{`CE ${small(ce)}`}</span>
         )}
         {!running && kl !== null && (
           <span title="KL(baseline ‖ this) of the first token’s distribution, in nats">{`KL ${small(kl)}`}</span>

@@ -29,7 +29,14 @@ export interface Sink {
   settle(tokens: readonly string[]): void;
 }
 
-const NO_END: PaneEnd = { finish: null, applied: null, tokens_per_second: null, verdict: null, kl: null };
+const NO_END: PaneEnd = {
+  finish: null,
+  applied: null,
+  tokens_per_second: null,
+  verdict: null,
+  kl: null,
+  cross_entropy: null,
+};
 
 export class Pane {
   readonly phase: Signal<Phase> = signal("resting");
