@@ -121,6 +121,7 @@ TABS = {
 
 def take(panel: PanelInPage, name: str) -> None:
     expect(panel.pane("steered").locator(".sl-old")).to_have_count(0)
+    expect(panel.root.locator('.sl-cost[data-stale="true"]')).to_have_count(0, timeout=LONG)
     # what is higher than the page would be cut off by JupyterLab
     size, box = panel.page.viewport_size, panel.root.bounding_box()
     assert size is not None

@@ -97,6 +97,7 @@ function Foot({ pane, refusals }: { pane: Pane; refusals: readonly string[] }) {
         {!running && kl !== null && (
           <span title="KL(baseline ‖ this) of the first token’s distribution, in nats">{`KL ${small(kl)}`}</span>
         )}
+        {!running && rate !== null && <span>{`${Math.round(rate)} tok/s`}</span>}
         {!running && applied && (
           <span
             data-warn={applied.steps < applied.of}
@@ -104,7 +105,6 @@ function Foot({ pane, refusals }: { pane: Pane; refusals: readonly string[] }) {
         )}
         {!running && !applied && finish && pane.id !== "baseline" && <span>not steered</span>}
         <span>{running ? `${n} tokens` : finish ? ended[finish] : n ? "cut short" : " "}</span>
-        {!running && rate !== null && <span>{`${Math.round(rate)} tok/s`}</span>}
       </p>
       <div id={id} class="sl-rule" hidden={!open || !verdict || running}>
         {open && verdict && <Rule verdict={verdict} refusals={refusals} />}
