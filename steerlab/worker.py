@@ -100,12 +100,13 @@ class Worker:
             self._clear()
             self._queue(Task(self, job, self._first))
 
-    def background(self, job: Job, lane: Lane = "ask") -> Task:
+    def background(self, job: Job, lane: Lane = "ask", *, asked: bool = True) -> Task:
         """Run this job after those of its lane, giving way to every lane before it. "idle" jobs end where a job of
-        another background lane comes: what nobody asked for never delays what somebody did.
+        another background lane comes: what nobody asked for never delays what somebody did. asked: whether anybody
+        asked for this one.
         """
         with self._changed:
-            if lane != "idle":
+            if asked and lane != "idle":
                 self._drop_idle()
             task = Task(self, job, self._background[lane])
             self._queue(task)

@@ -230,6 +230,13 @@ export interface Failure {
   gone: boolean;
 }
 
+/** Kernel -> front end: what was measured of a run's texts when they rested. */
+export interface Figures {
+  kind: "figures";
+  run: number;
+  cross_entropy: Record<string, number | null>;
+}
+
 /** A file. */
 export interface FileBytes {
   name: string;
@@ -983,7 +990,7 @@ export interface ZoneQuestion {
 
 export type FrontEndMessage = Hello | Run | Stop | Scrub | Undo | Redo | Ask | Cancel;
 
-export type KernelMessage = Start | PromptTokens | Tokens | End | Ready | Complaint | Job | Snapshot | Progress | Part | Answer | Failure;
+export type KernelMessage = Start | PromptTokens | Tokens | End | Figures | Ready | Complaint | Job | Snapshot | Progress | Part | Answer | Failure;
 
 /** What can be asked, by kind. */
 export interface Asks {

@@ -255,9 +255,13 @@ test("a foot has cross-entropy and KL where they are known, once the text rests,
   });
   model.say(say.start(1));
   model.say(say.tokens(1, 1, { baseline: ["Yes"], steered: ["No"] }));
-  model.say(end(1, { cross_entropy: 13.361, kl: 0.25 }));
+  model.say(end(1, { kl: 0.25 }));
   await frame();
   expect(facts("baseline")).toEqual([["CE 1.21", "Cross"]]);
+  expect(facts("steered")).toEqual([["KL 0.25", "KL"]]);
+  model.say({ kind: "figures", run: 0, cross_entropy: { steered: 5 } }); // of a run before
+  model.say({ kind: "figures", run: 1, cross_entropy: { steered: 13.361 } });
+  await frame();
   expect(facts("steered")).toEqual([
     ["CE 13.4", "Cross"],
     ["KL 0.25", "KL"],

@@ -203,8 +203,8 @@ class OnServer(Protocol):
 
 
 def in_process(backend: Backend, what: str) -> InProcess:
-    """The backend where it is InProcess, else a ModelError that names `what` needs it."""
-    if not isinstance(backend, InProcess):
+    """The backend where the model is in this process, else a ModelError that names `what` needs it."""
+    if not isinstance(backend, InProcess) or isinstance(backend, OnServer):
         raise ModelError(
             f"{what} needs the model's weights in this process, and the {backend.info.backend} backend has none here",
             "Load the model locally: Lab(model).",

@@ -39,9 +39,10 @@ def token_row(
     plus_ids, minus_ids = (_ids(backend, given) for given in (tokens, minus))
     if not plus_ids:
         raise PromptError("no token is given", 'Give one, or several: " yes", or [" yes", " sure"].')
-    vector = backend.token_rows(plus_ids, table).mean(0)
+    rows = backend.token_rows([*plus_ids, *minus_ids], table)  # one job on a server
+    vector = rows[: len(plus_ids)].mean(0)
     if minus_ids:
-        vector = vector - backend.token_rows(minus_ids, table).mean(0)
+        vector = vector - rows[len(plus_ids) :].mean(0)
     plus_texts, minus_texts = ([backend.tokenizer.decode([i]) for i in ids] for ids in (plus_ids, minus_ids))
     found = Direction(
         vector,

@@ -15,6 +15,8 @@ import venv
 from collections.abc import Callable
 from pathlib import Path
 
+from filelock import FileLock
+
 import steerlab
 from steerlab.errors import SteerlabError
 
@@ -34,27 +36,33 @@ def environment(tell: Callable[[str], None] = lambda text: None, *, ray: bool = 
     folder = cache / f"ndif-{hashlib.sha256(text.encode()).hexdigest()[:12]}"
     python = folder / ("Scripts" if os.name == "nt" else "bin") / "python"
     done = folder / "complete"
-    if not done.exists():
-        tell(f"installing {NDIF} in {folder} (half a minute, once) …")
-        shutil.rmtree(folder, ignore_errors=True)
-        try:
-            venv.create(folder, with_pip=True)
-        except (OSError, subprocess.CalledProcessError) as error:
-            raise SteerlabError(
-                f"a virtual environment cannot be made in {folder} ({error})",
-                "On Debian and Ubuntu: sudo apt-get install python3-venv.",
-            ) from error
-        _install(python, "-r", str(REQUIREMENTS))
-        # ndif asks for Python 3.12, and runs on 3.11 as well
-        _install(python, "--no-deps", "--ignore-requires-python", NDIF)
-        _share(python)
-        done.touch()
     added = folder / f"ray-{hashlib.sha256(RAY.read_bytes()).hexdigest()[:12]}"
-    if ray and not added.exists():
-        tell(f"installing what Ray needs in {folder} …")
-        _install(python, "-r", str(RAY))
-        added.touch()
+    cache.mkdir(parents=True, exist_ok=True)
+    with FileLock(folder.with_suffix(".lock")):  # two processes may want it at once
+        if not done.exists():
+            tell(f"installing {NDIF} in {folder} (half a minute, once) …")
+            shutil.rmtree(folder, ignore_errors=True)
+            _make(folder, python)
+            done.touch()
+        if ray and not added.exists():
+            tell(f"installing what Ray needs in {folder} …")
+            _install(python, "-r", str(RAY))
+            added.touch()
     return python
+
+
+def _make(folder: Path, python: Path) -> None:
+    try:
+        venv.create(folder, with_pip=True)
+    except (OSError, subprocess.CalledProcessError) as error:
+        raise SteerlabError(
+            f"a virtual environment cannot be made in {folder} ({error})",
+            "On Debian and Ubuntu: sudo apt-get install python3-venv.",
+        ) from error
+    _install(python, "-r", str(REQUIREMENTS))
+    # ndif asks for Python 3.12, and runs on 3.11 as well
+    _install(python, "--no-deps", "--ignore-requires-python", NDIF)
+    _share(python)
 
 
 def _install(python: Path, *what: str) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Literal
@@ -20,17 +20,17 @@ from steerlab.backends.base import OnServer
 from steerlab.estimators import randomised
 from steerlab.generations import Applied, Generation, Sampling, Token
 from steerlab.lab import Lab
-from steerlab.lens.logits import CELLS
 from steerlab.recipes import BASELINE, Recipe
 from steerlab.rows import Row
 from steerlab.ui import protocol
 from steerlab.ui.protocol import KernelMessage, PaneEnd, PaneId, PaneResult, Result, Status, Trouble, Verdict
 from steerlab.ui.stream import Pump
+from steerlab.worker import Task
 
 # The same at every move of the slider; no seed that people use, which would draw a random direction of theirs again.
 CONTROL_SEED = 240611717
 KEPT = 2048  # rows whose figures are remembered
-LONGEST = 512  # tokens of a text that are read again for its cross-entropy
+LONGEST = 128  # tokens of a text that are read again for its cross-entropy
 
 
 @dataclass
@@ -73,8 +73,8 @@ class Pane:
 class Preview:
     """Runs a prompt under the baseline, a recipe and its random control, and tells `send` of every step.
 
-    send: called from the worker's thread and from that of the caller. ended: called when a run is over. failed: makes
-    words of what a run raised.
+    send: called from the worker's threads and from that of the caller. ended: called when a run is over, and when more
+    is known of its texts. failed: makes words of what a run raised.
     """
 
     def __init__(
@@ -94,6 +94,7 @@ class Preview:
         self.panes: dict[PaneId, Pane] = {"baseline": Pane(), "steered": Pane()}
         self._kl: OrderedDict[Key, float] = OrderedDict()
         self._cross_entropy: OrderedDict[Key, float] = OrderedDict()
+        self._weighing: Task | None = None
         self._asked = ("", 0)  # origin and edit of the state that is run
         self._tokenized = ""  # the prompt that prompt_tokens belong to
         self.prompt_tokens: list[str] = []
@@ -117,6 +118,8 @@ class Preview:
         """
         rows = rows_of(prompt, recipe, seed, control=control)
         with self._lock:
+            if self._weighing:
+                self._weighing.cancel()
             self.panes = {name: self.panes.get(name) or Pane() for name in rows}
             self.run, self.seq, self.status, self.error = self.run + 1, 0, "running", None
             self._asked = (origin, edit)
@@ -185,7 +188,8 @@ class Preview:
         """What the panes will show, for every item of `wanted`, run in one batch; None for what was cancelled."""
         rows = [row for item in wanted for row in item.values()]
         self._lab.run(rows, sampling, cancel=cancel)
-        self._measure(rows, sampling, cancel)
+        if not cancel.is_set():
+            self._measure(rows, sampling)
         return [self.known(item, sampling) for item in wanted]
 
     def known(self, rows: Mapping[PaneId, Row], sampling: Sampling) -> dict[PaneId, PaneResult] | None:
@@ -229,7 +233,7 @@ class Preview:
         sampling: Sampling,
         cancel: threading.Event,
     ) -> None:
-        """Answer `rows`, those of `shown` that have no text yet, and measure what is not known of any."""
+        """Answer the rows that have no text yet of those that are shown."""
         with self._lock:
             if run != self.run or self.status != "running":
                 return
@@ -256,7 +260,8 @@ class Preview:
                 else []
             )
             pump.flush()
-            self._measure(list(shown.values()), sampling, cancel)
+            if not cancel.is_set():
+                self._measure(list(rows.values()), sampling)
         except Exception as error:
             pump.flush()
             self._fail(run, self._failed(error))
@@ -265,46 +270,62 @@ class Preview:
             if run == self.run:
                 for name, answer in zip(names, answers, strict=True):
                     self._close(name, answer_key(rows[name], sampling), answer, _rate(times[name]))
-                for pane in self.panes.values():
-                    if pane.key:  # a text that was ready may have been measured only now
-                        pane.end = PaneEnd.model_validate(pane.end.model_dump() | self._figures(pane.key))
                 stopped = any(answer.finish == "cancelled" for answer in answers)
                 self._finish("stopped" if stopped else "done")
+                on_server = isinstance(self._lab.backend, OnServer)  # where it would be a job more
+                if not (stopped or on_server):
+                    weigh = partial(self._weigh, run, shown, sampling)
+                    self._weighing = self._lab.worker.background(weigh, "ask", asked=False)
 
-    def _measure(self, rows: Sequence[Row], sampling: Sampling, cancel: threading.Event) -> None:
-        """Take the figures of rows that have one prompt and one seed, where they are not known; `cancel` ends it."""
-        if cancel.is_set():
-            return
-        baseline = replace(rows[0], recipe=BASELINE)
-        if steered := self._unknown(self._kl, [row for row in rows if row.recipe], sampling):
-            logits = self._lab.backend.score([baseline, *steered.values()])
-            kl = metrics.kl(logits[:1].expand(len(steered), -1), logits[1:])
-            self._keep(self._kl, dict(zip(steered, kl.tolist(), strict=True)))
-        text = self._lab.recall(baseline, sampling)
-        if text is None or not text.token_ids or isinstance(self._lab.backend, OnServer):
-            return  # on a server it would be one job more, in its queue
-        ids = text.token_ids[:LONGEST]
-        unread = list(self._unknown(self._cross_entropy, rows, sampling).items())
-        size = max(1, CELLS // (len(ids) * len(self._lab.backend.tokenizer)))
-        for some in (dict(unread[i : i + size]) for i in range(0, len(unread), size)):
-            if cancel.is_set():
-                return
-            logprobs = self._lab.backend.likelihood(list(some.values()), [ids] * len(some))
-            means = [-float(one.double().mean()) for one in logprobs]
-            self._keep(self._cross_entropy, dict(zip(some, means, strict=True)))
-
-    def _unknown(self, known: Mapping[Key, float], rows: Iterable[Row], sampling: Sampling) -> dict[Key, Row]:
+    def _measure(self, rows: Sequence[Row], sampling: Sampling) -> None:
+        """Take KL(baseline || row) at the first token of every row that is steered, in nats; all have one prompt."""
         with self._lock:
-            return {key: row for row in rows if (key := answer_key(row, sampling)) not in known}
+            steered = {
+                key: row
+                for row in rows
+                if len(row.recipe) and (key := answer_key(row, sampling)) not in self._kl
+            }
+        if not steered:
+            return
+        plain = [replace(row, recipe=BASELINE) for row in list(steered.values())[:1]]
+        logits = self._lab.backend.score([*plain, *steered.values()])
+        kl = metrics.kl(logits[:1].expand(len(steered), -1), logits[1:])
+        self._keep(self._kl, dict(zip(steered, kl.tolist(), strict=True)))
+
+    def _weigh(
+        self, run: int, rows: Mapping[PaneId, Row], sampling: Sampling, cancel: threading.Event
+    ) -> None:
+        """Tell the cross-entropy of the baseline's text under each pane's recipe, once the texts rest. A row a pass:
+        what a person does next waits for one of them at most.
+        """
+        text = self._lab.recall(rows["baseline"], sampling)
+        ids = text.token_ids[:LONGEST] if text else ()
+        for name, row in rows.items():
+            key = answer_key(row, sampling)
+            if not ids or cancel.is_set():
+                return
+            if key not in self._cross_entropy:
+                try:
+                    (logprobs,) = self._lab.backend.likelihood([row], [ids])
+                except Exception as error:
+                    self._failed(error)  # kept for whoever looks: the texts are what was asked for
+                    return
+                self._keep(self._cross_entropy, {key: -float(logprobs.double().mean())})
+            with self._lock:
+                pane = self.panes.get(name)
+                if run != self.run or pane is None or pane.key != key:
+                    return
+                if pane.end.cross_entropy is None:
+                    told = protocol.Figures(run=run, cross_entropy={name: self._cross_entropy[key]})
+                    pane.end = pane.end.model_copy(update={"cross_entropy": told.cross_entropy[name]})
+                    self._send(told)
+                    self._ended()
 
     def _keep(self, known: OrderedDict[Key, float], new: Mapping[Key, float]) -> None:
         with self._lock:
             known |= new
             while len(known) > KEPT:
                 known.popitem(last=False)
-
-    def _figures(self, key: Key) -> dict[str, float | None]:
-        return {"kl": self._kl.get(key), "cross_entropy": self._cross_entropy.get(key)}
 
     def _take(self, name: PaneId, row: Row, key: Key, token: Token, pump: Pump) -> None:
         pane = self.panes[name]
@@ -356,7 +377,8 @@ class Preview:
             applied=protocol.Applied(**answer.applied._asdict()) if answer.applied.of else None,
             tokens_per_second=rate,
             verdict=verdict_of(answer) if answer.pieces and answer.finish != "cancelled" else None,
-            **self._figures(key),
+            kl=self._kl.get(key),
+            cross_entropy=self._cross_entropy.get(key),
         )
 
     def _fail(self, run: int, error: Trouble) -> None:

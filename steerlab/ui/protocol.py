@@ -310,6 +310,14 @@ class End(Wire):
     error: Trouble | None = None
 
 
+class Figures(Wire):
+    """Kernel -> front end: what was measured of a run's texts when they rested."""
+
+    kind: Literal["figures"] = "figures"
+    run: int
+    cross_entropy: dict[PaneId, Figure]
+
+
 class ReadyText(Wire):
     """What the panes will show at a coefficient. Panes that are not named stay as they are."""
 
@@ -406,6 +414,7 @@ KernelMessage = (
     | PromptTokens
     | Tokens
     | End
+    | Figures
     | Ready
     | Complaint
     | Job

@@ -86,5 +86,5 @@ def test_rows_of_a_packed_head_are_refused() -> None:
 def test_a_server_reads_the_rows_of_a_packed_head_through_it() -> None:
     packed, plain = (LocalBackend(m, byte_tokenizer()) for m in quantised(models.build("llama"), head=True))
     with packed.model.trace("Hi"):
-        found = save(rows_of(packed.model, ("lm_head", None, models.D_MODEL), [1, 7]))
+        found = save(rows_of(packed.model, ("lm_head", None, models.D_MODEL, 9), [1, 7]))
     assert torch.allclose(found, plain.token_rows([1, 7], "unembedding"), atol=1e-6)

@@ -23,6 +23,7 @@ from steerlab.backends.ndif.distant import (
     sites_without_weights,
 )
 from steerlab.backends.ndif.names import DEMO, repository
+from steerlab.backends.ndif.packing import Packer
 from steerlab.demo import WEIGHTS
 
 
@@ -84,14 +85,40 @@ def test_rows_of_tokens_are_the_same_through_the_modules(
     here = LocalBackend(full, byte_tokenizer())
     tables = find_tables(full)
     assert set(tables) == {"embedding", "unembedding"}
-    for table, (path, scale) in tables.items():
-        for which, ids in (([7, 1], [7, 1]), (slice(0, 9), range(9))):
+    for table, (path, rows, scale) in tables.items():
+        assert rows == len(byte_tokenizer())
+        for which, ids in (([7, 1], [7, 1]), (None, range(9))):
             wanted = here.token_rows(ids, table)
             for isolated in (False, True):
                 monkeypatch.setattr(travelling, "isolated", lambda _, isolated=isolated: isolated)
                 with here.model.trace("Hi"):
-                    found = save(travelling.rows_of(here.model, (path, scale, models.D_MODEL), which))
+                    found = save(travelling.rows_of(here.model, (path, scale, models.D_MODEL, 9), which))
                 assert torch.allclose(found, wanted, atol=1e-6, rtol=1e-6), (table, isolated)
+
+
+def test_what_scales_an_embedding_is_taken_out_as_it_was_rounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    full = models.build("gemma2").bfloat16()
+    full.model.embed_tokens.scalar_embed_scale = 33.94  # that is 34 in bfloat16
+    full.model.embed_tokens.embed_scale.fill_(33.94)
+    here = LocalBackend(full, byte_tokenizer())
+    path, rows, scale = find_tables(full)["embedding"]
+    monkeypatch.setattr(travelling, "isolated", lambda _: True)
+    with here.model.trace("Hi"):
+        found = save(travelling.rows_of(here.model, (path, scale, models.D_MODEL, rows), None))
+    wanted = here.token_rows(range(rows), "embedding")
+    assert ((found * wanted).sum() / wanted.square().sum()).item() == pytest.approx(1, abs=2e-4)
+    assert torch.allclose(found, wanted, rtol=2**-8)
+
+
+def test_tokens_that_the_model_does_not_have_are_not_asked_for(tmp_path: Path) -> None:
+    config, tokenizer = models.build("llama").config, byte_tokenizer()
+    tokenizer.add_tokens(["<one more>"])
+    config.save_pretrained(tmp_path)
+    tokenizer.save_pretrained(tmp_path)
+    there = describe(tmp_path)
+    assert len(there.tokenizer) == config.vocab_size + 1
+    packer = Packer(there, host="nowhere")
+    assert [packer.matrix(table)[-1] for table in ("embedding", "unembedding")] == [config.vocab_size] * 2
 
 
 def test_no_weights_are_read(tmp_path: Path) -> None:

@@ -324,7 +324,7 @@ def sent(packer: Packer, rows: Sequence[Row], sampling: Sampling) -> bytes:
 
 def every_kind(packer: Packer, rows: Sequence[Row], sampling: Sampling) -> list[bytes]:
     """Payloads of generation, of the nearest tokens and of a Jacobian."""
-    near = packed.nearest(packer.model, packer.blank(), packer.matrix("unembedding"), 259, V.vector, 5)
+    near = packed.nearest(packer.model, packer.blank(), packer.matrix("unembedding"), V.vector, 5)
     return [sent(packer, rows, sampling), near, packer.jacobian(Row(PROMPTS[0]), *BETWEEN)]
 
 

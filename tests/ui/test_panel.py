@@ -140,12 +140,12 @@ def test_a_stop_before_the_worker_took_the_run_up_ends_it_too(slow: Wire) -> Non
 
 
 def test_no_message_waits_for_the_model() -> None:
-    wire = Wire(scripted.lab(delay=0.3))
+    wire = Wire(scripted.lab(delay=2))
     began = time.monotonic()
     wire.say(kind="hello")
     wire.push(1.0)
     wire.say(kind="stop")
-    assert time.monotonic() - began < 0.2
+    assert time.monotonic() - began < 1
 
 
 def test_a_late_front_end_gets_what_was_streamed_and_then_the_rest(slow: Wire) -> None:

@@ -15,7 +15,7 @@ export function Header({ store }: { store: Store }) {
     connection === "gone"
       ? "kernel gone"
       : connection === "waiting"
-        ? "waiting for the kernel"
+        ? "waiting"
         : job
           ? staged(job)
           : WORDS[status];

@@ -37,7 +37,9 @@ export function Jobs({ store, word, look }: { store: Store; word: string; look: 
       <span class="sl-status" role="status" data-look={look}>
         <button type="button" class="sl-jobs-open" title="Jobs on the server" {...button}>
           <span class="sl-dot" aria-hidden="true" />
-          <span class="sl-jobs-word">{word}</span>
+          <span class="sl-jobs-word" title={word}>
+            {word}
+          </span>
           <svg class="sl-jobs-mark" viewBox="0 0 12 12" aria-hidden="true">
             <path d="m2.5 4.5 3.5 3.5 3.5-3.5" />
           </svg>

@@ -3,6 +3,7 @@ import { batch, type Signal, signal } from "@preact/signals";
 import type {
   Complaint,
   End,
+  Figures,
   PaneEnd,
   PaneResult,
   PromptTokens,
@@ -13,7 +14,7 @@ import type {
   Trouble,
 } from "../protocol";
 
-type Streamed = Start | PromptTokens | Tokens | End | Complaint | Snapshot;
+type Streamed = Start | PromptTokens | Tokens | End | Figures | Complaint | Snapshot;
 
 /** resting: the text stands. pending: a run has no token for it yet. running: tokens come in. */
 export type Phase = "resting" | "pending" | "running";
@@ -205,6 +206,12 @@ export class Stream {
         this.error.value = message.error;
         for (const pane of this.panes.value) pane.settle(message.panes[pane.id]);
         this.landed();
+        break;
+      case "figures":
+        for (const [id, found] of Object.entries(message.cross_entropy)) {
+          const { end } = this.pane(id);
+          end.value = { ...end.value, cross_entropy: found };
+        }
         break;
       case "snapshot":
         this.run.value = message.run;

@@ -237,9 +237,7 @@ class NdifBackend:
         their cosines and their ids, each `[2 k]`. They are found on the server.
         """
         packer, vector = self._packer, vector.detach().float().cpu().clone()
-        payload = jobs.nearest(
-            self.model, packer.blank(), packer.matrix(table), len(self.tokenizer), vector, k
-        )
+        payload = jobs.nearest(self.model, packer.blank(), packer.matrix(table), vector, k)
         values, ids = self._done(payload, 1)["found"]
         return values, ids
 

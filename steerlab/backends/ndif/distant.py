@@ -13,7 +13,7 @@ import inspect
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import nnsight
 import torch
@@ -53,12 +53,20 @@ NARROW: dict[str, int] = {
 }
 
 
+class Matrix(NamedTuple):
+    """A matrix with a row for every token. scale: by what an embedding multiplies its rows, None for a head."""
+
+    path: str
+    rows: int
+    scale: float | None
+
+
 @dataclass(frozen=True)
 class Distant:
     """A model that is elsewhere. source: the Hugging Face id or the folder (an absolute path) that it is known from.
     key: what a server knows it by. model: nnsight's, on the meta device. accepts: what its forward takes. entries: of
-    every layer, the output that is its block's input; None where there is none. tables: the paths of the modules that
-    have a matrix with a row for every token, and by what an embedding multiplies its rows; None for a head.
+    every layer, the output that is its block's input; None where there is none. tables: the modules that have a matrix
+    with a row for every token.
     """
 
     name: str
@@ -68,7 +76,7 @@ class Distant:
     tokenizer: PreTrainedTokenizerBase
     sites: SiteMap
     entries: list[Hook | None]
-    tables: dict[Table, tuple[str, float | None]]
+    tables: dict[Table, Matrix]
     stop_tokens: set[int]
     d_model: int
     context: int
@@ -112,14 +120,16 @@ def describe(model: str | Path, given: GivenSites | None = None) -> Distant:
     )
 
 
-def find_tables(tree: PreTrainedModel) -> dict[Table, tuple[str, float | None]]:
-    """Where a model's embedding and its head are (`Distant.tables`)."""
+def find_tables(tree: PreTrainedModel) -> dict[Table, Matrix]:
+    """Where a model's embedding and its head are."""
     paths = {module: name for name, module in tree.named_modules()}
     embedding, head = tree.get_input_embeddings(), tree.get_output_embeddings()
     scale = getattr(embedding, "scalar_embed_scale", getattr(embedding, "embed_scale", 1.0))
-    found: dict[Table, tuple[str, float | None]] = {"embedding": (paths[embedding], float(scale))}
+    found: dict[Table, Matrix] = {
+        "embedding": Matrix(paths[embedding], embedding.num_embeddings, float(scale))
+    }
     if head is not None:
-        found["unembedding"] = (paths[head], None)
+        found["unembedding"] = Matrix(paths[head], head.out_features, None)
     return found
 
 

@@ -40,7 +40,7 @@ nnsight.register(tables)
 nnsight.register(travelling)
 
 Inputs = dict[str, Any]  # what the model's forward takes: tensors and numbers
-Matrix = tuple[str, float | None, int]  # a matrix of tokens, see `travelling.rows_of`
+Matrix = tuple[str, float | None, int, int]  # a matrix of tokens, see `travelling.rows_of`
 Point = tuple[str, str, bool, list[tuple[Any, ...]], list[tuple[Any, ...]], bool, int]  # see `travelling`
 
 
@@ -160,13 +160,13 @@ def token_rows(model: Any, inputs: Inputs, matrix: Matrix, ids: list[int]) -> by
     return payload.bytes
 
 
-def nearest(model: Any, inputs: Inputs, matrix: Matrix, vocab: int, vector: Tensor, k: int) -> bytes:
+def nearest(model: Any, inputs: Inputs, matrix: Matrix, vector: Tensor, k: int) -> bytes:
     """`found`: the cosines and the ids of the k tokens nearest to a vector, and to its opposite, each [2 k]."""
     payload = Payload()
     with model.session(backend=payload):
         found = save([])
         with model.trace(**inputs):
-            found.extend(by_cosine(rows_of(model, matrix, slice(0, vocab)), vector, k))
+            found.extend(by_cosine(rows_of(model, matrix, None), vector, k))
     return payload.bytes
 
 

@@ -114,7 +114,9 @@ class Packer:
         """Where the rows of tokens are (`travelling.rows_of`). Raises ModelError where the model has none."""
         if table not in self.there.tables:
             raise ModelError(f"{self.info.name} has no {table} matrix")
-        return (*self.there.tables[table], self.info.d_model)
+        found = self.there.tables[table]
+        # a tokenizer may know more tokens than the model
+        return found.path, found.scale, self.info.d_model, min(found.rows, len(self.there.tokenizer))
 
     def jacobian(self, row: Row, source: Site, position: int, target: Site) -> bytes:
         """The job that differentiates (`base.Backend.linearise`): a pass for as many rows of the Jacobian as it has."""

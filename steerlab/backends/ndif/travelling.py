@@ -126,13 +126,14 @@ def skip(model: Any, outputs: Any, resid: Tensor) -> None:
 
 
 def rows_of(model: Any, matrix: Any, which: Any) -> Tensor:
-    """Some rows, by their ids or as a slice from 0, of a matrix that has a row for every token, [tokens d_model].
+    """Some rows, by their ids, or all, of a matrix that has a row for every token, [tokens d_model].
 
-    matrix: the path of an embedding or of a head; by what an embedding multiplies its rows, None for a head; d_model.
-    Where the module's weight is not at hand, or is packed, its rows are what it makes of the ids; or, of a head, of
-    every unit vector, less its bias.
+    matrix: the path of an embedding or of a head; by what an embedding multiplies its rows, None for a head; d_model;
+    how many rows there are. Where the module's weight is not at hand, or is packed, its rows are what it makes of the
+    ids; or, of a head, of every unit vector, less its bias: in half precision as exact as that.
     """
-    path, scale, width = matrix
+    path, scale, width, count = matrix
+    which = slice(0, count) if which is None else which
     module = at(model, path)
     rows: Tensor
     if not isolated(model) and module.weight.is_floating_point():
@@ -140,8 +141,10 @@ def rows_of(model: Any, matrix: Any, which: Any) -> Tensor:
         return rows
     like = module.input  # which says where the module is and what it computes in
     if scale is not None:
-        ids = torch.arange(which.stop) if isinstance(which, slice) else torch.tensor(which)
-        rows = module(ids.to(like.device)).detach().float().cpu() / scale
+        ids = torch.arange(count)[which]
+        made = module(ids.to(like.device)).detach().cpu()
+        # what multiplied them was rounded to their type
+        rows = made.float() / torch.tensor(scale, dtype=made.dtype).float()
     else:
         bias, *parts = (
             module(x.to(like.device, like.dtype))[:, which].detach().cpu()
