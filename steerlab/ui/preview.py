@@ -300,26 +300,31 @@ class Preview:
         """
         text = self._lab.recall(rows["baseline"], sampling)
         ids = text.token_ids[:LONGEST] if text else ()
+        keys = {name: answer_key(row, sampling) for name, row in rows.items()}
         for name, row in rows.items():
-            key = answer_key(row, sampling)
             if not ids or cancel.is_set():
                 return
-            if key not in self._cross_entropy:
-                try:
-                    (logprobs,) = self._lab.backend.likelihood([row], [ids])
-                except Exception as error:
-                    self._failed(error)  # kept for whoever looks: the texts are what was asked for
-                    return
-                self._keep(self._cross_entropy, {key: -float(logprobs.double().mean())})
-            with self._lock:
-                pane = self.panes.get(name)
-                if run != self.run or pane is None or pane.key != key:
-                    return
-                if pane.end.cross_entropy is None:
-                    told = protocol.Figures(run=run, cross_entropy={name: self._cross_entropy[key]})
-                    pane.end = pane.end.model_copy(update={"cross_entropy": told.cross_entropy[name]})
-                    self._send(told)
-                    self._ended()
+            if keys[name] in self._cross_entropy:
+                continue
+            try:
+                (logprobs,) = self._lab.backend.likelihood([row], [ids])
+            except Exception as error:
+                self._failed(error)  # kept for whoever looks: the texts are what was asked for
+                return
+            self._keep(self._cross_entropy, {keys[name]: -float(logprobs.double().mean())})
+        with self._lock:
+            if run != self.run:
+                return
+            unsaid = [name for name, pane in self.panes.items() if pane.end.cross_entropy is None]
+            told = protocol.Figures(
+                run=run, cross_entropy={name: self._cross_entropy[keys[name]] for name in unsaid}
+            )
+            for name in unsaid:
+                pane = self.panes[name]
+                pane.end = pane.end.model_copy(update={"cross_entropy": told.cross_entropy[name]})
+            if unsaid:
+                self._send(told)
+                self._ended()
 
     def _keep(self, known: OrderedDict[Key, float], new: Mapping[Key, float]) -> None:
         with self._lock:
