@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 
 import models
@@ -111,7 +112,7 @@ def test_what_scales_an_embedding_is_taken_out_as_it_was_rounded(monkeypatch: py
 
 
 def test_tokens_that_the_model_does_not_have_are_not_asked_for(tmp_path: Path) -> None:
-    config, tokenizer = models.build("llama").config, byte_tokenizer()
+    config, tokenizer = models.build("llama").config, copy.deepcopy(byte_tokenizer())
     tokenizer.add_tokens(["<one more>"])
     config.save_pretrained(tmp_path)
     tokenizer.save_pretrained(tmp_path)
