@@ -93,7 +93,8 @@ class Panel(anywidget.AnyWidget):
         self._linked_at, self._link_gestures = float("-inf"), 0
         self._changes: dict[str, int] = {}  # the newest revision that came from each origin
         self._seen = False  # a front end said hello
-        self._placed = False  # the static page is in the notebook
+        page = snapshot.new_class()
+        self._static_page = snapshot.StaticPage(page, self._static)
         self._preview = Preview(lab, self._tell, self._ended, self._failed)
         self._ahead = Ahead(lab, self._preview, self._tell, self._failed)
         self._desk = Desk(lab, TABLE, self._tell, self._failed)
@@ -104,7 +105,7 @@ class Panel(anywidget.AnyWidget):
             state=self._state.model_dump(mode="json"),
             result=self._preview.result().model_dump(mode="json"),
             snapshots=[snapshot_info(name, one) for name, one in lab.snapshots.items()],
-            page=snapshot.new_class(),
+            page=page,
             **self._linkable(),
         )
         self.on_msg(self._on_message)
@@ -393,16 +394,13 @@ class Panel(anywidget.AnyWidget):
     def _ended(self) -> None:
         self.result = self._preview.result().model_dump(mode="json")
         self._lab.set_trait("generations", self._preview.generations())
-        if self._placed:
-            snapshot.replace(self.page, self._static())
+        self._static_page.renew()
 
     def _static(self) -> str:
         return snapshot.render(self.page, self._info, self._state, self._preview.result())
 
     def _repr_mimebundle_(self, **kwargs: Any) -> Any:
-        self._placed = snapshot.place(
-            self.page, snapshot.render(self.page, self._info, self._state, self._preview.result())
-        )
+        self._static_page.place()
         bundle = super()._repr_mimebundle_(**kwargs)
         if bundle is not None:
             bundle[0]["text/plain"] = repr(self._lab)

@@ -7,6 +7,9 @@ without one it is what a reader sees. Model text is escaped; styles stand in the
 
 from __future__ import annotations
 
+import contextvars
+import threading
+from collections.abc import Callable
 from html import escape
 from uuid import uuid4
 
@@ -16,6 +19,7 @@ from IPython.display import HTML, display
 from steerlab.ui.protocol import Info, PanelState, PaneResult, Result, SteeringState
 
 CLASS = "steerlab-static"
+REST = 0.5  # seconds
 # hides "Error displaying widget: model not found" below the texts
 _HIDE_ERROR = (
     f"<style>.jp-OutputArea-child:has(.{CLASS}) ~ .jp-OutputArea-child:has(.jupyter-widgets)"
@@ -28,23 +32,45 @@ _COLOURS = {"baseline": "#8a8a8a", "steered": "#6d5bd0", "control": "#a8834a"}
 _TITLES = {"control": "Random control"}
 
 
+class StaticPage:
+    """One panel's page in the notebook. render: writes it. name: its class, and the id of its output.
+
+    A notebook draws an output anew whenever it is replaced, also one that a live panel hides, and that takes time from
+    a slider that moves. So the page is renewed once nothing has changed for a moment.
+    """
+
+    def __init__(self, name: str, render: Callable[[], str]) -> None:
+        self._name, self._render = name, render
+        self._placed = False
+        self._lock = threading.Lock()
+        self._waiting: threading.Timer | None = None
+
+    def place(self) -> None:
+        """Put the page into the running cell's output, where there is a notebook to hold it."""
+        shell = get_ipython()
+        self._placed = shell is not None and getattr(shell, "kernel", None) is not None
+        if self._placed:
+            display(HTML(self._render()), display_id=self._name)  # type: ignore[no-untyped-call]
+
+    def renew(self) -> None:
+        """Put a newer page there, once nobody has asked for this again for `REST` seconds."""
+        if not self._placed:
+            return
+        here = contextvars.copy_context()  # of the cell or message that it belongs to
+        with self._lock:
+            if self._waiting:
+                self._waiting.cancel()
+            self._waiting = threading.Timer(REST, lambda: here.run(self._replace))
+            self._waiting.daemon = True
+            self._waiting.start()
+
+    def _replace(self) -> None:
+        display(HTML(self._render()), display_id=self._name, update=True)  # type: ignore[no-untyped-call]
+
+
 def new_class() -> str:
-    """A name for one panel's page: the class of its HTML and the id of its output."""
+    """A name for one panel's page."""
     return f"{CLASS}-{uuid4().hex}"
-
-
-def place(page: str, html: str) -> bool:
-    """Put the page into the running cell's output. Returns whether there is a notebook to hold it."""
-    shell = get_ipython()
-    if shell is None or getattr(shell, "kernel", None) is None:
-        return False
-    display(HTML(html), display_id=page)  # type: ignore[no-untyped-call]
-    return True
-
-
-def replace(page: str, html: str) -> None:
-    """Put a newer page where `place` put the last one."""
-    display(HTML(html), display_id=page, update=True)  # type: ignore[no-untyped-call]
 
 
 def render(page: str, info: Info, state: PanelState, result: Result) -> str:

@@ -1,5 +1,9 @@
 from __future__ import annotations
 
+import threading
+import time
+from typing import Any
+
 import pytest
 from wires import Wire
 
@@ -31,19 +35,59 @@ def test_before_there_is_a_text_the_page_is_empty(wire: Wire) -> None:
     assert wire.panel._static() == f'<div class="steerlab-static {wire.panel.page}"></div>'
 
 
-def test_a_shown_panel_puts_its_page_into_the_notebook_and_renews_it_after_each_run(
-    wire: Wire, monkeypatch: pytest.MonkeyPatch
+class Notebook:
+    """Stands for IPython in a kernel: what was put into the outputs, the id, the HTML, and whether it was there."""
+
+    kernel = object()
+
+    def __init__(self) -> None:
+        self.shown: list[tuple[str, str, bool]] = []
+        self.renewed = threading.Event()
+
+    def display(self, page: Any, *, display_id: str, update: bool = False) -> None:
+        self.shown.append((display_id, page.data, update))
+        if update:
+            self.renewed.set()
+
+
+@pytest.fixture
+def notebook(monkeypatch: pytest.MonkeyPatch) -> Notebook:
+    made = Notebook()
+    monkeypatch.setattr(snapshot, "get_ipython", lambda: made)
+    monkeypatch.setattr(snapshot, "display", made.display)
+    return made
+
+
+def test_a_shown_panel_puts_its_page_into_the_notebook_and_renews_it_after_a_run(
+    wire: Wire, notebook: Notebook
 ) -> None:
-    placed: dict[str, str] = {}
-    monkeypatch.setattr(snapshot, "place", lambda page, html: placed.update({page: html}) is None)
-    monkeypatch.setattr(snapshot, "replace", lambda page, html: placed.update({page: html}))
     data, _ = wire.panel._repr_mimebundle_()
     assert "application/vnd.jupyter.widget-view+json" in data
     assert data["text/plain"] == repr(wire.lab)
     wire.say(kind="hello")
     wire.finished()
-    wire.until(lambda: "Sure. First heat" in placed[wire.panel.page])
+    assert notebook.renewed.wait(10)
+    (name, _, first), (again, page, update) = notebook.shown
+    assert (name, again) == (wire.panel.page, wire.panel.page)
+    assert (first, update) == (False, True)
+    assert "Sure. First heat" in page
 
 
-def test_without_a_notebook_nothing_is_placed(wire: Wire) -> None:
-    assert not snapshot.place("page", "<div></div>")
+def test_while_texts_change_the_page_waits(notebook: Notebook, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(snapshot, "REST", 1.0)
+    texts = iter(range(1000))
+    page = snapshot.StaticPage("page", lambda: f"text {next(texts)}")
+    page.place()
+    for _ in range(50):
+        page.renew()
+    assert notebook.renewed.wait(10)
+    time.sleep(0.2)
+    assert notebook.shown == [("page", "text 0", False), ("page", "text 1", True)]
+
+
+def test_without_a_notebook_nothing_is_placed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(snapshot, "display", None)
+    page = snapshot.StaticPage("page", lambda: "<div></div>")
+    page.place()
+    page.renew()
+    assert page._waiting is None
