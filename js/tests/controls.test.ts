@@ -154,6 +154,17 @@ test("keys that a control needs are kept from the notebook's shortcuts, others a
   expect(suppressed({ key: "Escape" })).toBe(false);
 });
 
+test("the selection inside of a field is no business of the notebook's editors", () => {
+  const heard: EventTarget[] = [];
+  const hear = (event: Event) => heard.push(event.target as EventTarget);
+  document.addEventListener("selectionchange", hear);
+  const bubbling = () => new Event("selectionchange", { bubbles: true });
+  $<HTMLInputElement>(".sl-number").dispatchEvent(bubbling());
+  document.dispatchEvent(bubbling());
+  document.removeEventListener("selectionchange", hear);
+  expect(heard).toEqual([document]);
+});
+
 test("in a row up and down are left and right, its ends hold, and keys that do nothing are the host's", () => {
   const keys = ["ArrowRight", "ArrowDown", "ArrowLeft", "ArrowUp", "Home", "End", "a", "Tab"];
   expect(keys.map((key) => step(key, 1, 4))).toEqual([2, 2, 0, 0, 0, 3, null, null]);

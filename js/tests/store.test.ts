@@ -53,6 +53,25 @@ describe("the pace", () => {
     expect(sent.at(-1)).toBe(60);
   });
 
+  test("what the page shows already is told once the page has drawn it, and while more of it comes", () => {
+    for (let i = 1; i <= 10; i++) {
+      now = i;
+      pace.call({ shown: true });
+      pace.landed();
+      vi.advanceTimersByTime(16);
+    }
+    expect(sent).toEqual([3, 6, 9]);
+    vi.advanceTimersByTime(1000);
+    expect(sent).toEqual([3, 6, 9, 10]);
+  });
+
+  test("what has to be run does not wait for it", () => {
+    now = 1;
+    pace.call({ shown: true });
+    move(2);
+    expect(sent).toEqual([2]);
+  });
+
   test("what waits can be called off", () => {
     move(1);
     move(2);

@@ -27,6 +27,15 @@ export function isUndo(event: KeyboardEvent): boolean {
   return (event.ctrlKey || event.metaKey) && !event.altKey && event.key.toLowerCase() === "z";
 }
 
+/**
+ * Keeps to the panel what happens to the selection inside of its fields. Chromium tells it of every number that is set, and at
+ * `document` each editor of the notebook would measure the page for it, before the frame with the number.
+ */
+export function watchSelection(root: HTMLElement, signal: AbortSignal): void {
+  const keep = (event: Event) => event.stopPropagation();
+  root.addEventListener("selectionchange", keep, { signal });
+}
+
 /** Tells when the pointer that was pressed in the panel is up again, wherever that is. */
 export function watchRelease(signal: AbortSignal, tell: () => void): void {
   for (const event of ["pointerup", "pointercancel"]) window.addEventListener(event, tell, { signal });

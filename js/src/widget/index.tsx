@@ -3,7 +3,7 @@ import type { AnyModel } from "@anywidget/types";
 import { render as mount } from "preact";
 import type { Traits } from "../protocol";
 import { App } from "./App";
-import { watchConnection, watchKeys, watchRelease, watchTakeOver, watchTheme } from "./host";
+import { watchConnection, watchKeys, watchRelease, watchSelection, watchTakeOver, watchTheme } from "./host";
 import { Store } from "./store";
 import "./css/base.css";
 import "./css/controls.css";
@@ -44,6 +44,7 @@ export default () => {
       const root = document.createElement("div");
       root.className = "sl-app";
       watchKeys(root, end.signal);
+      watchSelection(root, end.signal);
       watchTheme(root, end.signal);
       watchRelease(end.signal, () => store.hold(false));
       watchTakeOver(

@@ -2,13 +2,14 @@
  * Sends the newest state as often as the kernel can show something of it.
  *
  * The first call goes out at once. While it is on its way, later calls wait; the newest of them goes out when the first
- * token has landed, or after `patience` ms. A fixed rate would either lag behind a fast model or, faster than a slow one,
+ * token has landed, or after `patience` ms; at least `gap` ms lie between two. A fixed rate would either lag behind a fast model or, faster than a slow one,
  * replace every run before its first token, so that a moving slider would show nothing.
  */
 export class Pace {
   private waiting = false;
   private flying = false;
   private sentAt = Number.NEGATIVE_INFINITY;
+  private notBefore = Number.NEGATIVE_INFINITY;
   private timer: ReturnType<typeof setTimeout> | undefined;
 
   constructor(
@@ -17,8 +18,10 @@ export class Pace {
     private readonly patience = 400,
   ) {}
 
-  /** There is something new to send. */
-  call(): void {
+  /** There is something new to send. shown: of which the page shows all already; what it has to draw goes first. */
+  call({ shown = false } = {}): void {
+    if (!shown) this.notBefore = Number.NEGATIVE_INFINITY;
+    else if (!this.waiting) this.notBefore = performance.now() + this.gap;
     this.waiting = true;
     this.plan();
   }
@@ -48,7 +51,8 @@ export class Pace {
 
   private plan(): void {
     clearTimeout(this.timer);
-    const wait = this.sentAt + (this.flying ? this.patience : this.gap) - performance.now();
+    const next = this.sentAt + (this.flying ? this.patience : this.gap);
+    const wait = Math.max(next, this.notBefore) - performance.now();
     if (wait <= 0) this.fire();
     else this.timer = setTimeout(() => this.fire(), wait);
   }

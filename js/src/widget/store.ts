@@ -103,7 +103,7 @@ export class Store {
     const ready = when === "typing" ? null : this.ahead.lookup(this.state.value);
     if (ready) this.stream.lead(this.edits, ready);
     if (when === "now") this.pace.now();
-    else if (when === "soon") this.pace.call();
+    else if (when === "soon") this.pace.call({ shown: ready !== null });
     else
       this.typing = setTimeout(() => {
         this.typing = undefined;
