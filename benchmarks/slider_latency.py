@@ -3,12 +3,14 @@
 Measured are moves made while the lab rests and while it generates, against one prefill and one decoding step of the
 same prompt through plain transformers, in the same kernel and the same run; in wall seconds, because a person waits
 for them. Every such move goes to a coefficient that was never used, so nothing comes from memory. Then the lab rests,
-makes the texts beside the slider's ready, and moves over those are measured against what people take for at once.
+makes the texts beside the slider's ready, and moves over those are measured against what people take for at once; the
+time between two of them is drawn from a wide range, so that no rhythm hides what the move before left to do.
 """
 
 from __future__ import annotations
 
 import json
+import random
 import statistics
 import sys
 import tempfile
@@ -24,6 +26,7 @@ from playwright.sync_api import Page
 
 GOAL_MS = 150
 READY_MS = 50
+PAUSES_MS = (30, 130)
 MARKS = "(document.querySelector('.sl-ready path').getAttribute('d').split('M').length - 1)"
 SETUP = """
 import steerlab as sl
@@ -176,6 +179,7 @@ def over_ready(page: Page, n: int) -> Figure:
         raise RuntimeError(f"the texts that are ready are all alike: {texts}")
     times: list[float] = []
     bare: list[float] = []
+    pause = random.Random(0)
     right = next_frame = 0
     for i in range(n + 3):
         place = places[i % len(places)]
@@ -183,9 +187,9 @@ def over_ready(page: Page, n: int) -> Figure:
         times.append(float(took))
         right += shown == texts[place]
         next_frame += frames == 1
-        page.wait_for_timeout(60)
+        page.wait_for_timeout(pause.uniform(*PAUSES_MS))
         bare.append(float(page.evaluate(BARE, texts[places[i % len(places)]])))
-        page.wait_for_timeout(60)
+        page.wait_for_timeout(pause.uniform(*PAUSES_MS))
     times = times[3:]
     p95 = percentile(times, 95)
     return Figure(

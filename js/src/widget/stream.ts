@@ -89,9 +89,11 @@ export class Pane {
     for (const sink of this.sinks) sink.add(tokens);
   }
 
+  /** The text stands. end: what is said of it, unless that stands, too. */
   settle(end: PaneEnd | undefined): void {
-    this.phase.value = "resting";
     if (end) this.end.value = end;
+    if (this.phase.value === "resting") return; // it is drawn
+    this.phase.value = "resting";
     for (const sink of this.sinks) sink.settle(this.tokens);
   }
 }
