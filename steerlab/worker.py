@@ -11,10 +11,12 @@ listens. What a person runs in a cell is on a thread of its own, beside what the
 
 from __future__ import annotations
 
+import atexit
 import contextvars
 import functools
 import sys
 import threading
+import weakref
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -91,6 +93,8 @@ class Worker:
         self._background: dict[Lane, _Lane] = {name: _Lane(i) for i, name in enumerate(LANES, 1)}
         self._lanes = [self._first, *self._background.values()]
         self._outside = 0  # how much runs elsewhere that goes first
+        self._closed = False
+        _WORKERS.add(self)
 
     def submit(self, job: Job) -> None:
         """Run this job as soon as the running one has ended, which it is told to do at once; one that waits is
@@ -151,6 +155,18 @@ class Worker:
         with self._changed:
             return self._changed.wait_for(lambda: not any(lane.busy for lane in self._lanes), timeout)
 
+    def close(self, timeout: float) -> bool:
+        """End everything and take nothing more. Returns whether all of it has ended within `timeout` seconds."""
+        with self._changed:
+            self._closed = True
+            for lane in self._lanes:
+                for task in (*lane.waiting, lane.running):
+                    if task:
+                        task._cancel.set()
+                lane.waiting.clear()
+            self._changed.notify_all()
+        return self.join(timeout)
+
     # ------------------------------------------------------------------------------- all below holds the condition
 
     def _clear(self) -> None:
@@ -167,6 +183,9 @@ class Worker:
 
     def _queue(self, task: Task) -> None:
         lane = task._lane
+        if self._closed:
+            task._cancel.set()
+            return
         lane.waiting.append(task)
         if lane.thread is None:
             name = self._name if lane is self._first else f"{self._name}-{LANES[lane.rank - 1]}"
@@ -206,6 +225,17 @@ class Worker:
                 with self._changed:
                     lane.running = None
                     self._changed.notify_all()
+
+
+_WORKERS: weakref.WeakSet[Worker] = weakref.WeakSet()
+_LAST_PASS = 5.0  # seconds that a pass may take which is still running when the program ends
+
+
+@atexit.register
+def _close_all() -> None:
+    """A thread that Python ends inside of torch takes the whole program with it, by an abort."""
+    for worker in list(_WORKERS):
+        worker.close(_LAST_PASS)
 
 
 class _Works(Protocol):

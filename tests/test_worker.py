@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import subprocess
+import sys
 import threading
 
 import pytest
@@ -257,3 +259,45 @@ def test_work_of_the_worker_s_own_does_not_wait_for_itself() -> None:
     worker.background(sweep, "long")
     assert worker.join(5)
     assert ran == ["sweep"]
+
+
+def test_a_closed_worker_ends_what_runs_and_takes_nothing_more() -> None:
+    worker, ran, started = Worker(), [], threading.Event()
+
+    def long(cancel: threading.Event) -> None:
+        started.set()
+        cancel.wait(10)
+        ran.append("ended")
+        worker.background(lambda _: ran.append("its own"))
+
+    worker.submit(long)
+    assert started.wait(5)
+    worker.background(lambda _: ran.append("waiting"))
+    assert worker.close(5)
+    assert worker.background(lambda _: ran.append("late")).cancelled
+    assert worker.join(5)
+    assert ran == ["ended"]
+
+
+AT_WORK = """
+import threading, torch
+from steerlab.backends.base import before_pass
+from steerlab.worker import Worker
+
+def work(cancel):
+    while not cancel.is_set():
+        before_pass.get()()
+        torch.softmax(torch.randn(300, 300), -1)
+        started.set()
+
+workers = [Worker() for _ in range(2)]
+for worker in workers:
+    started = threading.Event()
+    worker.background(work, "idle")
+    started.wait(10)
+"""
+
+
+def test_a_program_can_end_while_a_worker_works() -> None:
+    ended = subprocess.run([sys.executable, "-c", AT_WORK], capture_output=True, text=True, timeout=60)
+    assert (ended.returncode, ended.stderr) == (0, "")
