@@ -141,9 +141,9 @@ describe("a drag", () => {
 
   test("shows the text within a frame, before the kernel says anything, and the baseline stays", async () => {
     input(slider(), "0.2");
+    expect(panel.model.runs).toEqual([]); // it is told afterwards
     await new Promise((resolve) => requestAnimationFrame(resolve));
     expect(texts()).toEqual(["base", "at 0.2", "random 0.2"]);
-    expect(panel.model.runs).toEqual([]);
     confirm(2, await sent(0.2), result("at ", "0.2"));
     panel.model.say(say.done(2));
     await frame();
@@ -183,6 +183,70 @@ describe("a drag", () => {
     panel.model.say(say.tokens(2, 2, { steered: [" words"] }));
     await frame();
     expect(texts()[1]).toBe("at 0.1");
+  });
+
+  const hellos = () => panel.model.sent.filter(({ kind }) => kind === "hello").length;
+
+  test("what the kernel was never told does not stand where it goes on with a text of its own", async () => {
+    input(slider(), "2");
+    const { origin, edit } = last();
+    panel.model.say(say.start(2, ["steered", "control"], [], SHOWN, { origin, edit }));
+    panel.model.say(say.tokens(2, 1, { steered: ["slow"], control: ["slow"] }));
+    input(slider(), "0.1");
+    input(slider(), "2");
+    await vi.waitFor(() => expect(panel.model.runs.length).toBe(2));
+    const again = last();
+    const before = hellos();
+    const { origin: from, edit: newest } = again;
+    panel.model.say(say.start(3, [], ["steered", "control"], SHOWN, { origin: from, edit: newest }));
+    expect(hellos()).toBe(before + 1);
+    panel.model.say({
+      kind: "snapshot",
+      run: 3,
+      seq: 0,
+      pending: [],
+      state: again,
+      result: {
+        panes: {
+          baseline: result("base"),
+          steered: { ...NO_END, tokens: ["slow"] },
+          control: { ...NO_END, tokens: ["slow"] },
+        },
+        prompt_tokens: [],
+        status: "running",
+        error: null,
+      },
+      asking: [],
+    });
+    panel.model.say(say.tokens(3, 1, { steered: [" words"] }));
+    await frame();
+    expect(texts()).toEqual(["base", "slow words", "slow"]);
+  });
+
+  test("nor where a change from elsewhere leaves the panes as they were", () => {
+    input(slider(), "0.1");
+    const before = hellos();
+    panel.model.change("state", state({ max_new_tokens: 64, revision: 3 }));
+    panel.model.say(say.start(2, [], [], SHOWN));
+    expect(hellos()).toBe(before + 1);
+  });
+
+  test("a run that brings its own texts needs no more of the kernel", async () => {
+    input(slider(), "0.1");
+    input(slider(), "2");
+    const before = hellos();
+    const { origin, edit } = await sent(2);
+    panel.model.say(say.start(2, ["steered", "control"], [], SHOWN, { origin, edit }));
+    input(slider(), "0.1");
+    confirm(3, await sent(0.1), result("at ", "0.1"));
+    expect(hellos()).toBe(before);
+  });
+
+  test("what was set last is told before the page goes", () => {
+    input(slider(), "0.1");
+    expect(panel.model.runs).toEqual([]);
+    window.dispatchEvent(new Event("pagehide"));
+    expect(last().steering[0]?.coefficient).toBe(0.1);
   });
 
   test("a change from Python is shown, whatever was ready", async () => {

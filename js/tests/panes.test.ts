@@ -1,5 +1,6 @@
 import { afterEach, beforeEach, expect, test } from "vitest";
 import type { KernelMessage, PaneEnd } from "../src/protocol";
+import { Pane } from "../src/widget/stream";
 import { FakeModel, frame, NO_END, type Shown, say, show, state, text, traits } from "./fakes";
 
 let panel: Shown;
@@ -144,6 +145,38 @@ test("a resumed pane goes on where it stood", async () => {
   model.say(say.tokens(2, 1, { baseline: ["b"] }));
   await frame();
   expect(text(el, "baseline")).toBe("ab");
+});
+
+test("a text that goes on is whole, though a run in between had aged it", async () => {
+  const { model, el } = panel;
+  model.say(say.start(1));
+  model.say(say.tokens(1, 1, { steered: ["a", "b"] }));
+  await frame();
+  model.say(say.start(2, ["steered"]));
+  await frame();
+  expect(text(el, "steered")).toBe("");
+  model.say(say.start(3, [], ["steered"]));
+  model.say(say.tokens(3, 1, { steered: ["c"] }));
+  await frame();
+  expect(text(el, "steered")).toBe("abc");
+  model.say(say.done(3));
+  await frame();
+  expect([text(el, "steered"), el.querySelectorAll(".sl-old").length]).toEqual(["abc", 0]);
+});
+
+test("what stands is not drawn again when it is confirmed", () => {
+  const pane = new Pane("steered");
+  const drawn: string[] = [];
+  const draw = (what: string) => () => void drawn.push(what);
+  pane.watch({ replace: draw("replace"), add: draw("add"), age: draw("age"), settle: draw("settle") });
+  pane.show({ ...NO_END, tokens: ["a"], finish: "stop" });
+  pane.show({ ...NO_END, tokens: ["a"], finish: "stop" });
+  pane.settle({ ...NO_END, finish: "length" });
+  expect(drawn).toEqual(["replace", "replace"]); // the first as it begins to watch
+  expect(pane.end.value.finish).toBe("length");
+  pane.begin(false);
+  pane.settle(undefined);
+  expect(drawn.slice(2)).toEqual(["age", "settle"]);
 });
 
 test("a gap in the stream asks for everything again", async () => {

@@ -19,7 +19,7 @@ from pydantic import ValidationError
 
 from steerlab import metrics, prompts
 from steerlab.errors import SteerlabError
-from steerlab.generations import Sampling
+from steerlab.generations import Generation, Sampling
 from steerlab.lab import Lab
 from steerlab.recipes import conflicts
 from steerlab.sites import Site
@@ -28,7 +28,7 @@ from steerlab.ui.ahead import Ahead
 from steerlab.ui.asks import Desk
 from steerlab.ui.history import History, Moment
 from steerlab.ui.preview import Preview, rows_of
-from steerlab.ui.protocol import Info, PanelState, SteeringState, Trouble
+from steerlab.ui.protocol import Info, PaneId, PanelState, Result, SteeringState, Trouble
 from steerlab.ui.questions import TABLE
 from steerlab.ui.translate import (
     beyond,
@@ -374,6 +374,7 @@ class Panel(anywidget.AnyWidget):
 
     def _start(self) -> None:
         state, known = self._state, self._known
+        self._static_page.leave()
         self._preview.start(
             state.prompt,
             known["recipe"],
@@ -391,10 +392,10 @@ class Panel(anywidget.AnyWidget):
     def _tell(self, message: protocol.KernelMessage) -> None:
         self.send(message.model_dump(mode="json"))
 
-    def _ended(self) -> None:
-        self.result = self._preview.result().model_dump(mode="json")
-        self._lab.set_trait("generations", self._preview.generations())
-        self._static_page.renew()
+    def _ended(self, result: Result, texts: dict[PaneId, Generation], written: bool) -> None:
+        self._lab.set_trait("generations", texts)
+        self.result = result.model_dump(mode="json")
+        self._static_page.renew(at_once=written)
 
     def _static(self) -> str:
         return snapshot.render(self.page, self._info, self._state, self._preview.result())

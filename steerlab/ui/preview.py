@@ -73,19 +73,21 @@ class Pane:
 class Preview:
     """Runs a prompt under the baseline, a recipe and its random control, and tells `send` of every step.
 
-    send: called from the worker's threads and from that of the caller. ended: called when a run is over, and when more
-    is known of its texts. failed: makes words of what a run raised.
+    send: called from the worker's threads and from that of the caller. ended: called with what there is when a run is
+    over, and when more is known of its texts; and whether any of it was written just now. failed: makes words of what a
+    run raised.
     """
 
     def __init__(
         self,
         lab: Lab,
         send: Callable[[KernelMessage], None],
-        ended: Callable[[], None],
+        ended: Callable[[Result, dict[PaneId, Generation], bool], None],
         failed: Callable[[Exception], Trouble],
     ) -> None:
         self._lab, self._send, self._ended, self._failed = lab, send, ended, failed
         self._lock = threading.RLock()
+        self._telling = threading.RLock()  # taken before the other, never within it
         self._begun = 0  # the newest run that the worker took up
         self.run = 0
         self.seq = 0
@@ -148,8 +150,11 @@ class Preview:
         """End what is running, and keep its text."""
         self._lab.worker.cancel()
         with self._lock:
-            if self.status == "running" and self._begun < self.run:
+            waiting = self.status == "running" and self._begun < self.run
+            if waiting:
                 self._finish("stopped")
+        if waiting:
+            self._tell_ended(written=False)
 
     def result(self) -> Result:
         """What there is now."""
@@ -267,15 +272,17 @@ class Preview:
             self._fail(run, self._failed(error))
             return
         with self._lock:
-            if run == self.run:
-                for name, answer in zip(names, answers, strict=True):
-                    self._close(name, answer_key(rows[name], sampling), answer, _rate(times[name]))
-                stopped = any(answer.finish == "cancelled" for answer in answers)
-                self._finish("stopped" if stopped else "done")
-                on_server = isinstance(self._lab.backend, OnServer)  # where it would be a job more
-                if not (stopped or on_server):
-                    weigh = partial(self._weigh, run, shown, sampling)
-                    self._weighing = self._lab.worker.background(weigh, "ask", asked=False)
+            if run != self.run:
+                return
+            for name, answer in zip(names, answers, strict=True):
+                self._close(name, answer_key(rows[name], sampling), answer, _rate(times[name]))
+            stopped = any(answer.finish == "cancelled" for answer in answers)
+            self._finish("stopped" if stopped else "done")
+            on_server = isinstance(self._lab.backend, OnServer)  # where it would be a job more
+            if not (stopped or on_server):
+                weigh = partial(self._weigh, run, shown, sampling)
+                self._weighing = self._lab.worker.background(weigh, "ask", asked=False)
+        self._tell_ended(written=bool(rows))
 
     def _measure(self, rows: Sequence[Row], sampling: Sampling) -> None:
         """Take KL(baseline || row) at the first token of every row that is steered, in nats; all have one prompt."""
@@ -322,9 +329,10 @@ class Preview:
             for name in unsaid:
                 pane = self.panes[name]
                 pane.end = pane.end.model_copy(update={"cross_entropy": told.cross_entropy[name]})
-            if unsaid:
-                self._send(told)
-                self._ended()
+            if not unsaid:
+                return
+            self._send(told)
+        self._tell_ended(written=False)
 
     def _keep(self, known: OrderedDict[Key, float], new: Mapping[Key, float]) -> None:
         with self._lock:
@@ -392,6 +400,7 @@ class Preview:
                 return
             self.error = error
             self._finish("error")
+        self._tell_ended(written=True)
 
     def _finish(self, status: Literal["done", "stopped", "error"]) -> None:
         for pane in self.panes.values():
@@ -399,7 +408,15 @@ class Preview:
         self.status = status
         ends = {name: pane.end for name, pane in self.panes.items()}
         self._send(protocol.End(run=self.run, status=status, panes=ends, error=self.error))
-        self._ended()
+
+    def _tell_ended(self, *, written: bool) -> None:
+        """Outside of the lock, for who hears of it may set what starts a run; one after the other, the newest last."""
+        with self._telling:
+            with self._lock:
+                if self.status == "running":
+                    return  # another one: its end will tell
+                now = self.result(), self.generations()
+            self._ended(*now, written)
 
 
 def rows_of(prompt: str, recipe: Recipe, seed: int, *, control: bool) -> dict[PaneId, Row]:

@@ -33,39 +33,55 @@ _TITLES = {"control": "Random control"}
 
 
 class StaticPage:
-    """One panel's page in the notebook. render: writes it. name: its class, and the id of its output.
+    """One panel's page in the notebook. name: its class, and the id of its output. render: writes it.
 
-    A notebook draws an output anew whenever it is replaced, also one that a live panel hides, and that takes time from
-    a slider that moves. So the page is renewed once nothing has changed for a moment.
+    A notebook draws an output anew whenever it is replaced, also one that a live panel hides, which takes time from a
+    slider that moves over texts that are ready. So the page can wait until nothing has changed for a moment.
     """
 
     def __init__(self, name: str, render: Callable[[], str]) -> None:
         self._name, self._render = name, render
-        self._placed = False
         self._lock = threading.Lock()
+        self._html: str | None = None  # as it is in the notebook
         self._waiting: threading.Timer | None = None
 
     def place(self) -> None:
         """Put the page into the running cell's output, where there is a notebook to hold it."""
         shell = get_ipython()
-        self._placed = shell is not None and getattr(shell, "kernel", None) is not None
-        if self._placed:
-            display(HTML(self._render()), display_id=self._name)  # type: ignore[no-untyped-call]
+        if shell is None or getattr(shell, "kernel", None) is None:
+            return
+        with self._lock:
+            self._html = self._render()
+            display(HTML(self._html), display_id=self._name)  # type: ignore[no-untyped-call]
 
-    def renew(self) -> None:
-        """Put a newer page there, once nobody has asked for this again for `REST` seconds."""
-        if not self._placed:
+    def renew(self, *, at_once: bool = True) -> None:
+        """Put a newer page there, if it is any different: at once, or after `REST` seconds, unless asked again or told
+        to leave it before.
+        """
+        if self._html is None:
+            return
+        self.leave()
+        if at_once:
+            self._replace()
             return
         here = contextvars.copy_context()  # of the cell or message that it belongs to
         with self._lock:
-            if self._waiting:
-                self._waiting.cancel()
             self._waiting = threading.Timer(REST, lambda: here.run(self._replace))
             self._waiting.daemon = True
             self._waiting.start()
 
+    def leave(self) -> None:
+        """Do not renew it now: who changes what it shows will ask again."""
+        with self._lock:
+            if self._waiting:
+                self._waiting.cancel()
+
     def _replace(self) -> None:
-        display(HTML(self._render()), display_id=self._name, update=True)  # type: ignore[no-untyped-call]
+        with self._lock:
+            html = self._render()
+            if html != self._html:
+                self._html = html
+                display(HTML(html), display_id=self._name, update=True)  # type: ignore[no-untyped-call]
 
 
 def new_class() -> str:

@@ -562,3 +562,23 @@ def test_what_an_observer_of_a_linked_part_sets_stays(wire: Wire) -> None:
     panel.prompt = "Another one?"
     assert (panel.coefficient, panel.state["steering"][0]["coefficient"]) == (0.5, 0.5)
     assert wire.lab.recipe.interventions[0].coefficient == 0.5
+
+
+def test_whoever_is_told_of_texts_holds_up_no_message(wire: Wire) -> None:
+    """A cell that watches `lab.generations` and sets the prompt waits for the panel; a message that moves the slider
+    meanwhile has the panel and needs the preview.
+    """
+    free: list[bool] = []
+
+    def told(_change: object) -> None:
+        asking = threading.Thread(target=wire.panel._preview.result)
+        asking.start()
+        asking.join(5)
+        free.append(not asking.is_alive())
+
+    wire.lab.observe(told, "generations")
+    wire.say(kind="hello")
+    wire.push(1.0)
+    wire.finished()
+    assert free
+    assert all(free)

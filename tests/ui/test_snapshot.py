@@ -73,16 +73,46 @@ def test_a_shown_panel_puts_its_page_into_the_notebook_and_renews_it_after_a_run
     assert "Sure. First heat" in page
 
 
-def test_while_texts_change_the_page_waits(notebook: Notebook, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(snapshot, "REST", 1.0)
+@pytest.fixture
+def page(notebook: Notebook) -> snapshot.StaticPage:
     texts = iter(range(1000))
-    page = snapshot.StaticPage("page", lambda: f"text {next(texts)}")
-    page.place()
+    made = snapshot.StaticPage("page", lambda: f"text {next(texts)}")
+    made.place()
+    return made
+
+
+def test_a_page_is_renewed_at_once_or_once_nothing_changes(
+    page: snapshot.StaticPage, notebook: Notebook, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(snapshot, "REST", 1.0)
+    page.renew()
+    assert notebook.shown == [("page", "text 0", False), ("page", "text 1", True)]
+    notebook.renewed.clear()
     for _ in range(50):
-        page.renew()
+        page.renew(at_once=False)
+    assert len(notebook.shown) == 2
     assert notebook.renewed.wait(10)
     time.sleep(0.2)
-    assert notebook.shown == [("page", "text 0", False), ("page", "text 1", True)]
+    assert notebook.shown[2:] == [("page", "text 2", True)]
+
+
+def test_what_changes_again_is_not_written_before(
+    page: snapshot.StaticPage, notebook: Notebook, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(snapshot, "REST", 0.2)
+    page.renew(at_once=False)
+    page.leave()
+    time.sleep(0.5)
+    assert notebook.shown == [("page", "text 0", False)]
+    page.renew()
+    assert notebook.shown[1:] == [("page", "text 1", True)]
+
+
+def test_a_page_that_is_as_it_was_is_left_alone(notebook: Notebook) -> None:
+    page = snapshot.StaticPage("page", lambda: "the same")
+    page.place()
+    page.renew()
+    assert notebook.shown == [("page", "the same", False)]
 
 
 def test_without_a_notebook_nothing_is_placed(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -90,4 +120,5 @@ def test_without_a_notebook_nothing_is_placed(monkeypatch: pytest.MonkeyPatch) -
     page = snapshot.StaticPage("page", lambda: "<div></div>")
     page.place()
     page.renew()
+    page.renew(at_once=False)
     assert page._waiting is None

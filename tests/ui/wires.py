@@ -56,8 +56,10 @@ class Wire:
             time.sleep(0.002)
 
     def finished(self) -> dict[str, Any]:
-        """Wait for the newest run's end; its message."""
-        self.until(lambda: self.kinds("end") and self.kinds("end")[-1]["run"] == self.panel._preview.run)
+        """Wait for the newest run's end, and for whoever is told of it; its message."""
+        preview = self.panel._preview
+        self.until(lambda: self.kinds("end") and self.kinds("end")[-1]["run"] == preview.run)
+        self.until(lambda: self.panel.result == preview.result().model_dump(mode="json"))
         return self.kinds("end")[-1]
 
     def text(self, pane: str) -> str:

@@ -41,6 +41,11 @@ export function watchRelease(signal: AbortSignal, tell: () => void): void {
   for (const event of ["pointerup", "pointercancel"]) window.addEventListener(event, tell, { signal });
 }
 
+/** Tells when the page goes away: a reload, or another address. */
+export function watchLeaving(signal: AbortSignal, tell: () => void): void {
+  window.addEventListener("pagehide", tell, { signal });
+}
+
 /** Sets data-theme: from JupyterLab and Notebook, from VS Code, else from the system. */
 export function watchTheme(root: HTMLElement, signal: AbortSignal): void {
   const system = matchMedia("(prefers-color-scheme: dark)");

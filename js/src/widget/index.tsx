@@ -3,7 +3,15 @@ import type { AnyModel } from "@anywidget/types";
 import { render as mount } from "preact";
 import type { Traits } from "../protocol";
 import { App } from "./App";
-import { watchConnection, watchKeys, watchRelease, watchSelection, watchTakeOver, watchTheme } from "./host";
+import {
+  watchConnection,
+  watchKeys,
+  watchLeaving,
+  watchRelease,
+  watchSelection,
+  watchTakeOver,
+  watchTheme,
+} from "./host";
 import { Store } from "./store";
 import "./css/base.css";
 import "./css/controls.css";
@@ -47,6 +55,7 @@ export default () => {
       watchSelection(root, end.signal);
       watchTheme(root, end.signal);
       watchRelease(end.signal, () => store.hold(false));
+      watchLeaving(end.signal, () => store.flush());
       watchTakeOver(
         root,
         end.signal,

@@ -74,6 +74,7 @@ export class Pane {
   }
 
   begin(resumed: boolean): void {
+    if (resumed) this.settle(undefined); // a run in between may have aged what goes on now
     this.phase.value = resumed ? "running" : "pending";
     if (!resumed) for (const sink of this.sinks) sink.age();
   }
@@ -110,6 +111,8 @@ export class Stream {
   /** The change whose text was shown before the kernel ran it, and whether what the kernel runs is still older. */
   private led = 0;
   private behind = false;
+  /** Panes whose text the kernel has not run yet. It never does where another change came soon enough. */
+  private leading = new Set<string>();
 
   constructor(
     private readonly origin: string,
@@ -135,6 +138,7 @@ export class Stream {
         pane.settle(end);
       }
       this.behind = false;
+      this.leading.clear();
       this.promptTokens.value = result.prompt_tokens;
       this.status.value = result.status;
       this.error.value = result.error;
@@ -156,7 +160,10 @@ export class Stream {
       this.behind = true;
       this.status.value = "running"; // until the kernel has confirmed it
       this.error.value = null;
-      for (const [id, text] of Object.entries(texts)) this.pane(id).show(text);
+      for (const [id, text] of Object.entries(texts)) {
+        this.leading.add(id);
+        this.pane(id).show(text);
+      }
     });
   }
 
@@ -171,7 +178,8 @@ export class Stream {
       return;
     }
     if (message.run < this.run.value) return; // of a run that a newer one has replaced
-    if (message.kind === "start") this.behind = message.origin === this.origin && message.edit < this.led;
+    const ours = message.kind === "start" && message.origin === this.origin;
+    if (message.kind === "start") this.behind = ours && message.edit < this.led;
     if (this.behind && message.kind !== "snapshot") {
       this.run.value = message.run; // of what was set before: its texts would take the place of newer ones
       if (message.kind === "end" || message.kind === "tokens") this.landed();
@@ -190,6 +198,7 @@ export class Stream {
         for (const pane of this.panes.value) {
           if (!message.panes.includes(pane.id) && !message.resumed.includes(pane.id)) this.keep(pane);
         }
+        this.catchUp(message, ours);
         break;
       case "prompt":
         this.promptTokens.value = message.tokens;
@@ -227,6 +236,14 @@ export class Stream {
         }
         break;
     }
+  }
+
+  /** Have the kernel's own texts where it counts on them, and what stands is one that it was never told to run. */
+  private catchUp({ panes, ready, edit }: Start, ours: boolean): void {
+    const ran = ours && edit === this.led;
+    const other = [...this.leading].filter((id) => !panes.includes(id) && !ready[id]);
+    this.leading.clear();
+    if (other.length && !ran) this.resync();
   }
 
   /** A pane that a new run leaves alone stands as it is, though a run before may have aged it. */
