@@ -42,6 +42,36 @@ def test_a_drag_over_texts_that_are_ready_shows_them_in_the_next_frame(
     assert panel.slider.input_value() == "0.6"
 
 
+def test_a_drag_there_and_back_ends_in_the_text_of_where_it_ended(server: rig.Server, page: Page) -> None:
+    panel = open_panel(page, server, "back.ipynb", SCRIPTED + "lab = scripted.lab(delay=0.05)\nlab")
+    rested(page, 4)
+    far = panel.slider.get_attribute("max") or ""
+    rig.set_slider(panel.slider, float(far))
+    words = panel.pane("steered").locator(".sl-text")
+    expect(words).to_contain_text("I am sorry")
+    # the first is ready, and the kernel never hears of it
+    page.evaluate(f"() => {{ ({DRAG})('0.1'); ({DRAG})('{far}'); }}")
+    expect(panel.root.locator(".sl-status")).to_have_text("ready")
+    rig.until_prints(page, "print(lab.recipe.interventions[0].coefficient)", str(float(far)))
+    assert rig.execute(page, "print(lab.generations['steered'].text)").strip() == words.text_content()
+
+
+def test_a_number_that_moves_with_the_slider_is_no_change_of_the_pages_selection(
+    server: rig.Server, page: Page
+) -> None:
+    panel = open_panel(page, server, "selection.ipynb", SCRIPTED + "lab = scripted.lab()\nlab")
+    page.evaluate(
+        """() => {
+            window.heard = [];
+            document.addEventListener("selectionchange", event => heard.push(event.target.className));
+        }"""
+    )
+    panel.push(0.6)
+    expect(panel.root.locator(".sl-row .sl-number")).to_have_value("0.6")
+    page.wait_for_timeout(200)
+    assert "sl-number" not in page.evaluate("heard")
+
+
 def test_a_new_prompt_is_answered_at_once_and_what_was_ready_is_gone(server: rig.Server, page: Page) -> None:
     panel = open_panel(page, server, "gone.ipynb", SCRIPTED + "lab = scripted.lab(delay=0.05)\nlab")
     rested(page, 4)  # and more are being made
