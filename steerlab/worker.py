@@ -14,8 +14,10 @@ from __future__ import annotations
 import atexit
 import contextvars
 import functools
+import os
 import sys
 import threading
+import time
 import weakref
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -53,17 +55,21 @@ class Task:
         self._worker._end(self)
 
     def give_way(self) -> None:
-        """Wait while anything more urgent runs or waits. Raises Cancelled where the task was cancelled."""
-        self._worker._give_way(self)
+        """Wait while anything more urgent runs or waits. Raises Cancelled where the task was cancelled. A task of
+        `submit` goes on: nothing is more urgent, and it ends by itself.
+        """
+        if self._lane.rank:
+            self._worker._give_way(self)
 
     def run(self) -> None:
-        """Run the job in the context of its submit, with `before_pass` set for background work."""
+        """Run the job in the context of its submit, with a `before_pass` of its own: that of another background task
+        may have submitted it, and would wait for it.
+        """
         self._context.run(self._within)
 
     def _within(self) -> None:
-        if self._lane.rank:
-            before_pass.set(self.give_way)
-            self.give_way()
+        before_pass.set(self.give_way)
+        self.give_way()
         self._job(self._cancel)
 
 
@@ -155,8 +161,8 @@ class Worker:
         with self._changed:
             return self._changed.wait_for(lambda: not any(lane.busy for lane in self._lanes), timeout)
 
-    def close(self, timeout: float) -> bool:
-        """End everything and take nothing more. Returns whether all of it has ended within `timeout` seconds."""
+    def close(self) -> None:
+        """End everything, as soon as it looks, and take nothing more."""
         with self._changed:
             self._closed = True
             for lane in self._lanes:
@@ -165,7 +171,6 @@ class Worker:
                         task._cancel.set()
                 lane.waiting.clear()
             self._changed.notify_all()
-        return self.join(timeout)
 
     # ------------------------------------------------------------------------------- all below holds the condition
 
@@ -228,14 +233,19 @@ class Worker:
 
 
 _WORKERS: weakref.WeakSet[Worker] = weakref.WeakSet()
-_LAST_PASS = 5.0  # seconds that a pass may take which is still running when the program ends
+_LAST_PASS = 2.0  # seconds that passes may take which are still running when the program ends
+if hasattr(os, "register_at_fork"):  # a child has none of their threads
+    os.register_at_fork(after_in_child=_WORKERS.clear)
 
 
 @atexit.register
 def _close_all() -> None:
     """A thread that Python ends inside of torch takes the whole program with it, by an abort."""
-    for worker in list(_WORKERS):
-        worker.close(_LAST_PASS)
+    workers, end = list(_WORKERS), time.monotonic() + _LAST_PASS
+    for worker in workers:
+        worker.close()
+    for worker in workers:
+        worker.join(max(0.0, end - time.monotonic()))
 
 
 class _Works(Protocol):

@@ -6,6 +6,7 @@ import threading
 
 import pytest
 
+from steerlab.backends.base import before_pass
 from steerlab.backends.fake import FakeBackend
 from steerlab.rows import Row
 from steerlab.worker import Worker
@@ -273,7 +274,8 @@ def test_a_closed_worker_ends_what_runs_and_takes_nothing_more() -> None:
     worker.submit(long)
     assert started.wait(5)
     worker.background(lambda _: ran.append("waiting"))
-    assert worker.close(5)
+    worker.close()
+    assert worker.join(5)
     assert worker.background(lambda _: ran.append("late")).cancelled
     assert worker.join(5)
     assert ran == ["ended"]
@@ -301,3 +303,15 @@ for worker in workers:
 def test_a_program_can_end_while_a_worker_works() -> None:
     ended = subprocess.run([sys.executable, "-c", AT_WORK], capture_output=True, text=True, timeout=60)
     assert (ended.returncode, ended.stderr) == (0, "")
+
+
+def test_what_a_background_job_submits_does_not_wait_for_itself() -> None:
+    worker, ran = Worker(), []
+
+    def first(_cancel: threading.Event) -> None:
+        before_pass.get()()
+        ran.append("first")
+
+    worker.background(lambda _: worker.submit(first))
+    assert worker.join(5)
+    assert ran == ["first"]

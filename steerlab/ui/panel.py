@@ -130,12 +130,13 @@ class Panel(anywidget.AnyWidget):
             return
         match message:
             case protocol.Hello():
-                first, self._seen = not self._seen, True
-                self._tell(self._preview.snapshot(self._state, self._desk.asking()))
-                if self._job.stage:
-                    self._tell(self._job)
-                if first:
-                    self._start()
+                with self._lock:
+                    first, self._seen = not self._seen, True
+                    self._tell(self._preview.snapshot(self._state, self._desk.asking()))
+                    if self._job.stage:
+                        self._tell(self._job)
+                    if first:
+                        self._start()
             case protocol.Run(state=state, gesture=gesture):
                 self._take(state, gesture)
             case protocol.Stop():
@@ -393,9 +394,11 @@ class Panel(anywidget.AnyWidget):
         self.send(message.model_dump(mode="json"))
 
     def _ended(self, result: Result, texts: dict[PaneId, Generation], written: bool) -> None:
-        self._lab.set_trait("generations", texts)
-        self.result = result.model_dump(mode="json")
-        self._static_page.renew(at_once=written)
+        try:
+            self._lab.set_trait("generations", texts)
+        finally:  # whatever an observer raises
+            self.result = result.model_dump(mode="json")
+            self._static_page.renew(at_once=written)
 
     def _static(self) -> str:
         return snapshot.render(self.page, self._info, self._state, self._preview.result())

@@ -97,6 +97,7 @@ class Preview:
         self._kl: OrderedDict[Key, float] = OrderedDict()
         self._cross_entropy: OrderedDict[Key, float] = OrderedDict()
         self._weighing: Task | None = None
+        self._pump: Pump | None = None  # of the newest run
         self._asked = ("", 0)  # origin and edit of the state that is run
         self._tokenized = ""  # the prompt that prompt_tokens belong to
         self.prompt_tokens: list[str] = []
@@ -142,9 +143,9 @@ class Preview:
                     renewed.append(name)
                     pane.pending = True
             self._send(self._started(renewed, resumed, ready))
-            run = self.run
-        # without rows too: the prompt's tokens may be new, and the end of a run comes from one place
-        self._lab.worker.submit(partial(self._job, run, prompt, rows, jobs, sampling))
+            # without rows too: the prompt's tokens may be new, and the end of a run comes from one place; within the
+            # lock, so that the newest run is the last that is submitted
+            self._lab.worker.submit(partial(self._job, self.run, prompt, rows, jobs, sampling))
 
     def stop(self) -> None:
         """End what is running, and keep its text."""
@@ -175,6 +176,8 @@ class Preview:
     def snapshot(self, state: protocol.PanelState, asking: list[protocol.Ask]) -> protocol.Snapshot:
         """Everything, for a front end that comes late."""
         with self._lock:
+            if self._pump:
+                self._pump.flush()  # what it holds is in the snapshot, and must not come again after it
             pending = [name for name, pane in self.panes.items() if pane.pending]
             return protocol.Snapshot(
                 run=self.run,
@@ -243,9 +246,9 @@ class Preview:
             if run != self.run or self.status != "running":
                 return
             self._begun = run
+            self._pump = pump = Pump(partial(self._relay, run))
         names = list(rows)
         times: dict[PaneId, list[float]] = {name: [] for name in names}
-        pump = Pump(partial(self._relay, run))
 
         def on_tokens(tokens: Sequence[Token]) -> None:
             with self._lock:
@@ -255,7 +258,7 @@ class Preview:
                     name = names[token.row]
                     times[name].append(time.perf_counter())
                     self._take(name, rows[name], answer_key(rows[name], sampling), token, pump)
-            pump.tick()
+                pump.tick()
 
         try:
             self._tokenize(run, prompt)
@@ -264,11 +267,13 @@ class Preview:
                 if rows
                 else []
             )
-            pump.flush()
+            with self._lock:
+                pump.flush()
             if not cancel.is_set():
                 self._measure(list(rows.values()), sampling)
         except Exception as error:
-            pump.flush()
+            with self._lock:
+                pump.flush()
             self._fail(run, self._failed(error))
             return
         with self._lock:

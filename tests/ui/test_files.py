@@ -131,6 +131,17 @@ def test_a_recipe_goes_out_and_comes_in_again_and_is_undone(wire: Wire, tmp_path
     assert wire.lab.recipe == Recipe([])
 
 
+def test_a_recipe_that_comes_in_is_run(wire: Wire, tmp_path: Path) -> None:
+    wire.say(kind="hello")
+    wire.finished()
+    Recipe([Add(V, 2.0)]).save(tmp_path / "new.steer.json")
+    run = wire.panel._preview.run
+    assert wire.ask("load", files=sent(tmp_path / "new.steer.json"))["steps"] == 1
+    assert wire.panel._preview.run > run
+    assert wire.finished()["status"] == "done"
+    assert wire.text("steered") != wire.text("baseline")
+
+
 @pytest.mark.parametrize(
     ("form", "names"),
     [

@@ -582,3 +582,21 @@ def test_whoever_is_told_of_texts_holds_up_no_message(wire: Wire) -> None:
     wire.finished()
     assert free
     assert all(free)
+
+
+def test_a_snapshot_in_the_middle_of_a_run_and_what_follows_make_the_text(slow: Wire) -> None:
+    slow.say(kind="hello")
+    for _ in range(20):
+        slow.until(lambda: slow.kinds("tokens"))
+        slow.say(kind="hello")
+        time.sleep(0.007)
+    slow.finished()
+    snapshots = [m for m in slow.kinds("snapshot") if m["result"]["status"] == "running"]
+    assert len(snapshots) > 10
+    for one in snapshots:
+        tokens = list(one["result"]["panes"]["steered"]["tokens"])
+        later = slow.messages[slow.messages.index(one) :]
+        for message in later:
+            if message["kind"] == "tokens":
+                tokens += message["panes"].get("steered", [])
+        assert "".join(tokens) == slow.text("steered")
