@@ -1,5 +1,5 @@
 import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
-import type { PanelState, PaneResult } from "../src/protocol";
+import type { KernelMessage, PanelState, PaneResult } from "../src/protocol";
 import { neighbours } from "../src/widget/ahead";
 import { Store } from "../src/widget/store";
 import { FakeModel, frame, input, NO_END, type Shown, say, show, state, text, traits } from "./fakes";
@@ -185,6 +185,25 @@ describe("a drag", () => {
     expect(texts()[1]).toBe("at 0.1");
   });
 
+  const snapshot = (
+    run: number,
+    of: PanelState,
+    status: "running" | "done",
+    text: PaneResult,
+  ): KernelMessage => ({
+    kind: "snapshot",
+    run,
+    seq: 0,
+    pending: [],
+    state: of,
+    result: {
+      panes: { baseline: result("base"), steered: text, control: text },
+      prompt_tokens: [],
+      status,
+      error: null,
+    },
+    asking: [],
+  });
   const hellos = () => panel.model.sent.filter(({ kind }) => kind === "hello").length;
 
   test("what the kernel was never told does not stand where it goes on with a text of its own", async () => {
@@ -197,30 +216,44 @@ describe("a drag", () => {
     await vi.waitFor(() => expect(panel.model.runs.length).toBe(2));
     const again = last();
     const before = hellos();
-    const { origin: from, edit: newest } = again;
-    panel.model.say(say.start(3, [], ["steered", "control"], SHOWN, { origin: from, edit: newest }));
+    panel.model.say(
+      say.start(3, [], ["steered", "control"], SHOWN, { origin: again.origin, edit: again.edit }),
+    );
     expect(hellos()).toBe(before + 1);
-    panel.model.say({
-      kind: "snapshot",
-      run: 3,
-      seq: 0,
-      pending: [],
-      state: again,
-      result: {
-        panes: {
-          baseline: result("base"),
-          steered: { ...NO_END, tokens: ["slow"] },
-          control: { ...NO_END, tokens: ["slow"] },
-        },
-        prompt_tokens: [],
-        status: "running",
-        error: null,
-      },
-      asking: [],
-    });
+    panel.model.say(snapshot(3, again, "running", { ...NO_END, tokens: ["slow"] }));
     panel.model.say(say.tokens(3, 1, { steered: [" words"] }));
     await frame();
     expect(texts()).toEqual(["base", "slow words", "slow"]);
+  });
+
+  test("nor where the run that was to write over it is stopped or undone before its first token", async () => {
+    input(slider(), "0.1");
+    input(slider(), "2");
+    const { origin, edit } = await sent(2);
+    panel.model.say(say.start(2, ["steered", "control"], [], SHOWN, { origin, edit }));
+    const before = hellos();
+    panel.model.say({ kind: "end", run: 2, status: "stopped", panes: {}, error: null });
+    expect(hellos()).toBe(before + 1);
+    panel.model.say(say.start(3, [], [], SHOWN, { origin: "" })); // an undo leaves them as the kernel has them
+    expect(hellos()).toBe(before + 2);
+    panel.model.say(snapshot(3, state(), "done", result("kept")));
+    await frame();
+    expect(texts()).toEqual(["base", "kept", "kept"]);
+  });
+
+  test("a snapshot that is older than a text that is shown leaves it there", async () => {
+    input(slider(), "2");
+    const older = last();
+    input(slider(), "0.1");
+    panel.model.say(snapshot(2, older, "done", result("older")));
+    await frame();
+    expect(texts()).toEqual(["base", "at 0.1", "random 0.1"]);
+    expect(panel.el.querySelector(".sl-status")?.textContent).toBe("generating");
+    confirm(3, await sent(0.1), result("at ", "0.1"));
+    panel.model.say(say.done(3));
+    await frame();
+    expect(texts()[1]).toBe("at 0.1");
+    expect(panel.el.querySelector(".sl-status")?.textContent).toBe("ready");
   });
 
   test("nor where a change from elsewhere leaves the panes as they were", () => {

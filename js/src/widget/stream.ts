@@ -111,8 +111,8 @@ export class Stream {
   /** The change whose text was shown before the kernel ran it, and whether what the kernel runs is still older. */
   private led = 0;
   private behind = false;
-  /** Panes whose text the kernel has not run yet. It never does where another change came soon enough. */
-  private leading = new Set<string>();
+  /** Panes with a text that the kernel has not run yet. It never does where another change came soon enough. */
+  private readonly leading = new Set<string>();
 
   constructor(
     private readonly origin: string,
@@ -128,17 +128,16 @@ export class Stream {
     return pane;
   }
 
-  /** What was saved with the notebook, or what a snapshot brings. */
-  show(result: Result): void {
+  /** What was saved with the notebook, or what a snapshot brings; `but` for panes with a text that is newer. */
+  show(result: Result, but: ReadonlySet<string> = new Set()): void {
     batch(() => {
       this.panes.value = Object.keys(result.panes).map((id) => this.pane(id));
       for (const [id, { tokens, ...end }] of Object.entries(result.panes)) {
+        if (but.has(id)) continue;
         const pane = this.pane(id);
         pane.replace(tokens);
         pane.settle(end);
       }
-      this.behind = false;
-      this.leading.clear();
       this.promptTokens.value = result.prompt_tokens;
       this.status.value = result.status;
       this.error.value = result.error;
@@ -198,7 +197,8 @@ export class Stream {
         for (const pane of this.panes.value) {
           if (!message.panes.includes(pane.id) && !message.resumed.includes(pane.id)) this.keep(pane);
         }
-        this.catchUp(message, ours);
+        this.confirm(message, ours);
+        this.catchUp(message.panes);
         break;
       case "prompt":
         this.promptTokens.value = message.tokens;
@@ -209,13 +209,17 @@ export class Stream {
           break;
         }
         this.seq = message.seq;
-        for (const [id, tokens] of Object.entries(message.panes)) this.pane(id).add(tokens);
+        for (const [id, tokens] of Object.entries(message.panes)) {
+          this.leading.delete(id);
+          this.pane(id).add(tokens);
+        }
         this.landed();
         break;
       case "end":
         this.status.value = message.status;
         this.error.value = message.error;
         for (const pane of this.panes.value) pane.settle(message.panes[pane.id]);
+        this.catchUp();
         this.landed();
         break;
       case "figures":
@@ -224,26 +228,38 @@ export class Stream {
           end.value = { ...end.value, cross_entropy: found };
         }
         break;
-      case "snapshot":
+      case "snapshot": {
+        const { origin, edit } = message.state;
+        this.behind = origin === this.origin && edit < this.led;
+        if (!this.behind) this.leading.clear();
         this.run.value = message.run;
         this.seq = message.seq;
-        this.show(message.result);
-        if (message.result.status === "running") {
+        this.show(message.result, this.leading);
+        if (this.behind) {
+          this.status.value = "running"; // as it was: what is led to is still to be run
+        } else if (message.result.status === "running") {
           for (const pane of this.panes.value) {
             if (message.pending.includes(pane.id)) pane.begin(false);
             else if (pane.end.value.finish === null) pane.begin(true);
           }
         }
         break;
+      }
     }
   }
 
-  /** Have the kernel's own texts where it counts on them, and what stands is one that it was never told to run. */
-  private catchUp({ panes, ready, edit }: Start, ours: boolean): void {
+  /** The texts that a run is said to begin with are the kernel's; so are those that it leaves alone, where it ran ours. */
+  private confirm({ panes, resumed, ready, edit }: Start, ours: boolean): void {
     const ran = ours && edit === this.led;
-    const other = [...this.leading].filter((id) => !panes.includes(id) && !ready[id]);
-    this.leading.clear();
-    if (other.length && !ran) this.resync();
+    for (const id of [...this.leading]) {
+      if (ready[id] || (ran && !panes.includes(id) && !resumed.includes(id))) this.leading.delete(id);
+    }
+  }
+
+  /** Ask for the kernel's own texts where it was never told of what stands, but for the panes that it writes anew. */
+  private catchUp(written: readonly string[] = []): void {
+    const stands = ({ id }: Pane) => this.leading.has(id) && !written.includes(id);
+    if (this.panes.value.some(stands)) this.resync();
   }
 
   /** A pane that a new run leaves alone stands as it is, though a run before may have aged it. */
