@@ -123,6 +123,8 @@ class Preview:
         with self._lock:
             if self._weighing:
                 self._weighing.cancel()
+            if self._pump:
+                self._pump.flush()  # a text that goes on begins behind what it holds
             self.panes = {name: self.panes.get(name) or Pane() for name in rows}
             self.run, self.seq, self.status, self.error = self.run + 1, 0, "running", None
             self._asked = (origin, edit)

@@ -4,7 +4,10 @@ everywhere: in the panel, in the lab, in the texts, and in a front end that foll
 
 from __future__ import annotations
 
+import base64
 import threading
+import time
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -12,8 +15,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from wires import Wire
 
-from steerlab import Ablate, Add, Direction, Lab, Recipe, Sampling, Site
+from steerlab import Ablate, Add, Direction, Generation, Lab, Recipe, Row, Sampling, Site
+from steerlab.backends.base import OnTokens
 from steerlab.backends.fake import FakeBackend
+from steerlab.generations import Token
 from steerlab.sites import POINTS
 from steerlab.ui.preview import rows_of
 from steerlab.ui.protocol import PanelState
@@ -67,6 +72,7 @@ actions = st.one_of(
     st.tuples(st.just("scrub"), st.lists(coefficient, max_size=4)),
     st.tuples(st.sampled_from(["stop", "undo", "redo", "hello", "nonsense", "cancel"]), st.none()),
     st.tuples(st.just("ask"), st.sampled_from(["code", "unknown"])),
+    st.tuples(st.just("load"), recipe),
     st.tuples(st.just("trait"), setting),
     st.tuples(st.just("lab.recipe"), recipe),
     st.tuples(st.just("lab.prompt"), st.sampled_from(PROMPTS)),
@@ -75,7 +81,27 @@ actions = st.one_of(
     st.tuples(st.just("lab.directions"), st.sets(st.sampled_from(sorted(DIRECTIONS)))),
     st.tuples(st.just("lab.ahead"), st.integers(0, 4)),
     st.tuples(st.just("wait"), st.none()),
+    st.tuples(st.just("pause"), st.integers(1, 8)),
 )
+
+
+class Unhurried(FakeBackend):
+    """Takes a moment for each token, so that what is done next falls into a run."""
+
+    def generate(
+        self,
+        rows: Sequence[Row],
+        sampling: Sampling,
+        *,
+        on_tokens: OnTokens | None = None,
+        cancel: threading.Event | None = None,
+    ) -> list[Generation]:
+        def later(tokens: Sequence[Token]) -> None:
+            if on_tokens:
+                on_tokens(tokens)
+            time.sleep(0.001)
+
+        return super().generate(rows, sampling, on_tokens=later, cancel=cancel)
 
 
 class Person(Wire):
@@ -109,8 +135,15 @@ class Person(Wire):
                 setattr(lab, what.removeprefix("lab."), how)
             case "lab.directions":
                 lab.directions = {name: DIRECTIONS[name] for name in sorted(how)}
+            case "load":
+                data = base64.b64encode(how.to_json().encode()).decode()
+                file = {"name": "recipe.steer.json", "data": data}
+                self.ask("load", files=[file])
+                time.sleep(0.003)  # into the run of it
             case "wait":
                 assert lab.worker.join(30)
+            case "pause":
+                time.sleep(how / 1000)
 
 
 def check(person: Person) -> None:
@@ -175,15 +208,17 @@ def follow(messages: list[dict[str, Any]]) -> dict[str, Any]:
     print_blob=True,
     derandomize=True,
 )
-@given(st.lists(actions, min_size=3, max_size=12))
-def test_any_sequence_of_actions_ends_in_one_state_everywhere(sequence: list[tuple[str, Any]]) -> None:
+@given(st.sampled_from([True, True, False]), st.lists(actions, min_size=3, max_size=12))
+def test_any_sequence_of_actions_ends_in_one_state_everywhere(
+    shown: bool, sequence: list[tuple[str, Any]]
+) -> None:
     failures: list[threading.ExceptHookArgs] = []
     before, threading.excepthook = threading.excepthook, failures.append
-    lab = Lab(FakeBackend(n_layers=LAYERS, d_model=WIDTH))
+    lab = Lab(Unhurried(n_layers=LAYERS, d_model=WIDTH))
     lab.directions, lab.sampling, lab.prompt = dict(list(DIRECTIONS.items())[:2]), Sampling(4), "Hi"
     person = Person(lab)
     try:
-        for what, how in sequence:
+        for what, how in [("hello", None)] * shown + sequence:
             person.do(what, how)
         assert lab.worker.join(30)
         check(person)
