@@ -35,7 +35,7 @@ class Moves:
             self._at = clock(self._device)
             self._first.set()
 
-    def _end(self) -> None:
+    def _end(self, *_: object) -> None:
         self._over.set()
 
     def _fail(self, error: Exception) -> protocol.Trouble:

@@ -129,7 +129,18 @@ class _Plain(pickle.Unpickler):
     def find_class(self, module: str, name: str) -> Any:
         if (module, name) == ("nnsight.schema.response", "Status"):
             return Status
+        if (module, name) == (
+            "builtins",
+            "getattr",
+        ):  # how Python 3.11.0 to 3.11.3 names the member of an enum
+            return _member
         raise pickle.UnpicklingError(f"{module}.{name} is not expected here")
+
+
+def _member(enum: Any, name: str) -> Any:
+    if enum is not Status:
+        raise pickle.UnpicklingError(f"the {name} of {enum!r} is not expected here")
+    return Status[name]
 
 
 def _opened(message: bytes) -> Any:
