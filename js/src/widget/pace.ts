@@ -2,8 +2,8 @@
  * Sends the newest state as often as the kernel can show something of it.
  *
  * The first call goes out at once. While it is on its way, later calls wait; the newest of them goes out when the first
- * token has landed, or after `patience` ms; at least `gap` ms lie between two. A fixed rate would either lag behind a fast model or, faster than a slow one,
- * replace every run before its first token, so that a moving slider would show nothing.
+ * token has landed, or after `patience` ms; at least `gap` ms lie between two. A fixed rate would either lag behind a fast
+ * model or, faster than a slow one, replace every run before its first token, so that a moving slider would show nothing.
  */
 export class Pace {
   private waiting = false;

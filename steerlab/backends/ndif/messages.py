@@ -129,11 +129,8 @@ class _Plain(pickle.Unpickler):
     def find_class(self, module: str, name: str) -> Any:
         if (module, name) == ("nnsight.schema.response", "Status"):
             return Status
-        if (module, name) == (
-            "builtins",
-            "getattr",
-        ):  # how Python 3.11.0 to 3.11.3 names the member of an enum
-            return _member
+        if (module, name) == ("builtins", "getattr"):
+            return _member  # so Python 3.11.0 to 3.11.3 pickle the member of an enum
         raise pickle.UnpicklingError(f"{module}.{name} is not expected here")
 
 
