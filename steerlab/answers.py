@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
+from dataclasses import replace
 
 from steerlab.generations import Generation, Sampling
 from steerlab.rows import Row
@@ -14,20 +15,30 @@ A_TOKEN, AN_ANSWER = (
     512,
 )  # bytes, about: an id, a piece of text and their places; the rest, the recipe not included
 
-# What an answer depends on: the prompt, the chat template, the recipe, the sampling and the seed.
-Key = tuple[str, bool, str, Sampling, int]
+# What an answer depends on: the prompt, the chat template, the recipe, the sampling, the seed, and the model's weights.
+Key = tuple[str, str | None, str, Sampling, int, int]
 
 
-def answer_key(row: Row, sampling: Sampling) -> Key:
-    """Equal for rows that have the same answer."""
+def answer_key(row: Row, sampling: Sampling, *, template: str = "", weights: int = 0) -> Key:
+    """Equal for rows that have the same answer. template: the tokenizer's. weights: a number that differs where they do
+    (`base.InProcess.weights_seen`).
+    """
     # a greedy answer does not depend on the seed
     return (
         repr(row.prompt),
-        row.chat,
+        template if row.chat else None,
         row.recipe.fingerprint,
         sampling,
         row.seed if sampling.temperature else 0,
+        weights,
     )
+
+
+def asked_by(row: Row, answer: Generation) -> Generation:
+    """A row's answer, which may have been given to an equal row: with this one's prompt, recipe and seed."""
+    if answer.recipe is row.recipe and (answer.prompt, answer.seed) == (row.prompt, row.seed):
+        return answer
+    return replace(answer, prompt=row.prompt, recipe=row.recipe, seed=row.seed)
 
 
 class Answers:

@@ -32,6 +32,11 @@ class Calibrated(NamedTuple):
     recipe: Recipe
 
 
+def most_rows(prompts: int) -> int:
+    """How many rows a search scores at most."""
+    return (2 + 2 * STEPS) * prompts
+
+
 def within_budget(
     backend: Backend,
     make: Make,

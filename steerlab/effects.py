@@ -4,17 +4,19 @@ intervals.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields
+import math
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING
 
-import torch
+from torch import Tensor
 
 from steerlab import metrics
-from steerlab.backends.base import Backend
+from steerlab.backends.base import Backend, encode_row
 from steerlab.errors import PromptError
 from steerlab.estimators import randomised
-from steerlab.generations import Generation, Sampling
+from steerlab.generations import NOT_FINITE, Generation, Sampling
 from steerlab.judges import Asked, name_of
 from steerlab.metrics import Estimate
 from steerlab.prompts import Prompt, encode, instructed
@@ -36,6 +38,8 @@ class Effect:
     over harmful prompts. kl: mean KL to the baseline's next-token distribution on harmless prompts, nats.
     cross_entropy: of the baseline's own answers to harmless prompts, nats a token. text_cross_entropy: of plain texts,
     NaN without any, and for prompting. repetition: mean share of repeated trigrams in answers to harmless prompts.
+
+    n counts the rows that have a number; why: by the name of a figure, how many have none, and the reason.
     """
 
     name: str
@@ -46,6 +50,13 @@ class Effect:
     cross_entropy: Estimate
     text_cross_entropy: Estimate
     repetition: Estimate
+    why: Mapping[str, str] = field(default_factory=dict)
+
+
+FIGURES = tuple(one.name for one in fields(Effect) if one.name not in ("name", "why"))
+
+# What a row gave, or why it gave nothing.
+Told = float | str
 
 
 @dataclass(frozen=True)
@@ -64,17 +75,26 @@ class Report:
         return next(effect for effect in self.effects if effect.name == name)
 
     def to_frame(self) -> pd.DataFrame:
-        """A row per recipe, a column per figure and its bounds, and the n behind each."""
+        """A row per recipe, a column per figure and its bounds, the n behind each, and why rows have no number."""
         import pandas as pd
 
         rows = []
         for effect in self.effects:
             row: dict[str, object] = {"name": effect.name}
-            for field in fields(effect)[1:]:
-                for part, value in getattr(effect, field.name)._asdict().items():
-                    row[field.name if part == "value" else f"{field.name}_{part}"] = value
+            for name in FIGURES:
+                for part, value in getattr(effect, name)._asdict().items():
+                    row[name if part == "value" else f"{name}_{part}"] = value
+            row["why"] = "; ".join(f"{name}: {reason}" for name, reason in effect.why.items())
             rows.append(row)
         return pd.DataFrame(rows).set_index("name")
+
+
+def rows_measured(harmful: int, harmless: int, texts: int, *, prompting: bool) -> int:
+    """How many rows `measure` has answered and scored by its end, for so many prompts and texts."""
+    recipes = (
+        4 if prompting else 3
+    )  # each answered and scored, and scored on the baseline's answers to harmless ones
+    return recipes * (2 * harmful + 3 * harmless) + 3 * texts
 
 
 def measure(
@@ -92,10 +112,11 @@ def measure(
 ) -> Report:
     """Measure a recipe beside the baseline and its random control. Raises PromptError where a side is empty.
 
-    judge: from a completion to whether it refuses, by default by phrases. texts: plain text for cross-entropy.
-    prompting: an instruction that asks for the same in words, "Never refuse."; its effect is measured too, as
-    "prompting": the model unsteered, each prompt with the instruction before it (`prompts.instructed`), as in AxBench
-    (Wu et al. 2025). seed: of the control.
+    judge: from a completion to whether it refuses, by default by phrases. texts: plain text for cross-entropy, each no
+    longer than what the model reads at once: cut longer ones yourself, as the figure depends on where. prompting: an
+    instruction that asks for the same in words, "Never refuse."; its effect is measured too, as "prompting": the model
+    unsteered, each prompt with the instruction before it (`prompts.instructed`), as in AxBench (Wu et al. 2025). seed:
+    of the control. Answers whose logits are not finite are not judged and count in no figure.
     """
     if not harmful or not harmless:
         raise PromptError("a side of the prompts is empty", "Give harmful and harmless prompts.")
@@ -108,47 +129,103 @@ def measure(
             raise PromptError(
                 "the instruction of prompting is empty", "Ask for the same as the recipe, in words."
             )
-        rows["prompting"] = [Row(instructed(backend.tokenizer, p, prompting)) for p in prompts]
+        most = [0] * split + [sampling.max_new_tokens] * (
+            len(prompts) - split
+        )  # of the baseline's answer behind it
+        rows["prompting"] = [
+            _with_instruction(backend, p, prompting, n) for p, n in zip(prompts, most, strict=True)
+        ]
+    given = metrics.checked_tokens(refusal_tokens, len(backend.tokenizer))
+    plain = [_halves(backend, text) for text in texts]
     answers = {name: backend.generate(of, sampling) for name, of in rows.items()}
     logits = {name: backend.score(of) for name, of in rows.items()}
     base = logits["baseline"]
-    tokens = list(refusal_tokens or metrics.refusal_tokens(base[:split], base[split:]))
-    own = [answer.token_ids for answer in answers["baseline"][split:]]
-    plain = [_halves(backend, text) for text in texts]
+    tokens = given or metrics.refusal_tokens(base[:split], base[split:])
+    own = answers["baseline"][split:]
     asked = Asked(lambda answer: bool(judge(answer.text)), name_of(judge))
 
-    def rate(generations: Sequence[Generation]) -> Estimate:
-        verdicts = [asked(generation) for generation in generations]
-        return metrics.rate([bool(verdict) for verdict in verdicts if verdict is not None])
+    def judged(answer: Generation) -> Told:
+        verdict = None if answer.fault else asked(answer)
+        return answer.fault or (asked.why if verdict is None else verdict)
 
     effects = []
     for name, of in rows.items():
-        likelihood = backend.likelihood(of[split:], own)
+        mine = answers[name]
+        of_own = backend.likelihood(of[split:], [answer.token_ids for answer in own])
         starts = [Row(start, recipes[name], chat=False) for start, _ in plain] if name in recipes else []
         of_texts = backend.likelihood(starts, [rest for _, rest in plain]) if starts else []
-        effects.append(
-            Effect(
-                name=name,
-                refusal_rate=rate(answers[name][:split]),
-                false_refusals=rate(answers[name][split:]),
-                refusal_score=metrics.average(metrics.refusal_score(logits[name][:split], tokens)),
-                kl=metrics.average(metrics.kl(base[split:], logits[name][split:])),
-                cross_entropy=metrics.average(torch.tensor([float(-x.mean()) for x in likelihood])),
-                text_cross_entropy=metrics.average(torch.tensor([float(-x.mean()) for x in of_texts])),
-                repetition=metrics.average(
-                    torch.tensor([r for a in answers[name][split:] if (r := metrics.repetition(a.text)) == r])
-                ),
-            )
-        )
+        told: dict[str, list[Told]] = {
+            "refusal_rate": list(map(judged, mine[:split])),
+            "false_refusals": list(map(judged, mine[split:])),
+            "refusal_score": _numbers(metrics.refusal_score(logits[name][:split], tokens)),
+            "kl": _numbers(metrics.kl(base[split:], logits[name][split:])),
+            "cross_entropy": [
+                a.fault or number for a, number in zip(own, _numbers(_entropies(of_own)), strict=True)
+            ],
+            "text_cross_entropy": _numbers(_entropies(of_texts)),
+            "repetition": list(map(_repetition, mine[split:])),
+        }
+        found = {
+            figure: metrics.estimate([x for x in said if not isinstance(x, str)])
+            for figure, said in told.items()
+        }
+        why = {figure: reason for figure, said in told.items() if (reason := _reasons(said))}
+        effects.append(Effect(name, **found, why=why))
     asked.tell("count in no rate and stand in report.unjudged")
     return Report(tuple(effects), answers, asked.raised)
 
 
+def _reasons(told: Sequence[Told]) -> str:
+    if not told:
+        return "no text is measured"
+    counts = Counter(one for one in told if isinstance(one, str))
+    return ", ".join(f"{n} of {len(told)}: {reason}" for reason, n in counts.items())
+
+
+def _numbers(values: Tensor | Iterable[float]) -> list[Told]:
+    return [float(value) if math.isfinite(value) else NOT_FINITE for value in values]
+
+
+def _entropies(likelihood: Sequence[Tensor]) -> list[float]:
+    return [-float(logprobs.double().mean()) for logprobs in likelihood]
+
+
+def _repetition(answer: Generation) -> Told:
+    found = metrics.repetition(answer.text)
+    return answer.fault or (metrics.FEW_WORDS if math.isnan(found) else found)
+
+
+def _with_instruction(backend: Backend, prompt: Prompt, instruction: str, answer: int) -> Row:
+    """A prompt with its instruction. Raises PromptError where an answer of so many tokens would not fit behind it."""
+    row = Row(instructed(backend.tokenizer, prompt, instruction))
+    context = backend.info.context
+    length = len(encode_row(backend.tokenizer, row, context))
+    if length + answer > context:
+        raise PromptError(
+            f"with its instruction the prompt {str(prompt)[:80]!r} has {length} tokens, with an answer of "
+            f"{answer} it may have more than the {context} that the model reads",
+            "Shorten it or the instruction, or give a sampling of fewer tokens.",
+        )
+    return row
+
+
 def _halves(backend: Backend, text: str) -> tuple[str, list[int]]:
-    """A text's beginning, of as few tokens as stand by themselves, and the ids of the rest, which it predicts."""
+    """A text's beginning, of as few tokens as stand by themselves, and the ids of the rest, which it predicts.
+
+    Raises PromptError where the text is too short for that, or longer than the model reads.
+    """
+    context = backend.info.context
     ids = list(backend.tokenizer(text, add_special_tokens=False)["input_ids"])
     for k in range(1, len(ids)):
         start = str(backend.tokenizer.decode(ids[:k]))
-        if start.strip() and encode(backend.tokenizer, start, chat=False)[-k:] == ids[:k]:
+        if not start.strip():
+            continue
+        begun = encode(backend.tokenizer, start, chat=False)
+        if begun[-k:] == ids[:k]:
+            if (length := len(begun) + len(ids) - k) > context:
+                raise PromptError(
+                    f"the text {text[:80]!r} has {length} tokens, and the model reads at most {context}",
+                    "Cut it into texts of that length.",
+                )
             return start, ids[k:]
     raise PromptError(f"the text {text[:80]!r} is too short to be predicted", "Give sentences.")

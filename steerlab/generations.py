@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 # Why a generation ended: an end-of-sequence token, the limit on new tokens, or somebody stopped it.
 Finish = Literal["stop", "length", "cancelled"]
 
+# Why a text is not the model's answer: steered too far, a model of 16 bits overflows.
+NOT_FINITE = "the logits are not finite"
+
 
 @dataclass(frozen=True)
 class Sampling:
@@ -54,7 +57,8 @@ class Applied(NamedTuple):
 @dataclass(frozen=True)
 class Generation:
     """A row's answer. token_ids: the new tokens, with the end-of-sequence token where there was one. pieces: the text
-    that each of them completed, together the whole text.
+    that each of them completed, together the whole text. fault: why the text is not the model's answer, "" where it is:
+    where no token is the likeliest (NOT_FINITE) the answer is cut there, after a token that has no text and no meaning.
     """
 
     prompt: Prompt
@@ -64,6 +68,7 @@ class Generation:
     finish: Finish
     applied: Applied
     seed: int = 0
+    fault: str = ""
 
     @property
     def text(self) -> str:
@@ -72,6 +77,9 @@ class Generation:
 
     def __str__(self) -> str:
         return self.text
+
+
+HELD = 4  # tokens without text: as many as a character has bytes, at most
 
 
 class TextStream:
@@ -89,16 +97,19 @@ class TextStream:
             0  # decoding begins one finished piece earlier: some tokenizers look at the piece before
         )
         self._done = 0
+        self._back = 0  # characters of what is done that are held back: the last, if it may be unfinished
 
     def push(self, token_id: int, *, last: bool = False) -> str:
         """The text that this token completes; the `last` one holds nothing back."""
         self._ids.append(token_id)
         before = self._decode(self._ids[self._start : self._done])
         now = self._decode(self._ids[self._start :])
-        if now.endswith("\ufffd") and not last:
+        unfinished = now.endswith("\ufffd") and not last
+        if unfinished and len(self._ids) - self._done <= HELD:
             return ""
-        self._start, self._done = self._done, len(self._ids)
-        return now[len(before) :]
+        text = now[len(before) - self._back : len(now) - unfinished]
+        self._start, self._done, self._back = self._done, len(self._ids), int(unfinished)
+        return text
 
     def _decode(self, ids: list[int]) -> str:
         key = tuple(ids)

@@ -4,28 +4,31 @@ from __future__ import annotations
 
 import threading
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import traitlets
 
-from steerlab.answers import Answers, Key, answer_key
+from steerlab.answers import Answers, Key, answer_key, asked_by
 from steerlab.backends.base import (
     Backend,
     ModelInfo,
     OnTokens,
     encode_row,
+    state_of,
 )
 from steerlab.backends.opening import here, on_server
 from steerlab.directions import bundled
-from steerlab.errors import PromptError, RecipeError
+from steerlab.errors import PromptError, RecipeError, own_line
 from steerlab.export.code import nnsight_code, steerlab_code
 from steerlab.finding import Finding
 from steerlab.generations import Generation, Sampling, Token
+from steerlab.progress import bar_of_rows
 from steerlab.prompts import Prompt
 from steerlab.recipes import BASELINE, Recipe
-from steerlab.remote import Remote
+from steerlab.remote import JobLines, Remote
 from steerlab.rows import Row
 from steerlab.snapshots import Snapshot
 from steerlab.worker import Worker, goes_first
@@ -84,6 +87,9 @@ class Lab(Finding, Remote):
         far = remote or host is not None or backend == "ndif"
         self.backend: Backend = on_server(model, host, sites) if far else here(model, sites)
         self.worker = Worker()
+        watchers = getattr(self.backend, "watchers", None)
+        if watchers is not None and not any(isinstance(one, JobLines) for one in watchers):
+            watchers.append(JobLines())  # one for all the labs of a backend
         self._told: set[str] = set()
         self._answers = Answers()
         self._panel: Panel | None = None
@@ -147,12 +153,12 @@ class Lab(Finding, Remote):
         """Answer rows in one batch. Those answered before come from memory, all their tokens at once.
 
         on_tokens: called after every step with the new tokens. cancel: once set, ends all rows within one token.
-        Warns, once for each recipe, where its steps conflict (`recipes.conflicts`); so do `generate`, `compare`,
-        `measure` and `score`.
+        Warns, once for each recipe, where its steps conflict (`recipes.conflicts`), as do `generate`, `compare`,
+        `measure` and `score`; and where a text is not the model's answer (`Generation.fault`).
         """
         self._tell_conflicts(row.recipe for row in rows)
         sampling = sampling or self.sampling
-        keys = [answer_key(row, sampling) for row in rows]
+        keys = self.answer_keys(rows, sampling)
         answers: dict[Key, Generation] = {key: known for key in keys if (known := self._answers.get(key))}
         fresh = [i for i, key in enumerate(keys) if key not in answers and keys.index(key) == i]
 
@@ -166,15 +172,36 @@ class Lab(Finding, Remote):
                 if known := answers.get(key):
                     on_tokens([Token(i, *token) for token in zip(known.token_ids, known.pieces, strict=True)])
         if fresh:
-            made = self.backend.generate([rows[i] for i in fresh], sampling, on_tokens=relay, cancel=cancel)
+            each = sampling.max_new_tokens
+            told = on_tokens or self.worker.here  # by whoever asked, or by the panel
+            with nullcontext() if told else bar_of_rows("generating", len(fresh), each=each, unit="token"):
+                made = self.backend.generate(
+                    [rows[i] for i in fresh], sampling, on_tokens=relay, cancel=cancel
+                )
+            self._tell_faults(made)
             answers |= {keys[i]: answer for i, answer in zip(fresh, made, strict=True)}
         for key, answer in answers.items():
             self._answers.keep(key, answer)
-        return [answers[key] for key in keys]
+        return [asked_by(row, answers[key]) for row, key in zip(rows, keys, strict=True)]
 
-    def recall(self, row: Row, sampling: Sampling) -> Generation | None:
-        """The row's answer, where it was given before and is still in memory."""
-        return self._answers.get(answer_key(row, sampling))
+    def _tell_faults(self, made: Sequence[Generation]) -> None:
+        faults = [one.fault for one in made if one.fault]
+        if faults and not self.worker.here:  # what the panel runs, the panel tells
+            warnings.warn(
+                f"{len(faults)} of {len(made)} texts are not the model's answers: {faults[0]}. "
+                "Steer less, or load the model in float32 or bfloat16.",
+                stacklevel=own_line(),
+            )
+
+    def recall(self, row: Row, key: Key) -> Generation | None:
+        """The row's answer, where it was given before and is still in memory. key: its own, of `answer_keys`."""
+        answer = self._answers.get(key)
+        return answer and asked_by(row, answer)
+
+    def answer_keys(self, rows: Iterable[Row], sampling: Sampling) -> list[Key]:
+        """What the rows' answers are remembered under: others once the chat template or the weights have changed."""
+        template, weights = state_of(self.backend)
+        return [answer_key(row, sampling, template=template, weights=weights) for row in rows]
 
     @goes_first
     def compare(
@@ -250,16 +277,29 @@ class Lab(Finding, Remote):
     @property
     def panel(self) -> Panel:
         """The panel of this lab; every view of it shows the same state."""
-        if self._panel is None:
+        if self._panel is None or self._panel.comm is None:  # it was closed
             from steerlab.ui.panel import Panel
 
             self._panel = Panel(self)
         return self._panel
 
+    def close(self) -> None:
+        """Close the panel and end what runs for it, so that nothing but your own names keeps this lab and its model: a
+        panel that was shown is else kept until the kernel ends. The texts stay on the page; the verbs still work, and
+        the lab shown again opens another panel. To close what is closed does nothing.
+        """
+        panel, self._panel = self._panel, None
+        if panel is not None:
+            panel.close()
+        self.worker.close()
+        self.worker = Worker()
+
     def _repr_mimebundle_(self, **kwargs: Any) -> Any:
         return self.panel._repr_mimebundle_(**kwargs)
 
     def __repr__(self) -> str:
+        if not hasattr(self, "backend"):  # in a traceback of its opening
+            return "Lab(not open)"
         info = self.info
         return f"Lab({info.name}: {info.n_layers} layers of width {info.d_model}, {info.backend} on {info.device})"
 

@@ -18,7 +18,7 @@ from steerlab import as_python
 from steerlab._version import __version__
 from steerlab.directions import Direction
 from steerlab.errors import FileError, RecipeError
-from steerlab.interventions import KINDS, Ablate, Add, Clamp, Gate, Intervention
+from steerlab.interventions import KINDS, Ablate, Add, Clamp, Gate, Intervention, Layers
 from steerlab.sites import Site
 
 FORMAT = "steerlab.recipe/1"
@@ -221,11 +221,17 @@ def describe(one: Intervention) -> str:
         case _:
             amount = ""
     points = ", ".join(str(s) for s in one.sites)
-    layers = "" if all(isinstance(s, Site) for s in one.sites) else f" of layers {one.layers}"
+    layers = "" if all(isinstance(s, Site) for s in one.sites) else f" of {_layers(one.layers)}"
     names = " and ".join(repr(d.name) for d in one.directions)
     gate = f" where {one.gate.direction.name!r} > {one.gate.threshold:g}" if one.gate else ""
     tokens = "" if one.tokens == "all" else f", tokens {one.tokens}"
     return f"{one.kind} {names} {amount} at {points}{layers}{tokens}{gate}"
+
+
+def _layers(layers: Layers) -> str:
+    if layers == "all" or not layers:
+        return f"{'all' if layers else 'no'} layers"
+    return f"layer{'s' * (len(layers) > 1)} {', '.join(map(str, layers))}"
 
 
 def _read(step: dict[str, Any], directions: list[Direction]) -> Intervention:

@@ -6,7 +6,7 @@ touches, a short list of dense operands over all rows, in which a row that is no
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -26,7 +26,9 @@ from steerlab.sites import Site
 
 @dataclass(frozen=True)
 class Row:
-    """A prompt with a recipe. seed: of the row's own noise when sampling. chat: whether the chat template is used."""
+    """A prompt with a recipe. seed: of the row's own noise when sampling. chat: whether the chat template is used. A
+    conversation is copied: one that goes on elsewhere does not change the row, nor its answer.
+    """
 
     prompt: Prompt
     recipe: Recipe = BASELINE
@@ -35,6 +37,9 @@ class Row:
 
     def __post_init__(self) -> None:
         checked_recipe(self.recipe)
+        if isinstance(self.prompt, list | tuple):
+            turns = (dict(turn) if isinstance(turn, Mapping) else turn for turn in self.prompt)
+            object.__setattr__(self, "prompt", type(self.prompt)(turns))
         object.__setattr__(self, "seed", checked_seed(self.seed))
 
 

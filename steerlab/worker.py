@@ -5,8 +5,8 @@ looks at: its newest job wins. `background` has three more, in which jobs wait t
 seconds, "long" for what takes minutes, "idle" for what nobody asked for yet. Before each of its forward passes a
 background job waits while anything more urgent runs, so that a moved slider never waits for more than one of them,
 and a cancelled one ends there. A job need do nothing for that: backends call `base.before_pass`, where the worker
-listens. What a person runs in a cell is on a thread of its own, beside what the panel is asked and before "long" and
-"idle" (`goes_first`).
+listens, and look at `base.cancelled` while they wait for a server. What a person runs in a cell is on a thread of its
+own, beside what the panel is asked and before "long" and "idle" (`goes_first`).
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Concatenate, Literal, ParamSpec, Protocol, TypeVar
 
-from steerlab.backends.base import before_pass
+from steerlab.backends.base import before_pass, cancelled, nobody, rows_done
 
 # A job looks at its event between steps and ends soon after it is set.
 Job = Callable[[threading.Event], None]
@@ -62,13 +62,15 @@ class Task:
             self._worker._give_way(self)
 
     def run(self) -> None:
-        """Run the job in the context of its submit, with a `before_pass` of its own: that of another background task
-        may have submitted it, and would wait for it.
+        """Run the job in the context of its submit, but with its own `before_pass`, `cancelled` and `rows_done`: it may
+        have been submitted by another background task, whose own would wait for that one, or by a cell with a bar.
         """
         self._context.run(self._within)
 
     def _within(self) -> None:
         before_pass.set(self.give_way)
+        cancelled.set(self._cancel.is_set)
+        rows_done.set(nobody)
         self.give_way()
         self._job(self._cancel)
 
@@ -79,6 +81,7 @@ class _Lane:
         self.waiting: deque[Task] = deque()
         self.running: Task | None = None
         self.thread: threading.Thread | None = None
+        self.closed = False
 
     @property
     def busy(self) -> bool:
@@ -86,7 +89,7 @@ class _Lane:
 
 
 class Worker:
-    """Runs jobs on daemon threads, one a lane.
+    """Runs jobs on daemon threads, one a lane. They end when it is closed, and with it when nobody has it any more.
 
     A job handles its own errors; one that it lets out is reported as any thread's is, and the worker goes on. Each job
     runs in the context of its submit, which is where Jupyter keeps the cell or message that output belongs to.
@@ -99,7 +102,6 @@ class Worker:
         self._background: dict[Lane, _Lane] = {name: _Lane(i) for i, name in enumerate(LANES, 1)}
         self._lanes = [self._first, *self._background.values()]
         self._outside = 0  # how much runs elsewhere that goes first
-        self._closed = False
         _WORKERS.add(self)
 
     def submit(self, job: Job) -> None:
@@ -164,13 +166,16 @@ class Worker:
     def close(self) -> None:
         """End everything, as soon as it looks, and take nothing more."""
         with self._changed:
-            self._closed = True
             for lane in self._lanes:
+                lane.closed = True
                 for task in (*lane.waiting, lane.running):
                     if task:
                         task._cancel.set()
                 lane.waiting.clear()
             self._changed.notify_all()
+
+    def __del__(self) -> None:
+        self.close()
 
     # ------------------------------------------------------------------------------- all below holds the condition
 
@@ -188,13 +193,13 @@ class Worker:
 
     def _queue(self, task: Task) -> None:
         lane = task._lane
-        if self._closed:
+        if lane.closed:
             task._cancel.set()
             return
         lane.waiting.append(task)
         if lane.thread is None:
             name = self._name if lane is self._first else f"{self._name}-{LANES[lane.rank - 1]}"
-            lane.thread = threading.Thread(target=self._serve, args=[lane], name=name, daemon=True)
+            lane.thread = threading.Thread(target=_serve, args=[lane, self._changed], name=name, daemon=True)
             lane.thread.start()
         self._changed.notify_all()
 
@@ -215,24 +220,35 @@ class Worker:
         if task.cancelled:
             raise Cancelled
 
-    def _serve(self, lane: _Lane) -> None:
-        while True:
-            with self._changed:
-                self._changed.wait_for(lambda: lane.waiting)
-                lane.running = lane.waiting.popleft()
-            try:
-                lane.running.run()
-            except Cancelled:
-                pass
-            except Exception:
-                threading.excepthook(threading.ExceptHookArgs([*sys.exc_info(), lane.thread]))
-            finally:
-                with self._changed:
-                    lane.running = None
-                    self._changed.notify_all()
+
+def _serve(lane: _Lane, changed: threading.Condition) -> None:
+    """Run a lane's jobs until it is closed. While it waits it has nothing that would keep its worker, or a lab."""
+    while True:
+        with changed:
+            changed.wait_for(lambda: lane.waiting or lane.closed)
+            if not lane.waiting:
+                return
+            lane.running = lane.waiting.popleft()
+        try:
+            lane.running.run()
+        except Cancelled:
+            pass
+        except Exception:
+            threading.excepthook(threading.ExceptHookArgs([*sys.exc_info(), lane.thread]))
+        finally:
+            with changed:
+                lane.running = None
+                changed.notify_all()
 
 
 _WORKERS: weakref.WeakSet[Worker] = weakref.WeakSet()
+
+
+def on_a_worker() -> bool:
+    """Whether it is asked on a thread of any worker."""
+    return any(worker.here for worker in list(_WORKERS))
+
+
 _LAST_PASS = 2.0  # seconds that passes may take which are still running when the program ends
 if hasattr(os, "register_at_fork"):  # a child has none of their threads
     os.register_at_fork(after_in_child=_WORKERS.clear)

@@ -6,7 +6,7 @@ import torch
 from steerlab import Ablate, Add, Clamp, Direction, Lab, Recipe, Row, Site, metrics
 from steerlab.backends.fake import FakeBackend
 from steerlab.calibration import within_budget
-from steerlab.errors import PromptError, RecipeError
+from steerlab.errors import DirectionError, PromptError, RecipeError
 
 PROMPTS = ["How do I bake bread?", "Hi", "What is a lock?"]
 BACKEND = FakeBackend()
@@ -82,3 +82,13 @@ def test_impossible_budgets_are_refused() -> None:
             within_budget(BACKEND, lambda c: Recipe([Add(V, c)]), PROMPTS, kl=kl, most=most)
     with pytest.raises(RecipeError, match="costs more than 1e-09 nats"):
         within_budget(BACKEND, lambda c: Recipe([Add(V, c)]), PROMPTS, kl=1e-9, most=100.0)
+
+
+def test_a_given_end_needs_no_norm_of_the_stream() -> None:
+    assert V.residual_norm is None
+    lab = Lab(BACKEND)
+    assert lab.calibrate(V, PROMPTS, kl=0.1, most=4.0) == within_budget(
+        BACKEND, lambda c: Recipe([Add(V, c)]), PROMPTS, kl=0.1, most=4.0
+    )
+    with pytest.raises(DirectionError):
+        lab.calibrate(V, PROMPTS, kl=0.1)

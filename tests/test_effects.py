@@ -5,9 +5,9 @@ import math
 import pytest
 import torch
 
-from steerlab import BASELINE, Ablate, Add, Direction, Recipe, Row, Sampling, Site, metrics
+from steerlab import BASELINE, Ablate, Add, Direction, Gate, Generation, Recipe, Row, Sampling, Site, metrics
 from steerlab.backends.fake import FakeBackend
-from steerlab.effects import measure
+from steerlab.effects import FIGURES, measure
 from steerlab.errors import PromptError
 from steerlab.estimators import randomised
 from steerlab.prompts import instructed
@@ -115,3 +115,66 @@ def test_empty_sides_and_texts_are_refused() -> None:
         measure(BACKEND, RECIPE, HARMFUL, [])
     with pytest.raises(PromptError, match="too short to be predicted"):
         measure(BACKEND, RECIPE, HARMFUL, HARMLESS, texts=["a"])
+
+
+TOO_FAR = Recipe([Add(Direction(torch.ones(16), Site(1, "resid_pre")), 3e38)])  # float32 overflows
+
+
+def test_answers_that_are_no_numbers_count_in_no_figure() -> None:
+    asked: list[str] = []
+
+    def judge(text: str) -> bool:
+        asked.append(text)
+        return True
+
+    report = measure(BACKEND, TOO_FAR, HARMFUL, HARMLESS, texts=TEXTS, judge=judge, sampling=Sampling(4))
+    recipe = report["recipe"]
+    for name in FIGURES:
+        estimate, of = getattr(recipe, name), {"text_cross_entropy": 2, "refusal_rate": 3, "refusal_score": 3}
+        assert math.isnan(estimate.value)
+        assert estimate.n == 0
+        n = of.get(name, len(HARMLESS))
+        assert recipe.why[name] == f"{n} of {n}: the logits are not finite"
+    assert len(asked) == len(HARMFUL) + len(HARMLESS), "of the baseline alone: the control goes as far"
+    assert report["baseline"].refusal_rate.n == len(HARMFUL)
+    assert "refusal_rate: 3 of 3: the logits are not finite" in report.to_frame().loc["recipe", "why"]
+
+
+def test_a_row_without_a_number_leaves_the_others_their_figure() -> None:
+    """A gate that opens for one of the prompts alone, and steers that one too far."""
+    at = Site(1, "resid_pre")
+    read = BACKEND.capture([Row(p) for p in HARMFUL], [at], [-1], values=True).values
+    assert read is not None
+    apart = Direction(read[0, 0, 0] - read[1:, 0, 0].mean(0), at)
+    along = read[:, 0, 0] @ apart.unit
+    gate = Gate(apart, float(along[0] + along[1:].max()) / 2)
+    recipe = Recipe([Add(Direction(torch.ones(16), at), 3e38, tokens=[-1], gate=gate)])
+    report = measure(BACKEND, recipe, HARMFUL, HARMLESS, sampling=Sampling(4))
+    assert report["recipe"].refusal_score.n == len(HARMFUL) - 1
+    assert math.isfinite(report["recipe"].refusal_score.value)
+    assert report["recipe"].why["refusal_score"] == "1 of 3: the logits are not finite"
+
+
+def test_a_figure_without_rows_says_why() -> None:
+    report = measure(BACKEND, RECIPE, HARMFUL, HARMLESS, sampling=Sampling(1))
+    assert report["recipe"].why["text_cross_entropy"] == "no text is measured"
+    assert report["recipe"].why["repetition"] == "2 of 2: an answer of fewer than three words"
+
+
+class Unasked(FakeBackend):
+    def generate(self, *args: object, **options: object) -> list[Generation]:  # type: ignore[override]
+        raise AssertionError("something was generated")
+
+
+def test_what_does_not_fit_is_told_before_anything_is_generated() -> None:
+    backend, short = Unasked(context=60), Sampling(4)
+    with pytest.raises(PromptError, match=r"too short to be predicted"):
+        measure(backend, RECIPE, ["Lie"], ["Hi"], texts=["a"], sampling=short)
+    with pytest.raises(PromptError, match=r"has 61 tokens, and the model reads at most 60. Cut it"):
+        measure(backend, RECIPE, ["Lie"], ["Hi"], texts=["a" * 61], sampling=short)
+    with pytest.raises(PromptError, match=r"with its instruction the prompt .* may have more than the 60"):
+        measure(backend, RECIPE, ["Lie"], ["Hi"], prompting="b" * 23, sampling=Sampling(30))
+    with pytest.raises(PromptError, match=r"refusal_tokens has \[-1\]"):
+        measure(backend, RECIPE, ["Lie"], ["Hi"], refusal_tokens=[-1], sampling=short)
+    report = measure(FakeBackend(context=60), RECIPE, ["Lie"], ["Hi"], texts=["a" * 60], sampling=short)
+    assert report["recipe"].text_cross_entropy.n == 1

@@ -75,6 +75,11 @@ def lab(backend: Counting) -> Lab:
     return Lab(backend)
 
 
+def recalled_by(lab: Lab, row: Row, sampling: Sampling) -> Generation | None:
+    """The row's answer, where the lab remembers it."""
+    return lab.recall(row, *lab.answer_keys([row], sampling))
+
+
 def test_generate_gives_an_answer_with_its_row(lab: Lab) -> None:
     answer = lab.generate(PROMPT, PUSH, max_new_tokens=8, seed=3)
     assert (answer.prompt, answer.recipe, len(answer.token_ids)) == (PROMPT, PUSH, 8)
@@ -86,7 +91,7 @@ def test_no_row_is_generated_twice(lab: Lab, backend: Counting) -> None:
     rows = [Row(PROMPT), Row(PROMPT, PUSH), Row(PROMPT)]
     first = lab.run(rows, Sampling(6))
     assert len(backend.asked) == 2
-    assert first[0] is first[2]
+    assert first[0] == first[2]
     assert lab.run(rows, Sampling(6)) == first
     assert len(backend.asked) == 2, "the second time all came from memory"
     lab.run([Row(PROMPT, seed=5)], Sampling(6))
@@ -95,6 +100,36 @@ def test_no_row_is_generated_twice(lab: Lab, backend: Counting) -> None:
     lab.run([Row(PROMPT, chat=False)], Sampling(6))
     lab.run([Row(PROMPT, seed=5)], Sampling(6, temperature=1.0))
     assert len(backend.asked) == 5
+
+
+def test_an_answer_from_memory_is_that_of_the_row_that_asks(lab: Lab, backend: Counting) -> None:
+    lab.generate(PROMPT, PUSH, max_new_tokens=4)
+    named = Recipe([Add(Direction(direction().vector, Site(2, "resid_pre"), name="w"), 1.5)])
+    again = lab.generate(PROMPT, named, max_new_tokens=4, seed=7)
+    assert len(backend.asked) == 1
+    assert again.recipe is named
+    assert again.seed == 7
+    recalled = recalled_by(lab, Row(PROMPT, named, 8), Sampling(4))
+    assert recalled is not None
+    assert (recalled.recipe, recalled.seed) == (named, 8)
+
+
+def test_an_answer_keeps_the_conversation_that_it_was_given_to(lab: Lab) -> None:
+    conversation = [{"role": "user", "content": PROMPT}]
+    answer = lab.generate(conversation, max_new_tokens=4)
+    assert answer.prompt == conversation
+    conversation[0]["content"] += " And cake?"
+    conversation.append({"role": "assistant", "content": answer.text})
+    assert answer.prompt == [{"role": "user", "content": PROMPT}]
+    assert lab.generate(conversation, max_new_tokens=4).prompt == conversation
+
+
+def test_another_chat_template_is_another_answer(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = lab.generate(PROMPT, max_new_tokens=8), lab.generate(PROMPT, max_new_tokens=8, chat=False)
+    monkeypatch.setattr(lab.tokenizer, "chat_template", "{{ messages[0]['content'] }}!!")
+    assert recalled_by(lab, Row(PROMPT), Sampling(8)) is None
+    assert lab.generate(PROMPT, max_new_tokens=8) != before[0]
+    assert recalled_by(lab, Row(PROMPT, chat=False), Sampling(8)) == before[1]
 
 
 def test_remembered_rows_stream_all_at_once_beside_new_ones(lab: Lab) -> None:
@@ -420,3 +455,7 @@ def test_an_interrupted_search_leaves_the_map_that_was_finished(monkeypatch: pyt
     assert lab.map is not None
     assert lab.map.name == "second"
     assert lab.candidates is None
+
+
+def test_a_lab_that_did_not_open_can_be_shown_in_a_traceback() -> None:
+    assert repr(Lab.__new__(Lab)) == "Lab(not open)"

@@ -99,3 +99,14 @@ def test_what_is_no_seed_is_refused(seed: Any) -> None:
     ):
         with pytest.raises(PromptError, match="a seed is an integer of 64 bits, not"):
             call()
+
+
+@pytest.mark.parametrize("kind", [list, tuple])
+def test_a_row_has_its_own_copy_of_a_conversation(kind: type) -> None:
+    turns = [{"role": "user", "content": "Hi"}]
+    given = kind(turns)
+    row = Row(given)
+    assert row.prompt == given
+    assert row == Row(kind([dict(turns[0])]))
+    turns[0]["content"] = "Bye"
+    assert row.prompt == kind([{"role": "user", "content": "Hi"}])

@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+import gc
 import subprocess
 import sys
 import threading
+import weakref
 
 import pytest
 
@@ -279,6 +281,46 @@ def test_a_closed_worker_ends_what_runs_and_takes_nothing_more() -> None:
     assert worker.background(lambda _: ran.append("late")).cancelled
     assert worker.join(5)
     assert ran == ["ended"]
+
+
+def threads_of(worker: Worker) -> list[threading.Thread]:
+    threads: list[threading.Thread] = []
+    worker.submit(lambda _: threads.append(threading.current_thread()))
+    worker.background(lambda _: threads.append(threading.current_thread()), "long")
+    assert worker.join(5)
+    return threads
+
+
+def ends(thread: threading.Thread) -> bool:
+    thread.join(5)
+    return not thread.is_alive()
+
+
+def test_the_threads_of_a_closed_worker_end() -> None:
+    worker, began, go = Worker(), threading.Event(), threading.Event()
+    threads = threads_of(worker)
+
+    def job(_: threading.Event) -> None:
+        began.set()
+        wait(go)
+
+    worker.background(job, "long")
+    wait(began)
+    worker.close()
+    assert ends(threads[0])
+    assert threads[1].is_alive(), "it is in the middle of a job"
+    go.set()
+    assert ends(threads[1])
+    worker.close()
+
+
+def test_a_worker_that_nobody_has_any_more_is_freed_and_its_threads_end() -> None:
+    worker = Worker()
+    threads, freed = threads_of(worker), weakref.ref(worker)
+    del worker
+    gc.collect()
+    assert freed() is None
+    assert all(map(ends, threads))
 
 
 AT_WORK = """

@@ -191,16 +191,21 @@ def _watch(block: nn.Module, log: list[Seen], names: set[str]) -> Iterator[torch
         def before(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], name: str = name) -> None:
             values = [v for v in (*args, *kwargs.values()) if isinstance(v, Tensor) and v.ndim == 3]
             if values:
-                log.append(Seen(name, "input", values[0].float().clone(), False))
+                log.append(Seen(name, "input", _kept(values[0]), False))
 
         def after(_: nn.Module, __: tuple[Any, ...], output: Any, name: str = name) -> None:
             wrapped = isinstance(output, tuple)
             value = output[0] if wrapped else output
             if isinstance(value, Tensor) and value.ndim == 3:
-                log.append(Seen(name, "output", value.float().clone(), wrapped))
+                log.append(Seen(name, "output", _kept(value), wrapped))
 
         yield module.register_forward_pre_hook(before, with_kwargs=True)
         yield module.register_forward_hook(after)
+
+
+def _kept(value: Tensor) -> Tensor:
+    """A value as it is now; a block's input may be on another device than what is inside."""
+    return value.to("cpu", torch.float32, copy=True)
 
 
 def _read_block(

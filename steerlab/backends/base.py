@@ -7,10 +7,10 @@ changes the user's model.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol, TypeVar, runtime_checkable
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, TypeVar, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -30,6 +30,11 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+# A function of `looks`: from logits [cells vocab], and what it is given, to tensors [cells ...].
+Look = Callable[..., Sequence[Tensor]]
+
+CELLS = 2**25  # numbers decoded at a time, 128 MB: the logits of all cells at once may not fit in memory
+
 # Called after every step with the new token of each row that is still going.
 OnTokens = Callable[[Sequence[Token]], None]
 
@@ -40,6 +45,23 @@ def _go_on() -> None: ...
 # Called by every backend before each forward pass, without any lock held. Background work listens here: it waits while
 # something more urgent runs, and it ends, by an exception, where it was cancelled (`worker`).
 before_pass: ContextVar[Callable[[], None]] = ContextVar("before_pass", default=_go_on)
+
+
+def _never() -> bool:
+    return False
+
+
+# Whether the work that runs was cancelled. A backend that waits for long without a forward pass looks here meanwhile.
+cancelled: ContextVar[Callable[[], bool]] = ContextVar("cancelled", default=_never)
+
+
+def nobody(_rows: float) -> None:
+    """Nobody counts them."""
+
+
+# Told by every backend how many of the rows that it was given it has read, scored or answered just now; of an answer,
+# its share with each token. All of a verb's rows are told by its end. A bar in a cell listens (`progress`).
+rows_done: ContextVar[Callable[[float], None]] = ContextVar("rows_done", default=nobody)
 
 
 @dataclass(frozen=True)
@@ -128,6 +150,13 @@ class Backend(Protocol):
         """
         ...
 
+    def look(self, look: Look, resids: Sequence[Tensor], *given: Any) -> list[Tensor]:
+        """What a function of `looks` makes of the logits of one stream or two, each [cells d_model], as `decode` gives
+        them: its tensors, whole and on the CPU. given: what it takes besides; of a tensor each cell has its own. Logits
+        are held for a part of the cells at a time, and where the model is on a server, there alone.
+        """
+        ...
+
     def token_rows(self, ids: Sequence[int], table: Table) -> Tensor:
         """The rows of some tokens in the embedding or the unembedding matrix, `[tokens d_model]`, float32. Raises
         ModelError where the model has no such matrix.
@@ -170,6 +199,18 @@ class InProcess(Protocol):
     def hook(self, site: Site) -> Hook:
         """The module of the Hugging Face model, and the side of it, where a site is touched. Raises SiteError."""
         ...
+
+    def weights_seen(self) -> int:
+        """How often the weights were seen to have changed; looks again."""
+        ...
+
+
+def state_of(backend: Backend) -> tuple[str, int]:
+    """What the same row may be answered otherwise by: the chat template, and a number that differs where the weights
+    do. On a server they are not ours to change.
+    """
+    weights = backend.weights_seen() if isinstance(backend, InProcess) else 0
+    return str(backend.tokenizer.chat_template), weights
 
 
 @runtime_checkable
@@ -256,7 +297,33 @@ def readers(
             f"positions {at} cannot be read: the shortest prompt has {shortest} tokens",
             "Positions count from the end, -1 for the last token.",
         )
-    return [torch.eye(len(ids))[at] for ids in encoded]
+    return [_picking(at, len(ids)) for ids in encoded]
+
+
+def _picking(at: Sequence[int], tokens: int) -> Tensor:
+    """The rows `at` of the identity, [at tokens]: all of it would be gigabytes for a long prompt."""
+    rows = torch.zeros(len(at), tokens)
+    rows[range(len(at)), at] = 1
+    return rows
+
+
+def looked(backend: Backend, look: Look, resids: Sequence[Tensor], given: Sequence[Any]) -> list[Tensor]:
+    """`Backend.look` by `Backend.decode`, where the logits are here in any case."""
+    size = max(1, CELLS // len(backend.tokenizer))
+    parts = [look(*map(backend.decode, some), *told) for some, told in portions(size, resids, given)]
+    return [torch.cat(column) for column in zip(*parts, strict=True)]
+
+
+def portions(
+    size: int, resids: Sequence[Tensor], given: Sequence[Any]
+) -> Iterator[tuple[list[Tensor], list[Any]]]:
+    """Streams [cells d_model] in portions of so many cells, each with what is given of them."""
+    for start in range(0, max(1, len(resids[0])), size):
+        part = slice(start, start + size)
+        yield (
+            [resid[part] for resid in resids],
+            [one[part] if isinstance(one, Tensor) else one for one in given],
+        )
 
 
 def encode_row(tokenizer: PreTrainedTokenizerBase, row: Row, context: int) -> list[int]:
@@ -272,9 +339,23 @@ def encode_row(tokenizer: PreTrainedTokenizerBase, row: Row, context: int) -> li
 
 def encode_rows(tokenizer: PreTrainedTokenizerBase, rows: Sequence[Row], context: int) -> list[list[int]]:
     """`encode_row` of every row; a prompt that several of them hold is encoded once."""
-    found: dict[tuple[int, bool], list[int]] = {}
-    for row in rows:
-        key = id(row.prompt), row.chat
+    found: dict[tuple[type, str, bool], list[int]] = {}
+    keys = [(type(row.prompt), str(row.prompt), row.chat) for row in rows]
+    for key, row in zip(keys, rows, strict=True):
         if key not in found:
             found[key] = encode_row(tokenizer, row, context)
-    return [list(found[id(row.prompt), row.chat]) for row in rows]
+    return [list(found[key]) for key in keys]
+
+
+def continued(
+    prompts: Sequence[list[int]], continuations: Sequence[Sequence[int]], context: int
+) -> list[list[int]]:
+    """The tokens of each prompt and what follows it. Raises PromptError where they are more than the model reads."""
+    both = [ids + list(tail) for ids, tail in zip(prompts, continuations, strict=True)]
+    longest = max(map(len, both), default=0)
+    if longest > context:
+        raise PromptError(
+            f"a prompt and what follows it have {longest} tokens, and the model reads at most {context}",
+            "Shorten one of them.",
+        )
+    return both

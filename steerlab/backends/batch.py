@@ -13,7 +13,7 @@ from transformers.cache_utils import DynamicLayer
 from steerlab.backends.architectures import PROBE
 from steerlab.backends.decoding import left_padded, token_index
 from steerlab.backends.kv import Memory
-from steerlab.backends.lanes import Lane, Lanes, Ran
+from steerlab.backends.lanes import Lane, Lanes, Ran, last
 from steerlab.backends.prefixes import Prefix, fill
 from steerlab.backends.tracing import Edit, Visits, editing
 from steerlab.backends.trunks import Layout, Trunks
@@ -205,6 +205,10 @@ class Batch:
         ]
 
 
+def _number(numbered: tuple[int, Tensor]) -> int:
+    return numbered[0]
+
+
 def _within(edit: Edit, rows: slice) -> Edit:
     """An edit of some of the rows, in place."""
 
@@ -249,7 +253,7 @@ def can_share(lanes: Lanes) -> bool:
             Lane((*lane.ids, token), none, 0, 0, len(lane.ids) + 1)
             for lane, token in zip(batch, later, strict=True)
         ]
-        wanted = torch.cat([logits for _, logits in sorted(lanes.logits(longer), key=lambda one: one[0])])
+        wanted = torch.stack([logits for _, logits in sorted(lanes.logits(longer, last), key=_number)])
     except Exception:  # inputs that this model's code does not take, whatever error it makes of it
         return False
     return bool((found - wanted).norm() < 0.05 * wanted.norm())

@@ -33,19 +33,26 @@ class Budget:
         self._device = model.device
         self.kept = 2 * config.num_hidden_layers * heads * size * bytes_each  # a token's keys and values
         self._passing = 24 * width * max(bytes_each, 4)  # a token while it passes through a block
-        self._logits = 3 * 4 * config.vocab_size
+        self._logits = 3 * 4 * config.vocab_size  # of a token: the model's own, in float32, and normalised
         self.most = rows or (MOST_ROWS if model.device.type == "cpu" else ELSEWHERE)
         self._sharing = 1 if rows else SHARING
         self._failed: int | None = None
         self._asked, self._available = -math.inf, 0.0  # asking the system for every row is dear
 
-    def rows(self, columns: int, new: int, *, shared: bool = False) -> int:
-        """How many rows of so many tokens, `new` of them in one pass, fit together: one at least. shared: whether they
-        share trunks.
+    def rows(self, columns: int, new: int, *, keep: int = 1, shared: bool = False) -> int:
+        """How many rows of so many tokens, `new` of them in one pass, fit together: one at least. keep: of how many of
+        the tokens the logits are wanted. shared: whether the rows share trunks.
         """
-        each = columns * self.kept + new * self._passing + self._logits
-        fitting: int = int(SHARE * self._free()) // each
-        return max(1, min(self.most * (self._sharing if shared else 1), fitting))
+        each = columns * self.kept + new * self._passing + keep * self._logits
+        return max(1, min(self.most * (self._sharing if shared else 1), self._fitting(each)))
+
+    def cells(self) -> int:
+        """How many cells fit together that are only decoded: they have no keys and values."""
+        fitting = self._fitting(self._logits)
+        return max(1, fitting if self._sharing > 1 else min(self.most, fitting))
+
+    def _fitting(self, each: int) -> int:
+        return int(SHARE * self._free()) // each
 
     def prefixes(self) -> int:
         """A default for the bytes that prompts may take between calls."""

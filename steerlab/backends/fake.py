@@ -14,6 +14,7 @@ from __future__ import annotations
 import functools
 import threading
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from tokenizers import Tokenizer, decoders, pre_tokenizers
@@ -25,14 +26,18 @@ from steerlab import edits
 from steerlab.backends.base import (
     Activations,
     Linearised,
+    Look,
     ModelInfo,
     OnTokens,
     Table,
     before_pass,
+    continued,
     encode_row,
     in_order,
+    looked,
     nudge,
     readers,
+    rows_done,
 )
 from steerlab.backends.decoding import Decoding, left_padded, token_index
 from steerlab.backends.tables import by_cosine
@@ -114,11 +119,14 @@ class FakeBackend:
             ],
             1,
         )
+        rows_done.get()(len(rows))
         return Activations(x.double().mean(0), x.double().norm(dim=-1).mean(0), x if values else None)
 
     def score(self, rows: Sequence[Row]) -> Tensor:
         """The logits at the last position of each row's prompt, `[rows vocab]`, float32."""
-        return self._prefill(rows, {})[0][:, -1]
+        logits = self._prefill(rows, {})[0][:, -1]
+        rows_done.get()(len(rows))
+        return logits
 
     def likelihood(self, rows: Sequence[Row], continuations: Sequence[Sequence[int]]) -> list[Tensor]:
         """The log-probability of every token of a continuation after its row's prompt: a tensor `[tokens]` a row."""
@@ -127,11 +135,16 @@ class FakeBackend:
             logits, (ids,) = self._prefill([row], {}, [tail])
             logprobs = logits[0, :-1].log_softmax(-1).gather(-1, torch.tensor(ids[1:])[:, None])[:, 0]
             out.append(logprobs[len(logprobs) - len(tail) :])
+            rows_done.get()(1)
         return out
 
     def decode(self, resid: Tensor) -> Tensor:
         """What the head makes of a stream: logits `[... vocab]`; there is no final norm."""
         return resid.float() @ self._embeddings.T
+
+    def look(self, look: Look, resids: Sequence[Tensor], *given: Any) -> list[Tensor]:
+        """What a function of `looks` makes of the logits of streams [cells d_model]."""
+        return looked(self, look, resids, given)
 
     def token_rows(self, ids: Sequence[int], table: Table) -> Tensor:
         """The rows of some tokens, `[tokens d_model]`: the two matrices are one."""
@@ -181,10 +194,8 @@ class FakeBackend:
     ) -> tuple[Tensor, list[list[int]]]:
         """One pass over prompts and what follows them: the logits `[rows pos vocab]` and the rows' tokens."""
         tails = continuations or [()] * len(rows)
-        encoded = [
-            encode_row(self.tokenizer, row, self.info.context) + list(tail)
-            for row, tail in zip(rows, tails, strict=True)
-        ]
+        context = self.info.context
+        encoded = continued([encode_row(self.tokenizer, row, context) for row in rows], tails, context)
         ids, mask = left_padded(self.tokenizer, encoded)
         operands = self._plan([row.recipe for row in rows]).operands(
             token_index(mask, [len(tail) for tail in tails]), "cpu"

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -36,6 +36,11 @@ class Lane:
     after: int
     layer: int
     new: int
+
+    @property
+    def keep(self) -> int:
+        """Of how many of the last tokens the logits are wanted: those after the prompt, and the one before them."""
+        return 1 + self.after
 
     @property
     def whole(self) -> bool:
@@ -78,6 +83,25 @@ class Ran(NamedTuple):
     done: list[bool]
 
 
+# From lanes of a pass and their last logits [lanes keep vocab] what is wanted of each of them, on the CPU.
+Wanted = Callable[[Sequence[Lane], Tensor], Sequence[Tensor]]
+
+
+def last(lanes: Sequence[Lane], logits: Tensor) -> list[Tensor]:
+    """The logits after each lane's last token, `[vocab]` a lane."""
+    return list(logits[:, -1].cpu())
+
+
+def told(lanes: Sequence[Lane], logits: Tensor) -> list[Tensor]:
+    """The log-probability of each token that comes after a lane's prompt, `[tokens]` a lane."""
+    found = []
+    for lane, mine in zip(lanes, logits, strict=True):
+        ids = torch.tensor(lane.ids[len(lane.ids) - lane.after :], dtype=torch.long, device=mine.device)
+        logprobs = mine[len(mine) - 1 - lane.after : -1].log_softmax(-1)
+        found.append(logprobs.gather(-1, ids[:, None])[:, 0].cpu())
+    return found
+
+
 class Lanes:
     """Runs lanes. `resumable`: whether this model's passes can start at any block, which is seen by trying."""
 
@@ -99,7 +123,7 @@ class Lanes:
         none = reach(BASELINE, self.n_layers)
         whole, resumed = Lane(ids, none, 0, 0, len(ids)), Lane(ids, none, 0, half, 2)
         try:
-            one, other = (next(self.logits([lane]))[1].flatten() for lane in (whole, resumed))
+            one, other = (next(self.logits([lane], last))[1] for lane in (whole, resumed))
         except (
             Exception
         ):  # a cache or an input that this model's code does not take, whatever error it makes of it
@@ -108,50 +132,55 @@ class Lanes:
             self.prefixes.clear()
         return bool((one - other).norm() < 0.05 * one.norm())
 
-    def lane(self, ids: Sequence[int], reach: Reach, *, after: int = 0, keep: int = 1) -> Lane:
-        """The lane of some tokens, of which the last `keep` positions' logits are wanted."""
+    def lane(self, ids: Sequence[int], reach: Reach, *, after: int = 0) -> Lane:
+        """The lane of some tokens, of which `after` come after the prompt."""
         layer, first = reach.begins(self.n_layers, generated=after > 0)
         if not self.resumable:
             layer, first = 0, None
         if layer == self.n_layers:
-            new = keep
+            new = 1 + after
         else:
-            new = len(ids) if first is None else min(len(ids), max(keep, after - first))
+            new = len(ids) if first is None else min(len(ids), max(1 + after, after - first))
         return Lane(tuple(ids), reach, after, layer, new)
 
-    def logits(self, lanes: Sequence[Lane], *, keep: int = 1) -> Iterator[tuple[int, Tensor]]:
-        """The logits of each lane's last `keep` positions [keep vocab], float32, on the CPU, with the lane's number; in
-        the order in which they come.
+    def logits(self, lanes: Sequence[Lane], wanted: Wanted) -> Iterator[tuple[int, Tensor]]:
+        """What is wanted of each lane's last logits, with the lane's number; in the order in which they come. Nothing
+        else is held of a pass when the next one begins.
         """
         order = sorted(range(len(lanes)), key=lambda i: lanes[i].place)
         for chunk in self._portions(order, lanes):
-            known = self.prepare([lanes[i] for i in chunk], memory=False, keep=keep)
+            known = self.prepare([lanes[i] for i in chunk], memory=False)
             for _, same in itertools.groupby(chunk, key=lambda i: lanes[i].kind):
                 group = list(same)
-                if self.is_known(lanes[group[0]], keep):
+                if self.is_known(lanes[group[0]]):
                     for i in group:
                         logits = known[lanes[i].ids].logits
                         assert logits is not None
-                        yield i, logits[None].clone()
+                        yield i, wanted([lanes[i]], logits[None, None].clone())[0]
                     continue
                 while group:
                     size = self.fitting([lanes[i] for i in group])
                     some, group = group[:size], group[size:]
                     mine = [lanes[i] for i in some]
                     run = functools.partial(
-                        self.run, mine, self.plan([lane.reach for lane in mine]), known=known, keep=keep
+                        self._wanted, wanted, mine, self.plan([lane.reach for lane in mine]), known
                     )
-                    found = self.budget.halving(len(mine), run)
-                    yield from zip(some, torch.cat([part.logits for part in found]).cpu(), strict=True)
+                    parts = self.budget.halving(len(mine), run)
+                    yield from zip(some, itertools.chain.from_iterable(parts), strict=True)
         self.prefixes.settle()
+
+    def _wanted(
+        self, wanted: Wanted, lanes: Sequence[Lane], plan: Plan, known: Known, rows: slice
+    ) -> Sequence[Tensor]:
+        return wanted(lanes[rows], self.run(lanes, plan, rows, known=known).logits)
 
     def begin(self, lane: Lane) -> int:
         """The block from which a lane's generated tokens are not those of the unsteered model."""
         return lane.reach.begins(self.n_layers, generated=True)[0]
 
-    def is_known(self, lane: Lane, keep: int = 1) -> bool:
+    def is_known(self, lane: Lane) -> bool:
         """Whether a lane's logits are those of its prompt's baseline, which are kept with it."""
-        return lane.plain and lane.layer == self.n_layers and keep == 1
+        return lane.plain and lane.layer == self.n_layers and not lane.after
 
     def _portions(self, order: list[int], lanes: Sequence[Lane]) -> Iterator[list[int]]:
         """The lanes in portions whose prompts can be held together: those of a prompt are in one."""
@@ -178,10 +207,11 @@ class Lanes:
 
     def fitting(self, lanes: Sequence[Lane]) -> int:
         """How many of the first lanes fit into one pass."""
-        size = 0
+        size = keep = 0
         for size, lane in enumerate(lanes, 1):
             past = len(lane.ids) if lane.new < len(lane.ids) else 0
-            if self.budget.rows(past, lane.new) < size:
+            keep = max(keep, lane.keep)
+            if self.budget.rows(past, lane.new, keep=keep) < size:
                 return size - 1
         return size
 
@@ -193,7 +223,7 @@ class Lanes:
 
     # ------------------------------------------------------------------------------------------------- the baseline
 
-    def prepare(self, lanes: Sequence[Lane], *, memory: bool, keep: int = 1) -> Known:
+    def prepare(self, lanes: Sequence[Lane], *, memory: bool) -> Known:
         """Run the prompts of lanes without steering, as far as the lanes need it. memory: whether the keys and values
         of all blocks are needed, for tokens that are to come. Returns the prompts: another thread may forget them.
         """
@@ -208,7 +238,7 @@ class Lanes:
                 depth = max(depth, lane.layer)
             if lane.new < len(lane.ids) and lane.layer < self.n_layers:
                 depth = self.n_layers
-            if lane.layer and not (self.is_known(lane, keep) and prefix.logits is not None):
+            if lane.layer and not (self.is_known(lane) and prefix.logits is not None):
                 streams |= {lane.layer}
             needs[lane.ids] = Need(depth, streams)
         generous = sum(self.bytes_of(len(ids)) for ids in needs) <= self.prefixes.budget // 4
@@ -270,7 +300,6 @@ class Lanes:
         rows: slice,
         *,
         known: Known,
-        keep: int = 1,
         memory: Memory | None = None,
         at: int = 0,
         end: int = 0,
@@ -283,6 +312,7 @@ class Lanes:
         """
         some = lanes[rows]
         layer, new = some[0].layer, max(lane.new for lane in some)
+        keep = max(lane.keep for lane in some)
         width = max(len(lane.ids) for lane in some)
         past = width - new
         prefixes = [Prefix(lane.ids) if lane.whole else known[lane.ids] for lane in some]

@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import functools
 import threading
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -21,19 +23,23 @@ from steerlab.backends.architectures import GivenSites, Hook
 from steerlab.backends.base import (
     Activations,
     Linearised,
+    Look,
     ModelInfo,
     OnTokens,
     Table,
+    continued,
     encode_row,
     encode_rows,
     in_order,
+    looked,
     readers,
+    rows_done,
 )
 from steerlab.backends.batch import Batch, WholeBatch, can_share
 from steerlab.backends.budget import Budget
 from steerlab.backends.decoding import Decoding, left_padded, token_index
 from steerlab.backends.kv import windowed
-from steerlab.backends.lanes import Lane, Lanes
+from steerlab.backends.lanes import Lane, Lanes, Wanted, last, told
 from steerlab.backends.prefixes import Prefixes
 from steerlab.backends.tables import by_cosine
 from steerlab.backends.tracing import Edit, Inputs, SharedModel, TracedModel, editing
@@ -45,6 +51,8 @@ from steerlab.recipes import Recipe
 from steerlab.rows import Row, check_fits
 from steerlab.sites import Site
 
+Rows = TypeVar("Rows", list[int], Tensor)
+
 SHARED_ROWS, SHARED_PROMPT = 32, 4  # so many rows of one length, and of a prompt, are worth a trunk
 
 
@@ -55,6 +63,10 @@ class LocalBackend:
     than is of use. prefix_bytes: what may be kept of the prompts between calls (streams, keys and values of their
     baselines), by default a tenth of the free memory and a gigabyte at most; 0 keeps nothing. sites: where points are
     that are not found by arithmetic (`architectures.GivenSites`). revision: the commit that the weights are of.
+
+    The weights may be changed while it holds them (`TracedModel.changed` says what is seen of that): the next verb
+    forgets what it kept of the old ones. The model may be in training mode: passes of this backend run in eval mode,
+    and it is put back after each.
     """
 
     def __init__(
@@ -97,11 +109,22 @@ class LocalBackend:
             d_model=self.info.d_model,
         )
         self._lanes.resumable = windowed(DynamicCache(config=model.config)) and self._lanes.agree()
+        self._weights, self._weights_lock = 0, threading.Lock()
 
     @property
     def model(self) -> SharedModel:
         """nnsight's view of the model, for a person's own traces."""
         return self._traced.wrapped
+
+    def weights_seen(self) -> int:
+        """How often the weights were seen to have changed; looks again, and where they have, forgets the prompts that
+        were kept. Every verb that runs the model begins with it.
+        """
+        with self._weights_lock:
+            if self._traced.changed():
+                self._weights += 1
+                self._lanes.prefixes.clear()
+            return self._weights
 
     # ------------------------------------------------------------------------------------------------ the three verbs
 
@@ -127,49 +150,60 @@ class LocalBackend:
         """Read the residual stream at sites x positions of the rows' prompts, or of the continuations that follow them,
         after their recipes acted there.
         """
+        self.weights_seen()
         for site in sites:
             self._sites.hook(site)
         tails = continuations or [()] * len(rows)
-        encoded = [
-            ids + list(tail)
-            for ids, tail in zip(encode_rows(self.tokenizer, rows, self.info.context), tails, strict=True)
-        ]
+        context = self.info.context
+        encoded = continued(encode_rows(self.tokenizer, rows, context), tails, context)
         order = sorted(set(sites))
         sums: dict[Site, Tensor] = {}
         norms: dict[Site, Tensor] = {}
         kept: Tensor | None = None
-        # short and long prompts apart: less padding
         reaches = self._reaches(rows)
-        in_order = sorted(range(len(rows)), key=lambda i: len(encoded[i]))
-        size = min(32, self._budget.most)  # larger ones cost more padding than they save
-        for batch in (in_order[i : i + size] for i in range(0, len(rows), size)):
-            plan = self._lanes.plan([reaches[i] for i in batch])
-            ids, mask = left_padded(self.tokenizer, [encoded[i] for i in batch])
+
+        def read(batch: list[int], part: slice) -> tuple[list[int], dict[Site, Tensor]]:
+            some = batch[part]
+            plan = self._lanes.plan([reaches[i] for i in some])
+            ids, mask = left_padded(self.tokenizer, [encoded[i] for i in some])
             width = ids.shape[1]
             each = readers(
                 self.tokenizer,
-                [rows[i] for i in batch],
-                [encoded[i] for i in batch],
+                [rows[i] for i in some],
+                [encoded[i] for i in some],
                 positions,
-                continuations and [tails[i] for i in batch],
+                continuations and [tails[i] for i in some],
             )
             weight = torch.stack([pad(w, (width - w.shape[1], 0)) for w in each])
-            if values and kept is None:
-                kept = torch.empty(len(rows), len(order), weight.shape[1], self.info.d_model)
-            todo = editing(plan.operands(token_index(mask, [len(tails[i]) for i in batch]), "cpu"))
-            read = self._read(self._whole(ids, mask), todo, order, weight)
-            for j, site in enumerate(order):
-                x = read[site]
-                sums[site] = sums.get(site, 0) + x.double().sum(0).cpu()
-                norms[site] = norms.get(site, 0) + x.double().norm(dim=-1).sum(0).cpu()
-                if kept is not None:
-                    kept[batch, j] = x.cpu()
+            todo = editing(plan.operands(token_index(mask, [len(tails[i]) for i in some]), "cpu"))
+            return some, self._read(self._whole(ids, mask), todo, order, weight)
+
+        # short and long prompts apart: less padding
+        for batch in self._batches(sorted(range(len(rows)), key=lambda i: len(encoded[i]))):
+            for some, found in self._budget.halving(len(batch), functools.partial(read, batch)):
+                for j, site in enumerate(order):
+                    x = found[site]
+                    sums[site] = sums.get(site, 0) + x.double().sum(0).cpu()
+                    norms[site] = norms.get(site, 0) + x.double().norm(dim=-1).sum(0).cpu()
+                    if values and kept is None:
+                        kept = torch.empty(len(rows), len(order), *x.shape[1:])
+                    if kept is not None:
+                        kept[some, j] = x.cpu()
+                rows_done.get()(len(some))
+        self._budget.tell()
         pick = [order.index(site) for site in sites]
         return Activations(
             torch.stack([sums[s] for s in sites]) / len(rows),
             torch.stack([norms[s] for s in sites]) / len(rows),
             kept[:, pick] if kept is not None else None,
         )
+
+    def _batches(self, rows: Rows) -> Iterator[Rows]:
+        """Rows that are read together: more of them cost more padding than they save."""
+        while len(rows):
+            size = min(32, self._budget.most)
+            yield rows[:size]
+            rows = rows[size:]
 
     def _read(
         self, inputs: Inputs, todo: dict[Site, Edit], sites: Sequence[Site], weight: Tensor
@@ -200,32 +234,29 @@ class LocalBackend:
     @torch.no_grad()
     def score(self, rows: Sequence[Row]) -> Tensor:
         """The logits at the last position of each row's prompt, `[rows vocab]`, float32."""
+        self.weights_seen()
         encoded = encode_rows(self.tokenizer, rows, self.info.context)
         lanes = [self._lanes.lane(ids, r) for ids, r in zip(encoded, self._reaches(rows), strict=True)]
-        return torch.stack([logits[-1] for logits in self._logits(lanes)])
+        return torch.stack(self._wanted(lanes, last))
 
     @torch.no_grad()
     def likelihood(self, rows: Sequence[Row], continuations: Sequence[Sequence[int]]) -> list[Tensor]:
         """The log-probability of every token of a continuation after its row's prompt: a tensor `[tokens]` a row."""
-        lanes = []
-        encoded = encode_rows(self.tokenizer, rows, self.info.context)
-        for ids, r, tail in zip(encoded, self._reaches(rows), continuations, strict=True):
-            lanes.append(self._lanes.lane([*ids, *tail], r, after=len(tail), keep=len(tail) + 1))
-        out = []
-        for lane, logits in zip(
-            lanes, self._logits(lanes, keep=1 + max(lane.after for lane in lanes)), strict=True
-        ):
-            told = torch.tensor(lane.ids[len(lane.ids) - lane.after :], dtype=torch.long)
-            logprobs = logits[len(logits) - 1 - lane.after : -1].log_softmax(-1)
-            out.append(logprobs.gather(-1, told[:, None])[:, 0])
-        return out
+        self.weights_seen()
+        context = self.info.context
+        encoded = continued(encode_rows(self.tokenizer, rows, context), continuations, context)
+        each = zip(encoded, self._reaches(rows), continuations, strict=True)
+        return self._wanted([self._lanes.lane(ids, r, after=len(tail)) for ids, r, tail in each], told)
 
-    def _logits(self, lanes: Sequence[Lane], *, keep: int = 1) -> list[Tensor]:
-        """The last logits of lanes [keep vocab], equal lanes computed once."""
+    def _wanted(self, lanes: Sequence[Lane], wanted: Wanted) -> list[Tensor]:
+        """What is wanted of the last logits of lanes, equal lanes computed once."""
         first: dict[tuple[object, ...], int] = {}
         which = [first.setdefault((lane.ids, lane.after, lane.reach.key), len(first)) for lane in lanes]
         once = dict(zip(which, lanes, strict=True))
-        found = dict(self._lanes.logits([once[i] for i in range(len(first))], keep=keep))
+        found, equal = {}, Counter(which)
+        for number, tensor in self._lanes.logits([once[i] for i in range(len(first))], wanted):
+            found[number] = tensor
+            rows_done.get()(equal[number])
         self._budget.tell()
         return [found[number] for number in which]
 
@@ -235,11 +266,24 @@ class LocalBackend:
 
         A forward pass that skips every block, so that scaled and capped logits are those of the model itself.
         """
-        x = resid.reshape(-1, 1, self.info.d_model).to(self._traced.device, self._hf.dtype)
-        ones = torch.ones(len(x), 1, dtype=torch.long)
-        skips = self._traced.skips(range(self.info.n_layers), x)
-        logits = self._traced.through(self._traced.inputs(0 * ones), skips).logits.float()
-        return logits.cpu().reshape(*resid.shape[:-1], -1)  # type: ignore[no-any-return]
+        self.weights_seen()
+        x = resid.reshape(-1, 1, self.info.d_model)
+        parts: list[Tensor] = []
+        done = 0
+        while done < len(x) or not parts:
+            size = min(len(x) - done, self._budget.cells())
+            parts += self._budget.halving(size, functools.partial(self._decoded, x), done)
+            done += size
+        self._budget.tell()
+        return torch.cat(parts).reshape(*resid.shape[:-1], parts[0].shape[-1])
+
+    def _decoded(self, x: Tensor, rows: slice) -> Tensor:
+        """What some rows of a stream [rows 1 d_model] decode to, [rows vocab]."""
+        some = x[rows].to(self._traced.device, self._hf.dtype)
+        skips = self._traced.skips(range(self.info.n_layers), some)
+        inputs = self._traced.inputs(torch.zeros(len(some), 1, dtype=torch.long))
+        logits: Tensor = self._traced.through(inputs, skips).logits[:, -1].float().cpu()
+        return logits
 
     @torch.inference_mode()  # a tenth less time than without gradients alone, for a token of a small model
     def generate(
@@ -253,6 +297,7 @@ class LocalBackend:
         """Answer every row, equal ones once. `cancel`, once set, ends all of them within one token; what came so far is
         returned.
         """
+        self.weights_seen()
         if on_tokens:
             on_tokens = _outside(on_tokens)
         encoded = encode_rows(self.tokenizer, rows, self.info.context)
@@ -321,6 +366,11 @@ class LocalBackend:
     # ------------------------------------------------------------------------------------------- tokens and gradients
 
     @torch.no_grad()
+    def look(self, look: Look, resids: Sequence[Tensor], *given: Any) -> list[Tensor]:
+        """What a function of `looks` makes of the logits of streams [cells d_model]."""
+        return looked(self, look, resids, given)
+
+    @torch.no_grad()
     def token_rows(self, ids: Sequence[int], table: Table) -> Tensor:
         """The rows of some tokens in the embedding or the unembedding matrix, `[tokens d_model]`, float32."""
         matrix = self._matrix(table)
@@ -351,17 +401,23 @@ class LocalBackend:
         prompt (`base.Backend.linearise`). The Jacobian's rows are found in batches: each row of a batch is the same
         prompt, and is asked for the gradient of another component.
         """
+        self.weights_seen()
         in_order(source, target)
         ids = torch.tensor([encode_row(self.tokenizer, row, self.info.context)])
-        jacobian = []
-        for some in torch.eye(self.info.d_model, device=self._traced.device).split(
-            min(self._budget.most, 32)
-        ):
-            batch = ids.expand(len(some), -1)
-            start, end = self._differentiable(batch, source, position, target)
-            jacobian += [torch.autograd.grad(end, start, some.to(end))[0].double().cpu()]
-        at, value = (x[0].detach().double().cpu() for x in (start, end))
-        return Linearised(at, value, torch.cat(jacobian))
+        ways = torch.eye(self.info.d_model, device=self._traced.device)
+
+        def run(batch: Tensor, part: slice) -> Linearised:
+            some = batch[part]
+            start, end = self._differentiable(ids.expand(len(some), -1), source, position, target)
+            (jacobian,) = torch.autograd.grad(end, start, some.to(end))
+            at, value = start[0].detach(), end[0].detach()
+            return Linearised(at.double().cpu(), value.double().cpu(), jacobian.double().cpu())
+
+        parts: list[Linearised] = []
+        for batch in self._batches(ways):
+            parts += self._budget.halving(len(batch), functools.partial(run, batch))
+        self._budget.tell()
+        return Linearised(parts[0].at, parts[0].value, torch.cat([part.jacobian for part in parts]))
 
     def _differentiable(
         self, ids: Tensor, source: Site, position: int, target: Site

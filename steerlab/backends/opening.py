@@ -46,9 +46,12 @@ def on_server(model: Model, host: str | None, sites: GivenSites | None = None) -
 
     made = NdifBackend(WEIGHTS if model is None else model, host=host, sites=sites)
     if made.waits:
+        usual = "10 to 20 seconds for a small model and minutes for a large one"
+        if made.loads_in is not None:
+            usual = f"which took {made.loads_in:.0f} s the last time"
         warnings.warn(
-            f"{made.info.name} is not loaded at {made.info.device}: the first job waits until it is, 10 to 20 seconds "
-            "for a small model and minutes for a large one; lab.remote_models() says what is up",
+            f"{made.info.name} is not loaded at {made.info.device}: the first job waits until it is, {usual}; "
+            "lab.remote_models() says what is up",
             stacklevel=4,
         )
     return made

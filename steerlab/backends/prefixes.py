@@ -1,7 +1,7 @@
 """What the unsteered model made of prompts: the streams between its blocks, and their keys and values.
 
 A row computes nothing that its prompt's baseline has computed already. Prompts are kept between calls, the latest ones,
-within a budget of bytes.
+within a budget of bytes, until the weights change (`local`).
 """
 
 from __future__ import annotations
@@ -95,8 +95,9 @@ class Prefixes:
                 size -= self._kept.popitem(last=False)[1].nbytes
 
     def clear(self) -> None:
-        """Forget everything, to give the memory back."""
-        self._kept.clear()
+        """Forget everything."""
+        with self._lock:
+            self._kept.clear()
 
 
 def _part(there: Tensor | None, row: int, first: int, end: int) -> Tensor:

@@ -12,8 +12,9 @@ import copy
 import functools
 import inspect
 import threading
+import weakref
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any, NamedTuple
 
 import nnsight
@@ -119,14 +120,27 @@ class Passed(NamedTuple):
     streams: dict[int, Tensor]
 
 
+class Stamp(NamedTuple):
+    """What tells a weight from another and from itself before a change. tensor: a weak reference, of which Python
+    makes only one while it is held.
+    """
+
+    tensor: weakref.ref[Tensor] | None
+    version: int
+    address: int
+
+    def same(self, other: Stamp) -> bool:
+        """Whether they are of one tensor, unchanged."""
+        return self.tensor is other.tensor and self[1:] == other[1:]
+
+
 class TracedModel:
     """A model behind nnsight. `hf` is the model itself."""
 
     def __init__(
         self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, sites: GivenSites | None = None
     ) -> None:
-        model.eval()
-        with _forward_lock:
+        with _forward_lock, evaluating(model):
             self.sites: SiteMap = find_sites(model, sites)
         self.hf = model
         self.n_layers = self.sites.n_layers
@@ -142,6 +156,10 @@ class TracedModel:
             )
         self._visitor = Visitor()
         self._seen: dict[str, Alone] = {}
+        self._weights: list[Stamp] = []
+        self._training = False
+        self._passing = False
+        self.changed()
 
     @functools.cached_property
     def wrapped(self) -> SharedModel:
@@ -237,6 +255,23 @@ class TracedModel:
         hooks = [self.sites.hook(Site(layer, "resid_post")) for layer in layers]
         return {f"{self._path(hook)}.skip": [_leaving(hook, stream)] for hook in hooks}
 
+    def changed(self) -> bool:
+        """Whether the weights are others than at the last call: other tensors, or changed in place, by an optimizer or
+        under `torch.no_grad()`. What is written through `.data` is not seen, since torch does not count it. It takes
+        half a millisecond for four hundred tensors.
+        """
+        parts = list(self.hf.modules())
+        if not self._passing:  # a pass has set it aside
+            self._training = any(part.training for part in parts)
+        before = self._weights
+        self._weights = [
+            _stamp(weight, away=away)
+            for part, away in zip(parts, map(_offloaded, parts), strict=True)
+            for weight in part._parameters.values()
+            if weight is not None
+        ]
+        return len(before) != len(self._weights) or not all(map(Stamp.same, before, self._weights))
+
     def _path(self, hook: Hook) -> str:
         """The path of a module that nnsight looks at from now on."""
         if hook.path not in self._seen:
@@ -264,7 +299,9 @@ class TracedModel:
 
     @contextmanager
     def turn(self) -> Iterator[None]:
-        """One forward pass of ours: nobody else's runs, and a small model keeps to one thread meanwhile.
+        """One forward pass of ours: no other one of ours runs, and a small model keeps to one thread meanwhile. All of
+        the model is in eval mode for the pass, and then again as it was. So a person's own forward pass at that very
+        moment is in eval mode too, and a `model.eval()` is lost: train while the panel rests.
 
         On a machine that is busy otherwise, two threads made a token of the embedded model ten times dearer than one.
         """
@@ -273,10 +310,43 @@ class TracedModel:
             threads = torch.get_num_threads()
             if self._one_thread:
                 torch.set_num_threads(1)
+            self._passing = True
             try:
-                yield
+                # a look at every module would be dear for a token
+                with evaluating(self.hf) if self.hf.training or self._training else nullcontext():
+                    yield
             finally:
+                self._passing = False
                 torch.set_num_threads(threads)
+
+
+@contextmanager
+def evaluating(model: torch.nn.Module) -> Iterator[None]:
+    """All of a model in eval mode, and then again as it was."""
+    training = [part for part in model.modules() if part.training]
+    for part in training:
+        part.training = False
+    try:
+        yield
+    finally:
+        for part in training:
+            part.training = True
+
+
+def _offloaded(part: torch.nn.Module) -> bool:
+    """Whether accelerate keeps a module's weights elsewhere, and puts others in their place for each of its passes."""
+    hook = getattr(part, "_hf_hook", None)
+    return any(getattr(one, "offload", False) for one in getattr(hook, "hooks", [hook]))
+
+
+def _stamp(weight: Tensor, *, away: bool) -> Stamp:
+    if away or weight.is_meta:
+        return Stamp(None, 0, 0)
+    tensor = weakref.ref(weight)
+    try:
+        return Stamp(tensor, weight._version, weight.data_ptr())
+    except RuntimeError:  # no version: made in inference mode; no address: quantised, of several tensors
+        return Stamp(tensor, 0, 0)
 
 
 def editing(operands: Mapping[Site, list[edits.Operand]]) -> dict[Site, Edit]:

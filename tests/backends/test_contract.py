@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import contextvars
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import models
 import pytest
 import torch
 
 from steerlab import BASELINE, Ablate, Add, Direction, Recipe, Row, Sampling, Site, errors
-from steerlab.backends.base import Backend, Table, before_pass
+from steerlab.backends import looks
+from steerlab.backends.base import Backend, Look, Table, before_pass, rows_done
 from steerlab.backends.fake import FakeBackend, byte_tokenizer
 from steerlab.backends.local import LocalBackend
-from steerlab.generations import Token
+from steerlab.generations import NOT_FINITE, Token
 from steerlab.prompts import answered, response_length
 from steerlab.sites import Point
 
@@ -180,6 +182,19 @@ def test_likelihood_is_what_generation_followed(backend: Backend) -> None:
     assert torch.allclose(ragged[1], ragged[2][:2], atol=1e-4)
 
 
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+def test_an_answer_of_no_likeliest_token_says_so(backend: Backend, temperature: float) -> None:
+    far = Direction(torch.full((models.D_MODEL,), 3e38), Site(1, "resid_pre"))
+    too_far = [Recipe([Add(far, 1.0, tokens=tokens)] * 2) for tokens in ("all", "generated")]
+    rows = [Row("Hi", recipe) for recipe in (BASELINE, *too_far)]
+    heard: list[Token] = []
+    answers = backend.generate(rows, Sampling(5, temperature), on_tokens=heard.extend)
+    assert [answer.fault for answer in answers] == ["", NOT_FINITE, NOT_FINITE]
+    assert [len(answer.token_ids) for answer in answers[1:]] == [1, 2]
+    assert [token.text for token in heard if token.row == 1] == [""]
+    assert answers[2].token_ids[0] == answers[0].token_ids[0], "what came before it stays"
+
+
 def test_decoding_the_last_output_gives_the_scores(backend: Backend) -> None:
     last = Site(backend.info.n_layers - 1, "resid_post")
     rows = [Row(prompt, recipe) for prompt in PROMPTS for recipe in (BASELINE, ADD)]
@@ -189,6 +204,33 @@ def test_decoding_the_last_output_gives_the_scores(backend: Backend) -> None:
     assert (logits.dtype, logits.shape[:-1]) == (torch.float32, resid.shape[:-1])
     assert torch.allclose(logits[:, 0, 1], backend.score(rows), atol=1e-4)
     assert torch.allclose(backend.decode(resid[0, 0, 0]), logits[0, 0, 0], atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("look", "given"),
+    [
+        (looks.likeliest, (3,)),
+        (looks.chance, (7,)),
+        (looks.rank, (7,)),
+        (looks.followed, (torch.arange(11), 2)),
+        (looks.shifted, (3, True)),
+        (looks.shifted, (3, False)),
+        (looks.divergence, ()),
+        (looks.beside, (2,)),
+    ],
+)
+def test_what_is_read_of_logits_is_that_of_the_decoded_streams(
+    backend: Backend, look: Look, given: tuple[Any, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for where in ("base", "ndif.backend"):  # four cells at a time
+        monkeypatch.setattr(f"steerlab.backends.{where}.CELLS", 4 * len(backend.tokenizer))
+    n = 1 if look in (looks.likeliest, looks.chance, looks.rank, looks.followed) else 2
+    streams = [direction(seed).vector * torch.arange(1.0, 12.0)[:, None] for seed in range(n)]
+    found = backend.look(look, streams, *given)
+    wanted = look(*map(backend.decode, streams), *given)
+    assert [one.shape for one in found] == [one.shape for one in wanted]
+    for one, other in zip(found, wanted, strict=True):
+        assert torch.allclose(one, other, atol=1e-5)
 
 
 @pytest.mark.parametrize("table", ["embedding", "unembedding"])
@@ -358,3 +400,46 @@ def test_every_forward_pass_is_announced_and_can_be_stopped_there(backend: Backe
     with pytest.raises(Stopped):
         contextvars.copy_context().run(work)
     assert backend.score([Row(PROMPTS[0], ADD)]).shape[0] == 1, "the backend goes on, for others"
+
+
+def test_every_row_is_told_when_it_is_done_and_of_an_answer_its_share_with_each_token(
+    backend: Backend,
+) -> None:
+    rows = [Row(prompt, recipe) for prompt in PROMPTS for recipe in (BASELINE, ADD)] + [Row(PROMPTS[0])]
+    n = len(rows)
+    verbs: list[tuple[Callable[[], object], int]] = [
+        (lambda: backend.capture(rows, [Site(1, "resid_pre")], (-1,)), 1),
+        (lambda: backend.score(rows), 1),
+        (lambda: backend.likelihood(rows, [[5, 6]] * (n - 1) + [[]]), 1),
+        (lambda: backend.generate(rows, Sampling(7)), 7),
+    ]
+    for verb, least in verbs:
+        told: list[float] = []
+        context = contextvars.copy_context()
+        context.run(rows_done.set, told.append)
+        context.run(verb)
+        assert sum(told) == pytest.approx(n)
+        assert len(told) >= least
+        assert min(told) >= 0
+
+
+def test_an_answer_that_ends_early_is_a_whole_row_done() -> None:
+    backend = FakeBackend(d_model=models.D_MODEL)
+    answer = backend.generate([Row("Hi")], Sampling(9))[0]
+    backend.stop_tokens = {answer.token_ids[2]}
+    told: list[float] = []
+    context = contextvars.copy_context()
+    context.run(rows_done.set, told.append)
+    assert context.run(backend.generate, [Row("Hi")], Sampling(9))[0].finish == "stop"
+    assert sum(told) == pytest.approx(1)
+
+
+def test_what_follows_a_prompt_counts_for_the_context(backend: Backend) -> None:
+    row, context = Row("Hi", chat=False), backend.info.context
+    fits = [65] * (context - 2)
+    assert len(backend.likelihood([row], [fits])[0]) == len(fits)
+    says = f"have {context + 1} tokens, and the model reads at most {context}"
+    with pytest.raises(errors.PromptError, match=says):
+        backend.likelihood([row], [[*fits, 65]])
+    with pytest.raises(errors.PromptError, match=says):
+        backend.capture([row], [Site(1, "resid_pre")], "response", continuations=[[*fits, 65]])

@@ -1,4 +1,4 @@
-"""The identities in bfloat16, each with the tolerance that eight bits of mantissa leave."""
+"""The identities in half precision, each with the tolerance that the eight bits of bfloat16 leave."""
 
 from __future__ import annotations
 
@@ -23,12 +23,16 @@ V, W = (
 )
 
 
+in_both = pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=["bfloat16", "float16"])
+
+
+@in_both
 @pytest.mark.parametrize("architecture", models.ARCHITECTURES)
-def test_bfloat16_keeps_the_identities(architecture: str) -> None:
-    model = models.build(architecture, dtype=torch.bfloat16)
+def test_half_precision_keeps_the_identities(architecture: str, dtype: torch.dtype) -> None:
+    model = models.build(architecture, dtype=dtype)
     backend = LocalBackend(model, byte_tokenizer())
     points = [p for p in POINTS if p in backend.info.points]
-    assert backend.info.dtype == "bfloat16"
+    assert backend.info.dtype == str(dtype).removeprefix("torch.")
     assert ("resid_mid" in points) == (architecture not in models.PARALLEL)
 
     recipes = [BASELINE, Recipe([Add(V, 0.0, layers="all", sites=points)]), Recipe([Ablate(V, strength=0.0)])]
@@ -49,10 +53,13 @@ def test_bfloat16_keeps_the_identities(architecture: str) -> None:
     assert len(backend.generate([Row(PROMPT, Recipe([Ablate(V)]))], Sampling(4))[0].token_ids) == 4
 
 
+@in_both
 @pytest.mark.parametrize("architecture", models.ARCHITECTURES)
-def test_bfloat16_keeps_what_is_between_sites_tokens_and_prompts(architecture: str) -> None:
+def test_half_precision_keeps_what_is_between_sites_tokens_and_prompts(
+    architecture: str, dtype: torch.dtype
+) -> None:
     """Identities 4, 5, 6, 8 and 9."""
-    model = models.build(architecture, dtype=torch.bfloat16)
+    model = models.build(architecture, dtype=dtype)
     backend = LocalBackend(model, byte_tokenizer())
     after, before = (
         backend.score([Row(PROMPT, Recipe([Add(V, 2.0, sites=[site])]))])[0]
