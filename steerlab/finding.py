@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 import traitlets
-from tqdm.auto import tqdm
 
 from steerlab import estimators, lens
 from steerlab.backends.base import Backend, Table
@@ -15,13 +14,15 @@ from steerlab.estimators.vectors import Tokens
 from steerlab.generations import Generation
 from steerlab.lens import Lens, Probe, Projections
 from steerlab.lens.probes import Labels
-from steerlab.progress import moves
+from steerlab.progress import bar, bar_of_rows
 from steerlab.prompts import ContrastSet, Position, Positions, Prompt
 from steerlab.recipes import Recipe
 from steerlab.search import search
 from steerlab.selection import MAX_KL, MIN_INDUCE, Selection
 from steerlab.sites import Point, Site
 from steerlab.worker import Worker, goes_first
+
+READING = "reading the stream"
 
 
 class Finding(traitlets.HasTraits):
@@ -61,7 +62,7 @@ class Finding(traitlets.HasTraits):
         the work. Raises PromptError where the prompts are too few or are not refused and answered, and DirectionError
         where every candidate falls.
         """
-        with tqdm(desc="candidates", leave=False) as bar:
+        with bar("step") as shown:
             _, self.candidates = search(
                 self.backend,
                 harmful,
@@ -73,7 +74,7 @@ class Finding(traitlets.HasTraits):
                 min_induce=min_induce,
                 full_map=full_map,
                 on_map=self._mapped,
-                tell=lambda done, total, _: moves(bar)(done, total),
+                tell=shown,
             )
         self.directions = {**self.directions, name: self.candidates.direction}
         return self.candidates.direction
@@ -94,7 +95,8 @@ class Finding(traitlets.HasTraits):
     ) -> DirectionMap:
         """The difference-in-means direction at every post-instruction position and layer."""
         contrast = ContrastSet(positive, negative, name)
-        return estimators.difference_in_means(self.backend, contrast, point=point, positions=positions)
+        with bar_of_rows(READING, len(positive) + len(negative)):
+            return estimators.difference_in_means(self.backend, contrast, point=point, positions=positions)
 
     @goes_first
     def principal_component(
@@ -110,7 +112,8 @@ class Finding(traitlets.HasTraits):
         one, at every layer (`estimators.principal_component`).
         """
         contrast = ContrastSet(positive, negative, name)
-        return estimators.principal_component(self.backend, contrast, point=point, positions=positions)
+        with bar_of_rows(READING, len(positive) + len(negative)):
+            return estimators.principal_component(self.backend, contrast, point=point, positions=positions)
 
     @goes_first
     def logistic_probe(
@@ -127,7 +130,10 @@ class Finding(traitlets.HasTraits):
         (`estimators.logistic_probe`).
         """
         contrast = ContrastSet(positive, negative, name)
-        return estimators.logistic_probe(self.backend, contrast, point=point, positions=positions, seed=seed)
+        with bar_of_rows(READING, len(positive) + len(negative)):
+            return estimators.logistic_probe(
+                self.backend, contrast, point=point, positions=positions, seed=seed
+            )
 
     @goes_first
     def caa(
@@ -139,7 +145,8 @@ class Finding(traitlets.HasTraits):
         position: Position = -2,
     ) -> DirectionMap:
         """Contrastive activation addition: (prompt, answer that shows, answer that lacks), read in the answer."""
-        return estimators.caa(self.backend, questions, point=point, position=position, name=name)
+        with bar_of_rows(READING, 2 * len(questions)):
+            return estimators.caa(self.backend, questions, point=point, position=position, name=name)
 
     @goes_first
     def prompt_pair(
@@ -172,7 +179,8 @@ class Finding(traitlets.HasTraits):
         """The mean projection of prompts on a direction's unit vector: `Clamp(v, lab.mean_projection(v, harmless))` is
         affine concept editing (`estimators.mean_projection`).
         """
-        return estimators.mean_projection(self.backend, direction, prompts, site=site, position=position)
+        with bar_of_rows(READING, len(prompts)):
+            return estimators.mean_projection(self.backend, direction, prompts, site=site, position=position)
 
     @goes_first
     def linear_relation(
@@ -187,7 +195,7 @@ class Finding(traitlets.HasTraits):
         """A relation, as (prompt, subject, object), to first order; `.direction("Paris")` is a direction of it
         (`estimators.linear_relation`).
         """
-        with tqdm(total=min(linearise, len(examples)), desc="Jacobians", leave=False) as bar:
+        with bar("Jacobian") as shown:
             return estimators.linear_relation(
                 self.backend,
                 examples,
@@ -195,7 +203,7 @@ class Finding(traitlets.HasTraits):
                 target=target,
                 linearise=linearise,
                 name=name,
-                progress=moves(bar),
+                progress=lambda done, total: shown(done, total, "linearising"),
             )
 
     @goes_first
@@ -237,6 +245,7 @@ class Finding(traitlets.HasTraits):
         seed: int = 0,
     ) -> list[Probe]:
         """A linear probe of every layer, with its held-out accuracy (`lens.probe`)."""
-        return lens.probe(
-            self.backend, prompts, labels, point=point, position=position, held_out=held_out, seed=seed
-        )
+        with bar_of_rows(READING, len(prompts)):
+            return lens.probe(
+                self.backend, prompts, labels, point=point, position=position, held_out=held_out, seed=seed
+            )

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import warnings
 from collections.abc import Callable
+from types import CodeType
 from typing import Any
 
+from steerlab.backends.base import nobody, rows_done
 from steerlab.errors import own_line
 from steerlab.generations import Generation
 
@@ -27,11 +30,14 @@ class Asked:
     def __call__(self, answer: Generation) -> Verdict | None:
         """The verdict on an answer, None where the judge raised or gave something else."""
         self._answers += 1
+        before = rows_done.set(nobody)  # a judge may ask a model, whose rows are no part of the work
         try:
             return _verdict(self._judge(answer))
         except Exception as error:  # the judge is the user's own
             self.raised.append((answer, error))
             return None
+        finally:
+            rows_done.reset(before)
 
     @property
     def why(self) -> str:
@@ -55,6 +61,29 @@ class Asked:
 def name_of(judge: object) -> str:
     """What a judge is called: a function's name, or how it prints."""
     return getattr(judge, "__name__", None) or repr(judge)
+
+
+def code_hash(judge: object) -> str | None:
+    """16 hex digits that stand for what a judge's own lines do, under this version of Python; None where it is no
+    function. What it calls, and the variables around it, are not looked at.
+    """
+    code = getattr(judge, "__code__", None)
+    if not isinstance(code, CodeType):
+        return None
+    return hashlib.sha256(repr(_plain(code)).encode()).hexdigest()[:16]
+
+
+def _plain(constant: object) -> object:
+    """What prints the same in every process: code without its address, sets in an order."""
+    match constant:
+        case CodeType():
+            return constant.co_code, constant.co_names, [_plain(one) for one in constant.co_consts]
+        case frozenset():
+            return sorted(map(repr, constant))
+        case tuple():
+            return [_plain(one) for one in constant]
+        case _:
+            return constant
 
 
 def _verdict(given: Any) -> Verdict:

@@ -8,18 +8,17 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 import traitlets
-from tqdm.auto import tqdm
 
 from steerlab.backends.base import Backend
-from steerlab.calibration import Calibrated, within_budget
+from steerlab.calibration import Calibrated, most_rows, within_budget
 from steerlab.calibration import Make as Budgeted
 from steerlab.directions import Direction
-from steerlab.effects import Judge, Report, measure
+from steerlab.effects import Judge, Report, measure, rows_measured
 from steerlab.errors import RecipeError, own_line
 from steerlab.generations import Sampling
 from steerlab.interventions import PAPER_POINTS, Add, GivenLayers
 from steerlab.metrics import refuses
-from steerlab.progress import moves
+from steerlab.progress import bar, bar_of_rows
 from steerlab.prompts import Prompt
 from steerlab.recipes import Recipe, checked_recipe, conflicts
 from steerlab.sites import Point
@@ -55,8 +54,7 @@ class Measuring(traitlets.HasTraits):
         """How few layers of ablation suffice, and what each subset costs: refusal against KL, found on a part of the
         prompts and measured again on the `held_out` rest (`surgical.surgical`).
         """
-        n = self.backend.info.n_layers
-        with tqdm(total=n * (n + 1) // 2, desc="subsets of layers", leave=False) as bar:
+        with bar("subset") as shown:
             return surgical(
                 self.backend,
                 direction,
@@ -66,7 +64,7 @@ class Measuring(traitlets.HasTraits):
                 points=points,
                 held_out=held_out,
                 refusal_tokens=refusal_tokens,
-                progress=moves(bar),
+                progress=lambda done, total: shown(done, total, "ablating subsets of layers"),
             )
 
     @goes_first
@@ -86,17 +84,19 @@ class Measuring(traitlets.HasTraits):
         instruction, plain prompting for the same (`effects.measure`).
         """
         self._tell_conflicts([recipe])
-        return measure(
-            self.backend,
-            recipe,
-            harmful,
-            harmless,
-            judge=judge,
-            texts=texts,
-            prompting=prompting,
-            sampling=sampling or self.sampling,
-            seed=seed,
-        )
+        rows = rows_measured(len(harmful), len(harmless), len(texts), prompting=prompting is not None)
+        with bar_of_rows("measuring", rows):
+            return measure(
+                self.backend,
+                recipe,
+                harmful,
+                harmless,
+                judge=judge,
+                texts=texts,
+                prompting=prompting,
+                sampling=sampling or self.sampling,
+                seed=seed,
+            )
 
     @goes_first
     def score(
@@ -206,19 +206,16 @@ class Measuring(traitlets.HasTraits):
         times the residual norm for a direction and at 1 for a function; one below `start` searches downwards.
         (`calibration.within_budget`)
         """
-        if not isinstance(what, Direction):
-            if not callable(what):
-                raise RecipeError(
-                    f"calibrate looks for a strength, and {type(what).__name__} has none to look for",
-                    "Give a direction, or a function: lambda s: Recipe([Ablate(direction, strength=s)]).",
-                )
-            return within_budget(
-                self.backend, what, prompts, kl=kl, start=start, most=1.0 if most is None else most
+        if not isinstance(what, Direction) and not callable(what):
+            raise RecipeError(
+                f"calibrate looks for a strength, and {type(what).__name__} has none to look for",
+                "Give a direction, or a function: lambda s: Recipe([Ablate(direction, strength=s)]).",
             )
-        end = what.coefficient(norms=4.0) if most is None else most
-        return within_budget(
-            self.backend, lambda c: Recipe([Add(what, c)]), prompts, kl=kl, start=start, most=end
-        )
+        make: Budgeted = (lambda c: Recipe([Add(what, c)])) if isinstance(what, Direction) else what
+        if most is None:
+            most = what.coefficient(norms=4.0) if isinstance(what, Direction) else 1.0
+        with bar_of_rows("measuring the KL", most_rows(len(prompts))):
+            return within_budget(self.backend, make, prompts, kl=kl, start=start, most=most)
 
     def _tell_conflicts(self, recipes: Iterable[Recipe]) -> None:
         """Warn of what steps do to each other, once for each recipe."""

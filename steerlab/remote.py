@@ -8,12 +8,35 @@ from typing import TYPE_CHECKING
 from steerlab.errors import ModelError
 from steerlab.generations import Generation, Sampling
 from steerlab.measuring import Measuring
+from steerlab.progress import DELAY, InCell
 from steerlab.rows import Row
-from steerlab.worker import goes_first
+from steerlab.worker import goes_first, on_a_worker
 
 if TYPE_CHECKING:
     from steerlab.backends.ndif.backend import NdifBackend
     from steerlab.backends.ndif.messages import JobStatus, RemoteModel
+
+
+class JobLines:
+    """Shows in a cell where its jobs on a server are, once they have taken a second: a line each, gone when it is
+    over. What a panel asks, the panel shows.
+    """
+
+    def __init__(self) -> None:
+        self._lines: dict[str, InCell] = {}
+
+    def __call__(self, status: JobStatus) -> None:
+        """A job has moved, or goes on as it was."""
+        if on_a_worker() or status.left:
+            return
+        line = self._lines.get(status.id)
+        if status.over:
+            if line is not None:
+                self._lines.pop(status.id).close()
+        elif line is None and status.id and status.seconds > DELAY:
+            self._lines[status.id] = line = InCell(bar_format="{desc}")
+        if line is not None and not status.over:
+            line.bar.set_description_str(f"job {status.id[:8]}: {status}")
 
 
 class Remote(Measuring):

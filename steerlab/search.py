@@ -9,12 +9,13 @@ from typing import NamedTuple
 from steerlab.backends.base import Backend
 from steerlab.errors import PromptError
 from steerlab.estimators import DirectionMap, difference_in_means
+from steerlab.progress import Progress, counted
 from steerlab.prompts import ContrastSet, Prompt
 from steerlab.selection import MAX_KL, MIN_INDUCE, Selection, baseline, choose
 
 HELD = 32  # prompts a side, at most, that the selection keeps from the means
 
-# Called as the search goes on: steps done, steps in all (0 where that is not known), and what it is doing.
+# Called as the search goes on: steps done, steps in all, and what it is doing.
 Tell = Callable[[int, int, str], None]
 
 
@@ -53,12 +54,17 @@ def search(
             f"a direction cannot be found from {n} harmful and {m} harmless prompts",
             "Give two a side or more, for the means and for the selection; the paper takes 160.",
         )
-    tell(0, 0, "asking the model without steering")
-    base = baseline(backend, harmful, harmless, refusal_tokens=refusal_tokens)
+
+    def phase(text: str) -> Progress:
+        return lambda done, total: tell(done, total, text)
+
+    with counted(phase("asking the model without steering"), n + m):
+        base = baseline(backend, harmful, harmless, refusal_tokens=refusal_tokens)
     parts = base.split(min(HELD, max(1, n // 5)), min(HELD, max(1, m // 5)))
     means, held = (part.contrasting() if drop else part for part in parts)
-    tell(0, 0, "reading the stream")
-    found = difference_in_means(backend, ContrastSet(means.harmful.prompts, means.harmless.prompts, name))
+    contrast = ContrastSet(means.harmful.prompts, means.harmless.prompts, name)
+    with counted(phase("reading the stream"), len(contrast.positive) + len(contrast.negative)):
+        found = difference_in_means(backend, contrast)
     found = dataclasses.replace(found, provenance={**found.provenance, "mean prompts": means.kept})
     on_map(found)
     chosen = choose(
@@ -68,6 +74,6 @@ def search(
         max_kl=max_kl,
         min_induce=min_induce,
         full_map=full_map,
-        progress=lambda done, total: tell(done, total, "trying every candidate"),
+        progress=phase("trying every candidate"),
     )
     return Searched(found, chosen)

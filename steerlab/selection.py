@@ -100,9 +100,10 @@ def baseline(
 
     refusal_tokens: by default derived from the model's own answers to these prompts.
     """
+    given = metrics.checked_tokens(refusal_tokens, len(backend.tokenizer))
     both = ContrastSet(harmful, harmless)
     logits = [backend.score([Row(p) for p in side]) for side in (both.positive, both.negative)]
-    tokens = tuple(refusal_tokens or metrics.refusal_tokens(*logits))
+    tokens = given or tuple(metrics.refusal_tokens(*logits))
     one, other = (
         Side(prompts, one, metrics.refusal_score(one, tokens))
         for prompts, one in zip((both.positive, both.negative), logits, strict=True)

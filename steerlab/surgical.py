@@ -21,7 +21,7 @@ from steerlab.errors import DirectionError, PromptError
 from steerlab.interventions import PAPER_POINTS, Ablate
 from steerlab.metrics import Estimate
 from steerlab.prompts import Prompt
-from steerlab.recipes import Recipe
+from steerlab.recipes import BASELINE, Recipe
 from steerlab.rows import Row
 from steerlab.sites import Point
 
@@ -29,6 +29,9 @@ if TYPE_CHECKING:
     import pandas as pd
 
 Method = Literal["windows", "greedy"]
+Layers = tuple[int, ...]
+
+ROWS = 256  # that a backend is asked for at once: their logits are 150 MB for 150,000 tokens
 
 
 @dataclass(frozen=True)
@@ -168,25 +171,30 @@ def surgical(
     n = backend.info.n_layers
     every, total = tuple(range(n)), n * (n + 1) // 2
 
-    def recipe(layers: tuple[int, ...]) -> Recipe:
+    def recipe(layers: Layers) -> Recipe:
         return _recipe(direction, layers, tuple(points))
 
-    seen = Bench(backend, harmful[: kept[0]], harmless[: kept[1]], recipe(every), refusal_tokens)
+    seen = Bench(backend, harmful[: kept[0]], harmless[: kept[1]], recipe, every, refusal_tokens)
     measured: list[Subset] = []
 
-    def measure(layers: tuple[int, ...]) -> Subset:
-        measured.append(seen.measure(layers, recipe(layers)))
-        if progress:
-            progress(len(measured), total)
-        return measured[-1]
+    def measure(several: Sequence[Layers]) -> list[Subset]:
+        began = len(measured)
+        for some in seen.measure(several):
+            measured.extend(some)
+            if progress:
+                progress(len(measured), total)
+        return measured[began:]
 
-    for _ in _windows(n, measure) if method == "windows" else _greedily(n, measure):
-        pass
+    if method == "windows":
+        measure([tuple(range(i, i + width)) for width in range(1, n + 1) for i in range(n - width + 1)])
+    else:
+        _greedily(n, measure)
     again = [s for s in measured if not any(_beats(o, s) for o in measured if len(o.layers) <= len(s.layers))]
-    unseen: dict[tuple[int, ...], Subset] = {}
+    unseen: dict[Layers, Subset] = {}
     if held_out:
-        rest = Bench(backend, harmful[kept[0] :], harmless[kept[1] :], recipe(every), seen.tokens)
-        unseen = {s: rest.measure(s, recipe(s)) for s in {every, *(s.layers for s in again)}}
+        rest = Bench(backend, harmful[kept[0] :], harmless[kept[1] :], recipe, every, seen.tokens)
+        which = list(dict.fromkeys([every, *(s.layers for s in again)]))
+        unseen = {s.layers: s for some in rest.measure(which) for s in some}
     subsets = tuple(
         replace(s, on_frontier=not any(_beats(other, s) for other in measured), unseen=unseen.get(s.layers))
         for s in measured
@@ -203,19 +211,29 @@ class Bench:
         backend: Backend,
         harmful: Sequence[Prompt],
         harmless: Sequence[Prompt],
-        full: Recipe,
+        recipe: Callable[[Layers], Recipe],
+        every: Layers,
         tokens: Sequence[int] | None,
     ) -> None:
-        self._backend, self._harmful, self._harmless = backend, harmful, harmless
-        refused = backend.score([Row(p) for p in harmful])
-        self._base = backend.score([Row(p) for p in harmless])
-        self.tokens = list(tokens or metrics.refusal_tokens(refused, self._base))
+        self._backend, self._recipe, self._harmful, self._harmless = backend, recipe, harmful, harmless
+        given = metrics.checked_tokens(tokens, len(backend.tokenizer))
+        refused, self._base = self._logits(BASELINE)
+        self.tokens = given or metrics.refusal_tokens(refused, self._base)
         self.baseline = metrics.rate((metrics.refusal_score(refused, self.tokens) > 0).tolist())
-        self._full = self._run(full)
+        self._full = self._figures(*self._logits(recipe(every)))
 
-    def measure(self, layers: tuple[int, ...], recipe: Recipe) -> Subset:
-        """A subset's figures."""
-        scores, kl = self._run(recipe)
+    def measure(self, several: Sequence[Layers]) -> Iterator[list[Subset]]:
+        """Figures of subsets, as many at a time as are asked of the backend at once: on a server that is a job."""
+        size = max(1, ROWS // (len(self._harmful) + len(self._harmless)))
+        for start in range(0, len(several), size):
+            some = several[start : start + size]
+            logits = self._logits(*map(self._recipe, some))
+            yield [
+                self._subset(layers, *self._figures(*pair))
+                for layers, *pair in zip(some, logits[::2], logits[1::2], strict=True)
+            ]
+
+    def _subset(self, layers: Layers, scores: Tensor, kl: Tensor) -> Subset:
         still = scores > 0
         return Subset(
             layers,
@@ -226,26 +244,23 @@ class Bench:
             saved=metrics.average(self._full[1] - kl),
         )
 
-    def _run(self, recipe: Recipe) -> tuple[Tensor, Tensor]:
+    def _logits(self, *recipes: Recipe) -> tuple[Tensor, ...]:
+        """For each recipe the logits of the harmful prompts and of the harmless ones."""
+        sides = (self._harmful, self._harmless)
+        rows = [Row(prompt, recipe) for recipe in recipes for side in sides for prompt in side]
+        logits: tuple[Tensor, ...] = self._backend.score(rows).split([len(s) for _ in recipes for s in sides])
+        return logits
+
+    def _figures(self, refused: Tensor, steered: Tensor) -> tuple[Tensor, Tensor]:
         """Refusal scores of the harmful prompts and KL of the harmless ones."""
-        refused, steered = (
-            self._backend.score([Row(p, recipe) for p in side]) for side in (self._harmful, self._harmless)
-        )
         return metrics.refusal_score(refused, self.tokens), metrics.kl(self._base, steered)
 
 
-def _windows(n: int, measure: Callable[[tuple[int, ...]], Subset]) -> Iterator[Subset]:
-    for width in range(1, n + 1):
-        for first in range(n - width + 1):
-            yield measure(tuple(range(first, first + width)))
-
-
-def _greedily(n: int, measure: Callable[[tuple[int, ...]], Subset]) -> Iterator[Subset]:
-    chosen: tuple[int, ...] = ()
+def _greedily(n: int, measure: Callable[[Sequence[Layers]], list[Subset]]) -> None:
+    chosen: Layers = ()
     while len(chosen) < n:
-        tried = [measure(tuple(sorted((*chosen, layer)))) for layer in range(n) if layer not in chosen]
+        tried = measure([tuple(sorted((*chosen, layer))) for layer in range(n) if layer not in chosen])
         chosen = min(tried, key=lambda s: s.score.value).layers
-        yield from tried
 
 
 def _beats(one: Subset, other: Subset) -> bool:
@@ -262,5 +277,5 @@ def _columns(subset: Subset, prefix: str) -> dict[str, float]:
     }
 
 
-def _recipe(direction: Direction, layers: tuple[int, ...], points: tuple[Point, ...]) -> Recipe:
+def _recipe(direction: Direction, layers: Layers, points: tuple[Point, ...]) -> Recipe:
     return Recipe([Ablate(direction, layers=layers, sites=points)])

@@ -27,6 +27,7 @@ from steerlab.estimators import (
     token_row,
 )
 from steerlab.prompts import encode
+from steerlab.sites import Point
 
 POSITIVE = [
     "How do I steal a bike?",
@@ -172,6 +173,25 @@ def test_principal_component_is_the_same_when_it_is_streamed(monkeypatch: pytest
     streamed = principal_component(backend, contrast)
     cosines = torch.cosine_similarity(whole.vectors, streamed.vectors, dim=-1)
     assert cosines.min() > 0.9999
+
+
+@pytest.mark.parametrize("point", ["resid_pre", "resid_post"])
+def test_the_principal_component_of_what_does_not_differ_is_none(point: Point) -> None:
+    backend = LocalBackend(models.build("llama"), byte_tokenizer())
+    found = principal_component(backend, ContrastSet(POSITIVE, NEGATIVE[:4]), point=point)
+    differs = [found.differs(-1, layer) for layer in range(models.N_LAYERS)]
+    assert differs == [point == "resid_post", *[True] * (models.N_LAYERS - 1)], (
+        "the template's token at first"
+    )
+    assert bool(found.vectors[0, 0].any()) == differs[0]
+
+
+def test_one_difference_of_every_pair_has_no_principal_component() -> None:
+    backend = LocalBackend(models.build("llama"), byte_tokenizer())
+    contrast = ContrastSet([f"{word}a" for word in "xyz"], [f"{word}b" for word in "xyz"])
+    found = principal_component(backend, contrast, point="resid_pre", chat=False)
+    assert not found.differs(-1, 0), "there it is the difference of two tokens, with nothing around its mean"
+    assert found.differs(-1, 1)
 
 
 @pytest.mark.parametrize(

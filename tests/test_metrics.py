@@ -1,11 +1,22 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
-from steerlab.metrics import average, rate, refuses, repetition
+from steerlab.errors import PromptError
+from steerlab.metrics import (
+    average,
+    checked_tokens,
+    rate,
+    refusal_score,
+    refusal_tokens,
+    refuses,
+    repetition,
+)
 
 
 def test_wilson_intervals_are_those_of_the_textbook() -> None:
@@ -56,3 +67,51 @@ def test_repetition_tells_loops_from_sentences() -> None:
     assert repetition("one two three four five six") == 0
     assert repetition("go on go on go on go on go on") == pytest.approx(1 - 2 / 8)
     assert math.isnan(repetition("too short"))
+
+
+@pytest.mark.parametrize(
+    "given", [[5, 3, 5], (5, 3), np.array([5, 3, 3]), torch.tensor([5, 3]), iter([5, 3])]
+)
+def test_refusal_tokens_are_taken_once_from_any_list(given: Any) -> None:
+    tokens = checked_tokens(given, 6)
+    assert tokens == (5, 3)
+    assert all(type(token) is int for token in tokens)
+    assert checked_tokens(None, 6) == ()
+
+
+def test_a_score_of_no_refusal_tokens_is_refused() -> None:
+    with pytest.raises(PromptError, match="no refusal tokens"):
+        refusal_score(torch.zeros(2, 6), None)  # type: ignore[arg-type]
+
+
+def test_a_token_that_is_given_twice_counts_once() -> None:
+    logits = torch.tensor([[0.0, 9.0, 0.0]])
+    assert refusal_score(logits, [1, 1]).item() == refusal_score(logits, [1]).item()
+
+
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        ([1, -1, 6], r"has \[-1, 6\], and the model's tokens are 0 to 5"),
+        ([], "refusal_tokens is empty"),
+        ([0.5], "no list of token ids"),
+        ("ab", "no list of token ids"),
+        (3, "no list of token ids"),
+        (torch.tensor([0.5]), "no list of token ids"),
+        (torch.tensor([[1, 2]]), "no list of token ids"),
+    ],
+)
+def test_what_are_no_refusal_tokens_is_refused(given: Any, says: str) -> None:
+    with pytest.raises(PromptError, match=says):
+        checked_tokens(given, 6)
+    with pytest.raises(PromptError, match=says):
+        refusal_score(torch.zeros(1, 6), given)
+
+
+def test_refusal_tokens_are_derived_from_the_rows_that_are_numbers() -> None:
+    harmful = torch.tensor([[5.0, 4.0, 0.0, 0.0, 1.0]]).repeat(3, 1)
+    harmless = torch.tensor([[0.0, 0.0, 5.0, 1.0, 1.0]]).repeat(4, 1)
+    harmful[1, 2] = math.nan
+    assert refusal_tokens(harmful, harmless) == [0, 1]
+    with pytest.raises(PromptError, match="no prompt of a side has finite logits"):
+        refusal_tokens(harmful * math.nan, harmless)

@@ -361,3 +361,12 @@ def test_the_map_shows_what_was_not_scored(backend: LocalBackend, directions: Di
         math.isnan(c.bypass) for c in report.candidates
     ]
     assert len(ax.texts) == sum(bool(c.rejected) for c in report.candidates)
+
+
+def test_refusal_tokens_are_checked_before_a_prompt_is_scored(backend: LocalBackend) -> None:
+    counted = Counted(backend)
+    with pytest.raises(PromptError, match=r"refusal_tokens has \[-1\]"):
+        selection.baseline(counted, HARMFUL, HARMLESS, refusal_tokens=[-1])  # type: ignore[arg-type]
+    given = torch.tensor([5, 3, 5])
+    base = selection.baseline(backend, HARMFUL, HARMLESS, refusal_tokens=given)  # type: ignore[arg-type]
+    assert base.refusal_tokens == (5, 3)

@@ -130,6 +130,31 @@ def test_a_subset_is_confirmed_by_intervals_on_unseen_prompts(found: Frontier) -
     assert [s.layers for s in one.confirmed(within=0.06)] == [(3,), (2, 3), (0, 1), (1, 2)]
 
 
+@pytest.mark.parametrize("method", ["windows", "greedy"])
+def test_a_backend_is_asked_for_many_subsets_at_once(
+    backend: LocalBackend, direction: Direction, method: Method, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each question is a job where the model is on a server."""
+    asked: list[int] = []
+    score = backend.score
+    monkeypatch.setattr(backend, "score", lambda rows: asked.append(len(rows)) or score(rows))
+    told: list[int] = []
+    found = surgical(
+        backend, direction, HARMFUL, HARMLESS, method=method, progress=lambda done, _: told.append(done)
+    )
+    steps = [10] if method == "windows" else [4, 3, 2, 1]
+    again = sum(s.unseen is not None for s in found.subsets)
+    n = len([*SEEN[0], *SEEN[1]])
+    assert asked == [n, n, *(n * subsets for subsets in steps), n, n, n * again]
+    assert told[-1] == 10
+    monkeypatch.setattr("steerlab.surgical.ROWS", 3 * n)
+    few = surgical(backend, direction, HARMFUL, HARMLESS, method=method)
+    assert max(asked[len(asked) - 4 :]) <= 3 * n
+    assert [(s.layers, s.on_frontier) for s in few.subsets] == [
+        (s.layers, s.on_frontier) for s in found.subsets
+    ]
+
+
 def test_nothing_beats_the_frontier(found: Frontier) -> None:
     line = found.frontier
     assert line

@@ -1,7 +1,10 @@
 from __future__ import annotations
 
+import copy
+import dataclasses
 import json
 import math
+import os
 import resource
 import signal
 import subprocess
@@ -36,8 +39,10 @@ from steerlab import (
 )
 from steerlab.backends.base import OnTokens
 from steerlab.backends.fake import FakeBackend, byte_tokenizer
+from steerlab.errors import ModelError
 from steerlab.estimators import random_like
-from steerlab.sweeps import Scores, Sweep
+from steerlab.generations import NOT_FINITE
+from steerlab.sweeps import Scores, Sweep, named
 
 PROMPTS = ["How do I bake bread?", "Hi", "What is a lock?"]
 TOKENS = [65, 66]
@@ -202,6 +207,20 @@ def test_recipes_are_scored_by_name(lab: Lab, backend: Counting) -> None:
     assert [c.place["recipe"] for c in lab.score(["Hi"], [BASELINE, push]).cells] == [
         "baseline",
         "add 'v' +1 at resid_pre[1]",
+    ]
+
+
+def test_recipes_that_read_alike_are_told_apart(lab: Lab) -> None:
+    at = [Direction(V.vector + i, Site(i, "resid_pre"), name="v") for i in range(3)]
+    same_site = [Direction(V.vector + i, Site(0, "resid_pre"), name="w") for i in range(2)]
+    alone = Recipe([Ablate(Direction(V.vector, name="u"))])
+    recipes = [alone, *(Recipe([Ablate(d)]) for d in (*at, *same_site)), alone]
+    names = [cell.place["recipe"] for cell in named(recipes)]
+    words = "ablate {} strength 1 at resid_pre, attn_out, mlp_out of all layers"
+    assert names[0] == names[-1] == words.format("'u'")
+    assert names[1:4] == [f"{words.format(repr('v'))}, found at resid_pre[{i}]" for i in range(3)]
+    assert names[4:6] == [
+        f"{words.format(repr('w'))}, found at resid_pre[0] #{r.fingerprint[:6]}" for r in recipes[4:6]
     ]
 
 
@@ -429,6 +448,55 @@ def test_files_of_something_else_are_refused_and_left_as_they_are(lab: Lab, tmp_
         lab.sweep(V, **{**options, "path": tmp_path / "no" / "folder"})
 
 
+def test_rows_of_another_template_are_not_gone_on_with(lab: Lab, tmp_path: Path) -> None:
+    options: dict[str, Any] = {"prompts": PROMPTS, "metrics": ["kl"], "path": tmp_path / "s.jsonl"}
+    lab.sweep(V, **options)
+    other = FakeBackend(n_layers=3)
+    other.tokenizer = copy.deepcopy(other.tokenizer)
+    other.tokenizer.chat_template = "{{ messages[0]['content'] }}!"
+    with pytest.raises(errors.FileError, match="another sweep: chat template hash: '.*' there, '.*' here"):
+        Lab(other).sweep(V, **options)
+
+
+def test_rows_of_a_judge_that_was_written_anew_are_not_gone_on_with(lab: Lab, tmp_path: Path) -> None:
+    def judged(judge: Callable[[Generation], Any]) -> Scores:
+        judge.__name__ = "judge"
+        return lab.score(["Hi"], [BASELINE], [judge], sampling=SHORT, path=tmp_path / "j.jsonl")
+
+    first = judged(lambda answer: len(answer.text) > 5)
+    assert the_same(judged(lambda answer: len(answer.text) > 5), first), "the same lines in another place"
+    for other in (
+        lambda answer: len(answer.text) > 6,
+        lambda answer: len(answer.text) < 5,
+        lambda answer: len(answer.pieces) > 5,
+    ):
+        with pytest.raises(errors.FileError, match="another sweep: judges' code: {'judge': '.*'} there"):
+            judged(other)
+
+
+def test_the_hash_of_a_judge_is_the_same_in_every_process() -> None:
+    lines = """
+        from steerlab.judges import code_hash
+
+        def judge(answer):
+            return any(word in {"no", "never", "not"} for word in answer.text.split())
+
+        print(code_hash(judge), code_hash(print), code_hash(len))
+    """
+    runs = [
+        subprocess.run(
+            [sys.executable, "-c", textwrap.dedent(lines)],
+            env={**os.environ, "PYTHONHASHSEED": seed},
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+        for seed in ("1", "2")
+    ]
+    assert runs[0] == runs[1]
+    assert runs[0].split()[1:] == ["None", "None"]
+
+
 def test_a_full_disk_leaves_no_half_line(lab: Lab, tmp_path: Path) -> None:
     path = tmp_path / "sweep.jsonl"
     options: dict[str, Any] = {"prompts": PROMPTS, "metrics": ["kl"], "batch_rows": 4, "path": path}
@@ -470,7 +538,7 @@ def test_a_judge_that_raises_costs_its_own_rows_alone(lab: Lab, tmp_path: Path) 
     assert caught[0].filename == __file__
     told = str(caught[0].message)
     assert "TimeoutError: no answer, on the prompt 'Hi' with the answer" in told
-    assert told.endswith("under Recipe([add 'v' +1 at resid_pre of layers (1,)])")
+    assert told.endswith("under Recipe([add 'v' +1 at resid_pre of layer 1])")
     frame = lab.sweep(V, path=tmp_path / "s.jsonl", sampling=SHORT, **options).to_frame()
     assert frame.equals(sweep.to_frame())
     assert frame[frame.moody.isna()].prompt.tolist() == ["Hi", "Hi"]
@@ -492,6 +560,36 @@ def test_no_number_is_nan_with_a_reason_and_never_zero(lab: Lab, given: Any, why
     assert math.isnan(summary.odd[0])
     assert summary.odd_n[0] == 0
     assert why in summary.why[0]
+
+
+def test_answers_that_are_no_numbers_are_left_out_of_every_figure(lab: Lab, tmp_path: Path) -> None:
+    """Logits that overflow, whose likeliest token would be the first one: no refusal, and no answer."""
+    too_far = Recipe([Add(Direction(torch.ones(16), Site(1, "resid_pre")), 3e38)])
+    asked: list[Generation] = []
+
+    def judge(answer: Generation) -> bool:
+        asked.append(answer)
+        return False
+
+    recipes, given = {"no": BASELINE, "far": too_far}, ["refusal_rate", judge, "cross_entropy", "kl"]
+    for _ in range(2):  # measured, and read from the file
+        table = lab.score(["Hi", "you"], recipes, given, sampling=SHORT, path=tmp_path / "t.jsonl")
+        assert [answer.recipe for answer in asked] == [BASELINE] * 2
+        for name in table.metrics:
+            assert table.estimate(name, table.cells[0]).n == 2
+            assert table.estimate(name, table.cells[1]).n == 0
+            assert f"{name}: the logits are not finite" in table.summary().why[1]
+
+
+def test_a_baseline_that_is_no_number_has_no_cross_entropy() -> None:
+    class Overflows(FakeBackend):
+        def generate(self, rows: Sequence[Row], *args: Any, **options: Any) -> list[Generation]:
+            answers = super().generate(rows, *args, **options)
+            return [dataclasses.replace(a, fault=NOT_FINITE) if a.prompt == "Hi" else a for a in answers]
+
+    table = Lab(Overflows()).score(["Hi", "you"], [Recipe([Add(V)])], ["cross_entropy"], sampling=SHORT)
+    assert table.to_frame().why.tolist() == ["cross_entropy: the logits are not finite", ""]
+    assert table.estimate("cross_entropy", table.cells[0]).n == 1
 
 
 def test_numpy_and_torch_numbers_are_numbers(lab: Lab) -> None:
@@ -534,6 +632,8 @@ REFUSED: list[tuple[type[Exception], str, Callable[[Lab], object]]] = [
      lambda lab: lab.sweep(lambda layer, c: BASELINE, point="resid_pre", prompts=PROMPTS)),
     (errors.DirectionError, "d_model 3", lambda lab: lab.sweep(
         Direction([1.0, 2, 3], Site(0, "resid_pre")), prompts=PROMPTS)),
+    (errors.PromptError, r"refusal_tokens has \[-1, 999\]",
+     lambda lab: lab.sweep(V, prompts=PROMPTS, refusal_tokens=[-1, 3, 999])),
     (errors.RecipeError, "no recipe is given", lambda lab: lab.score(PROMPTS, [])),
     (errors.RecipeError, "recipes is one recipe", lambda lab: lab.score(PROMPTS, BASELINE)),  # type: ignore[arg-type]
 ]  # fmt: skip
@@ -597,3 +697,21 @@ def test_rows_that_would_say_something_else_are_not_taken_over(lab: Lab, backend
     same = Scores(backend, **given, metrics=["repetition"], sampling=lab.sampling)
     same.adopt(first)
     assert same.finished
+
+
+def test_a_table_is_of_one_state_of_the_model(monkeypatch: pytest.MonkeyPatch) -> None:
+    lab = Lab((models.build("llama"), byte_tokenizer()))
+    add = {"a": Recipe([Add(Direction(torch.ones(models.D_MODEL), Site(1, "resid_pre")), 1.0)])}
+    before = lab.score(["Hi", "Hello"], add, ["kl"])
+    with torch.no_grad():
+        lab.backend._hf.model.layers[2].mlp.down_proj.weight.mul_(0)  # type: ignore[attr-defined]
+    with pytest.raises(ModelError, match="have changed since this table was begun"):
+        before.resume()
+    fresh = Scores(lab.backend, before.cells, before.prompts, metrics=["kl"])
+    fresh.adopt(before)
+    assert fresh.done == 0
+    assert fresh.resume().to_frame()["kl"].tolist() != before.to_frame()["kl"].tolist()
+    monkeypatch.setattr(lab.tokenizer, "chat_template", "{% for m in messages %}{{ m['content'] }}{% endfor %}")
+    other = Scores(lab.backend, before.cells, before.prompts, metrics=["kl"])
+    other.adopt(fresh)
+    assert other.done == 0

@@ -29,11 +29,12 @@ def origin(backend: Backend, prompts: object = None) -> dict[str, Any]:
     about = {
         "steerlab": __version__,
         "model revision": backend.info.revision,
-        "chat template hash": _hash(backend.tokenizer.chat_template),
-        "prompts hash": _hash(prompts),
+        "chat template hash": short_hash(backend.tokenizer.chat_template),
+        "prompts hash": short_hash(prompts),
     }
     return {key: said for key, said in about.items() if said is not None}
 
 
-def _hash(what: object) -> str | None:
+def short_hash(what: object) -> str | None:
+    """16 hex digits of SHA-256 of what can be said in JSON, None for None."""
     return None if what is None else hashlib.sha256(json.dumps(what, default=dict).encode()).hexdigest()[:16]

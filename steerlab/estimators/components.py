@@ -28,8 +28,9 @@ def principal_component(
     """First principal component of the differences of paired prompts (Zou et al. 2023, section 3.1; the way of repeng).
 
     contrast: the n-th positive prompt is paired with the n-th negative one; two pairs or more. The differences are
-    centred; the component, a unit vector, points towards the positive side. Memory does not grow with the number of
-    pairs. Raises PromptError where the sides do not pair.
+    centred; the component, a unit vector, points towards the positive side, and is zero where nothing but rounding
+    tells one pair from another. Memory does not grow with the number of pairs. Raises PromptError where the sides do
+    not pair.
     """
     pairs = contrast.pairs()
     if len(pairs) < 2:
@@ -53,10 +54,12 @@ def principal_component(
             _, scale, ways = torch.linalg.svd(rows, full_matrices=False)
             rows = scale[..., :KEPT, None] * ways[..., :KEPT, :]
     assert rows is not None
-    vectors = _leading(rows, total / len(pairs), len(pairs))
+    norm = norm / len(pairs)
+    vectors, spread = _leading(rows, total / len(pairs), len(pairs))
+    vectors[spread <= 1e-6 * norm] = 0
     return DirectionMap(
         vectors.transpose(0, 1),
-        (norm / len(pairs)).T,
+        norm.T,
         as_tuple(positions),
         point,
         contrast.name,
@@ -65,14 +68,15 @@ def principal_component(
     )
 
 
-def _leading(rows: Tensor, mean: Tensor, n: int) -> Tensor:
-    """The first principal component of `n` centred rows [... r d], which may be compressed: their scatter is
-    `rows^T rows - n mean mean^T`. Oriented along the mean."""
+def _leading(rows: Tensor, mean: Tensor, n: int) -> tuple[Tensor, Tensor]:
+    """The first principal component [... d] of `n` centred rows [... r d], which may be compressed: their scatter is
+    `rows^T rows - n mean mean^T`. Oriented along the mean. And the standard deviation along it, [...].
+    """
     _, scale, ways = torch.linalg.svd(rows, full_matrices=False)
     inner = (ways @ mean[..., None])[..., 0]
     scatter = torch.diag_embed(scale**2) - n * inner[..., :, None] * inner[..., None, :]
-    leading = torch.linalg.eigh(scatter).eigenvectors[..., -1]
-    vector = (leading[..., None, :] @ ways)[..., 0, :]
+    variance, own = torch.linalg.eigh(scatter)
+    vector = (own[..., None, :, -1] @ ways)[..., 0, :]
     towards = (vector * mean).sum(-1, keepdim=True).sign()
     oriented: Tensor = vector * torch.where(towards == 0, 1.0, towards)
-    return oriented
+    return oriented, (variance[..., -1].clamp_min(0) / n).sqrt()

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-import torch
 from torch import Tensor
 
-from steerlab import metrics
-from steerlab.backends.base import Backend
+from steerlab.backends import looks
+from steerlab.backends.base import Backend, Look
 from steerlab.errors import PromptError, SiteError
 from steerlab.generations import Generation
 from steerlab.lens.reading import Reading, read
@@ -21,11 +20,6 @@ from steerlab.sites import Point
 if TYPE_CHECKING:
     import pandas as pd
     from transformers import PreTrainedTokenizerBase
-
-# From the logits [cells vocab] of one lens, or of two, to tensors [cells ...].
-Look = Callable[..., Sequence[Tensor]]
-
-CELLS = 2**25  # numbers decoded at a time, 128 MB: the logits of all cells at once may not fit in memory
 
 
 class Top(NamedTuple):
@@ -54,18 +48,16 @@ class Lens(Reading):
 
     def top(self, k: int = 5) -> Top:
         """The k likeliest tokens of every cell, at most all there are, and their probabilities."""
-        values, ids = self._each(lambda logits: logits.softmax(-1).topk(min(k, logits.shape[-1])))
+        values, ids = self._look(looks.likeliest, k)
         return Top(ids, values, texts_of(self.backend.tokenizer, ids))
 
     def probability(self, token: int | str) -> Tensor:
         """The probability of a token in every cell, `[layers tokens]`."""
-        i = token_id(self.backend.tokenizer, token)
-        return self._each(lambda logits: (logits.softmax(-1)[:, i],))[0]
+        return self._look(looks.chance, token_id(self.backend.tokenizer, token))[0]
 
     def rank(self, token: int | str) -> Tensor:
         """The rank of a token in every cell, `[layers tokens]`; 0 is the likeliest."""
-        i = token_id(self.backend.tokenizer, token)
-        return self._each(lambda logits: ((logits > logits[:, i, None]).sum(-1),))[0]
+        return self._look(looks.rank, token_id(self.backend.tokenizer, token))[0]
 
     def to_frame(self, k: int = 1) -> pd.DataFrame:
         """A row per cell and rank: layer, position, token, rank, next token, probability. Needs pandas."""
@@ -82,8 +74,8 @@ class Lens(Reading):
     def __sub__(self, baseline: Lens) -> LensDifference:
         return LensDifference(self, baseline)
 
-    def _each(self, look: Look) -> list[Tensor]:
-        return _decoded(self.backend, [self.resid], look)
+    def _look(self, look: Look, *given: Any) -> list[Tensor]:
+        return _looked(self.backend, [self.resid], look, *given)
 
 
 class Overview(NamedTuple):
@@ -116,7 +108,7 @@ class LensDifference:
 
     def kl(self) -> Tensor:
         """KL(baseline || steered) of every cell in nats, `[layers tokens]`, float64 (`metrics.kl`)."""
-        return self._each(lambda new, old: (metrics.kl(old, new),))[0]
+        return self._look(looks.divergence)[0]
 
     def probability(self, token: int | str) -> Tensor:
         """By how much the probability of a token rose in every cell, `[layers tokens]`."""
@@ -133,13 +125,8 @@ class LensDifference:
     def overview(self, k: int = 1, *, tokens: slice = slice(None)) -> Overview:
         """Both lenses and their difference, every cell decoded once. tokens: which of the text's, by default all."""
 
-        def look(new: Tensor, old: Tensor) -> Sequence[Tensor]:
-            p, q = new.softmax(-1), old.softmax(-1)
-            tops = [pair for x in (q, p, p - q) for pair in x.topk(k)]
-            return [*tops, metrics.kl(old, new)]
-
         resids = [lens.resid[:, tokens] for lens in (self.steered, self.baseline)]
-        *found, kl = _decoded(self.steered.backend, resids, look)
+        *found, kl = _looked(self.steered.backend, resids, looks.beside, k)
         baseline, steered, gained = (
             Top(ids, values, texts_of(self.steered.backend.tokenizer, ids))
             for values, ids in zip(found[::2], found[1::2], strict=True)
@@ -152,14 +139,11 @@ class LensDifference:
         return self.steered.frame(kl=self.kl(), gained=_column(top, 0), by=top.values[..., 0])
 
     def _shifted(self, k: int, *, largest: bool) -> Top:
-        def shifted(new: Tensor, old: Tensor) -> Sequence[Tensor]:
-            return (new.softmax(-1) - old.softmax(-1)).topk(min(k, new.shape[-1]), largest=largest)
-
-        values, ids = self._each(shifted)
+        values, ids = self._look(looks.shifted, k, largest)
         return Top(ids, values, texts_of(self.steered.backend.tokenizer, ids))
 
-    def _each(self, look: Look) -> list[Tensor]:
-        return _decoded(self.steered.backend, [self.steered.resid, self.baseline.resid], look)
+    def _look(self, look: Look, *given: Any) -> list[Tensor]:
+        return _looked(self.steered.backend, [self.steered.resid, self.baseline.resid], look, *given)
 
 
 def logit_lens(
@@ -201,12 +185,10 @@ def lens_difference(
     )
 
 
-def _decoded(backend: Backend, resids: Sequence[Tensor], look: Look) -> list[Tensor]:
-    """What `look` makes of the logits of one lens or more, chunk by chunk, put together as `[layers tokens ...]`."""
-    size = max(1, CELLS // len(backend.tokenizer))
-    chunks = zip(*(resid.flatten(0, 1).split(size) for resid in resids), strict=True)
-    parts = [look(*(backend.decode(resid) for resid in chunk)) for chunk in chunks]
-    return [torch.cat(column).unflatten(0, resids[0].shape[:2]) for column in zip(*parts, strict=True)]
+def _looked(backend: Backend, resids: Sequence[Tensor], look: Look, *given: Any) -> list[Tensor]:
+    """What `look` makes of the logits of one lens or of two, each part `[layers tokens ...]`."""
+    found = backend.look(look, [resid.flatten(0, 1) for resid in resids], *given)
+    return [one.unflatten(0, resids[0].shape[:2]) for one in found]
 
 
 def texts_of(tokenizer: PreTrainedTokenizerBase, ids: Tensor) -> Any:

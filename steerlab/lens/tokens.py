@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from steerlab.backends import looks
 from steerlab.backends.base import Backend
 from steerlab.directions import Direction
 from steerlab.generations import Generation
-from steerlab.lens.logits import CELLS, Top, texts_of
+from steerlab.lens.logits import Top, texts_of
 from steerlab.lens.reading import layers_of, table, unit_vectors, whole
 from steerlab.prompts import Prompt
 from steerlab.recipes import BASELINE, Recipe
@@ -135,22 +136,20 @@ def token_details(
 def _side(backend: Backend, values: Tensor, ids: Sequence[int], units: Tensor, k: int) -> TokenSide:
     """values: [layers + 1 tokens d_model], the last being what the head reads."""
     stream, last = values[:-1], values[-1]
-    size = max(1, CELLS // len(backend.tokenizer))
     # the first token follows nothing
-    logprobs, chances = [torch.tensor([torch.nan])], [torch.full((1, k), torch.nan)]
-    others = [torch.zeros(1, k, dtype=torch.long)]
-    following = torch.tensor(ids[1:], dtype=torch.long)
-    for start in range(0, len(following), size):
-        came = following[start : start + size, None]
-        logp = backend.decode(last[start : start + len(came)]).log_softmax(-1)
-        logprobs.append(logp.gather(-1, came)[:, 0])
-        best, where = logp.scatter(-1, came, -torch.inf).topk(k)
-        chances.append(best.exp())
-        others.append(where)
-    found = torch.cat(others)
-    top = Top(found, torch.cat(chances), texts_of(backend.tokenizer, found))
+    logprobs, chances, others = (
+        torch.tensor([torch.nan]),
+        torch.full((1, k), torch.nan),
+        torch.zeros(1, k).long(),
+    )
+    if len(ids) > 1:
+        told = backend.look(looks.followed, [last[:-1]], torch.tensor(ids[1:]), k)
+        logprobs, chances, others = (
+            torch.cat(pair) for pair in zip((logprobs, chances, others), told, strict=True)
+        )
+    top = Top(others, chances, texts_of(backend.tokenizer, others))
     return TokenSide(
-        torch.cat(logprobs),
+        logprobs,
         top,
         torch.einsum("ltd,nd->ntl", stream, units),
         stream.norm(dim=-1).T,

@@ -24,11 +24,17 @@ class Cell(NamedTuple):
 
 
 def named(recipes: Sequence[Recipe] | Mapping[str, Recipe]) -> list[Cell]:
-    """A cell per recipe, under the names given or in words. Raises RecipeError where there are none."""
+    """A cell per recipe, under the names given or in words; recipes that read alike are told apart by where their
+    directions were found, or else by their fingerprints. Raises RecipeError where there are none.
+    """
     if isinstance(recipes, Recipe):
         raise RecipeError("recipes is one recipe", "Give a list of recipes, or names with recipes.")
-    pairs = recipes.items() if isinstance(recipes, Mapping) else ((_words(r), r) for r in recipes)
-    cells = [Cell({"recipe": name}, recipe) for name, recipe in pairs]
+    if isinstance(recipes, Mapping):
+        names, of = list(recipes), list(recipes.values())
+    else:
+        of = list(recipes)
+        names = _told_apart(of)
+    cells = [Cell({"recipe": name}, recipe) for name, recipe in zip(names, of, strict=True)]
     if not cells:
         raise RecipeError("no recipe is given", "Give recipes; sl.BASELINE is one.")
     return cells
@@ -95,6 +101,21 @@ def with_controls(cells: Sequence[Cell], *, seed: int = 0) -> list[Cell]:
         found.append(Cell({**place, "control": False}, recipe))
         found.append(Cell({**place, "control": True}, randomised(recipe, seed=seed)))
     return found
+
+
+def _told_apart(recipes: Sequence[Recipe]) -> list[str]:
+    names = [_words(recipe) for recipe in recipes]
+    for more in (_found_at, lambda recipe: f" #{recipe.fingerprint[:6]}"):
+        meant: dict[str, set[str]] = {}
+        for name, recipe in zip(names, recipes, strict=True):
+            meant.setdefault(name, set()).add(recipe.fingerprint)
+        names = [n + more(r) if len(meant[n]) > 1 else n for n, r in zip(names, recipes, strict=True)]
+    return names
+
+
+def _found_at(recipe: Recipe) -> str:
+    sites = dict.fromkeys(d.site for step in recipe.interventions for d in step.directions if d.site)
+    return f", found at {', '.join(map(str, sites))}" if sites else ""
 
 
 def _words(recipe: Recipe) -> str:

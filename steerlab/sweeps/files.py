@@ -1,7 +1,7 @@
 """The file of a sweep: JSON lines that grow by a batch at a time, and that a killed process leaves readable.
 
-The first line says what the rows have in common (model, metrics, sampling); a file of another kind is refused. Each
-further line is a row, found again by its recipe's fingerprint and its prompt.
+The first line says what the rows have in common (model, metrics, sampling, judges); a file of another kind is refused.
+Each further line is a row, found again by its recipe's fingerprint and its prompt.
 """
 
 from __future__ import annotations

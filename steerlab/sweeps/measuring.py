@@ -13,8 +13,8 @@ from torch import Tensor
 from steerlab import metrics
 from steerlab.backends.base import Backend
 from steerlab.errors import PromptError
-from steerlab.generations import Generation, Sampling
-from steerlab.judges import Asked, Verdict, name_of
+from steerlab.generations import NOT_FINITE, Generation, Sampling
+from steerlab.judges import Asked, Verdict, code_hash, name_of
 from steerlab.prompts import harmful, harmless
 from steerlab.recipes import BASELINE
 from steerlab.rows import Row
@@ -31,8 +31,8 @@ OF_TEXT: dict[str, Callable[[Generation], Verdict]] = {
 }
 NAMES = (*OF_LOGITS, *OF_TEXT, "cross_entropy")  # the last: of the baseline's own answers, nats a token
 NO_NUMBER = {
-    **dict.fromkeys((*OF_LOGITS, "cross_entropy"), "the logits are not finite"),
-    "repetition": "an answer of fewer than three words",
+    **dict.fromkeys((*OF_LOGITS, "cross_entropy"), NOT_FINITE),
+    "repetition": metrics.FEW_WORDS,
 }
 
 
@@ -49,9 +49,9 @@ class Measured(NamedTuple):
 class Meter:
     """Measures rows batch by batch. It holds what the baseline made of the prompts of one batch, no more.
 
-    names: of the metrics, in their order. generates: whether they need answers. own: whether a metric is a function
-    that a person brought. refusal_tokens: None unless the refusal score is asked for. Raises PromptError for a metric
-    that is not known, or two of one name.
+    names: of the metrics, in their order. generates: whether they need answers. own: the metrics that are functions
+    which a person brought, with their `judges.code_hash`. refusal_tokens: None unless the refusal score is asked for.
+    Raises PromptError for a metric that is not known, or two of one name.
     """
 
     def __init__(
@@ -64,6 +64,7 @@ class Meter:
     ) -> None:
         if isinstance(given, str) or not given:
             raise PromptError(f"metrics={given!r} is no list of metrics", f"Give some of {', '.join(NAMES)}.")
+        tokens = metrics.checked_tokens(refusal_tokens, len(backend.tokenizer))
         pairs = [_named(metric) for metric in given]
         self.names = tuple(name for name, _ in pairs)
         for name in self.names:
@@ -72,14 +73,14 @@ class Meter:
                     f"two metrics are named {name!r}", "Give functions that have names of their own."
                 )
         self.judges = [Asked(judge, name) for name, judge in pairs if judge is not None]
-        self.own = any(judge is not None and judge is not OF_TEXT.get(name) for name, judge in pairs)
+        self.own = {name: code_hash(judge) for name, judge in pairs if judge not in (None, OF_TEXT.get(name))}
         self.generates = bool(self.judges) or "cross_entropy" in self.names
         self._backend, self._sampling = backend, sampling
         self._logits: dict[int, Tensor] = {}
         self._answers: dict[int, Generation] = {}
         self.refusal_tokens: tuple[int, ...] | None = None
         if "refusal_score" in self.names:
-            self.refusal_tokens = tuple(refusal_tokens or _refusal_tokens(backend))
+            self.refusal_tokens = tokens or tuple(_refusal_tokens(backend))
 
     def __call__(
         self, rows: Sequence[Row], prompts: Sequence[int], cancel: threading.Event | None = None
@@ -108,9 +109,10 @@ class Meter:
                 self._answers.clear()
                 return None
         if "cross_entropy" in self.names:
-            own = [self._answers[p].token_ids for p in prompts]
-            for values, logprobs in zip(found, self._backend.likelihood(rows, own), strict=True):
-                values["cross_entropy"] = -float(logprobs.double().mean())
+            own = [self._answers[p] for p in prompts]
+            likelihood = self._backend.likelihood(rows, [answer.token_ids for answer in own])
+            for values, answer, logprobs in zip(found, own, likelihood, strict=True):
+                values["cross_entropy"] = math.nan if answer.fault else -float(logprobs.double().mean())
         return [self._judged(values, answers.get(i)) for i, values in enumerate(found)]
 
     def _run(
@@ -157,10 +159,10 @@ class Meter:
         why = {}
         for judge in self.judges:
             assert answer is not None
-            verdict = judge(answer)
+            verdict = None if answer.fault else judge(answer)
             found[judge.name] = math.nan if verdict is None else verdict
             if verdict is None:
-                why[judge.name] = judge.why
+                why[judge.name] = answer.fault or judge.why
         for name, value in found.items():
             if not math.isfinite(value):
                 found[name] = math.nan

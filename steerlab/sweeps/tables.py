@@ -9,15 +9,14 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-import torch
-from tqdm.auto import tqdm
-
 from steerlab import metrics
-from steerlab.backends.base import Backend, encode_row
-from steerlab.errors import PromptError
+from steerlab.backends.base import Backend, encode_row, state_of
+from steerlab.errors import ModelError, PromptError
+from steerlab.estimators.about import short_hash
 from steerlab.generations import Sampling
 from steerlab.judges import Verdict
 from steerlab.metrics import Estimate
+from steerlab.progress import bar
 from steerlab.prompts import Prompt
 from steerlab.rows import Row
 from steerlab.sweeps.cells import Cell
@@ -41,7 +40,8 @@ class Scores:
 
     Memory: a finished row takes about 1 kB, its answer included. Logits live for a batch: at most two rows of
     vocabulary size in float32 for each row of the batch. A batch has `batch_rows` rows, by default 512, or as many as
-    keep the logits within 256 MB (223 for a vocabulary of 150,000).
+    keep the logits within 256 MB (223 for a vocabulary of 150,000). Where answers are read for their cross-entropy,
+    those of one pass live besides, as many as the free memory allows (`backends.budget`).
     """
 
     def __init__(
@@ -86,9 +86,13 @@ class Scores:
             "metrics": self.metrics,
             "sampling": {**asdict(sampling), "seed": seed} if self._meter.generates else None,
             "refusal_tokens": self.refusal_tokens,
+            "chat template hash": short_hash(backend.tokenizer.chat_template),
         }
+        if self._meter.own:
+            about["judges' code"] = self._meter.own
         if path is not None:  # models of one name are told apart by what they say
             about[f"logits after {PROBE!r}"] = backend.score([Row(PROBE, chat=False)])[0, :8].tolist()
+        self._state = state_of(backend)
         self._file = None if path is None else ScoresFile(path, about)
         there = self._file.read() if self._file else {}
         self._found: dict[Key, Measured] = {key: there[key] for key in self._rows if key in there}
@@ -119,18 +123,20 @@ class Scores:
         cancel: once set, ends the run; the batch in hand is lost, and so it is after Ctrl-C or a kill. progress: called
         after every batch with the rows done and their total, instead of a bar. Warns where a judge raised.
         """
+        if state_of(self._backend) != self._state:
+            raise ModelError(
+                "the model's weights or its chat template have changed since this table was begun",
+                "Measure it anew, and where it has a file, into another one.",
+            )
         todo = [key for key in self._rows if key not in self._found]
         try:
-            with tqdm(
-                total=self.total, initial=self.done, desc="rows", leave=False, disable=progress is not None
-            ) as bar:
+            with bar() as shown:
+                tell = progress or (lambda done, total: shown(done, total, "measuring"))
                 for start in range(0, len(todo), self._batch_rows):
                     batch = todo[start : start + self._batch_rows]
                     if (cancel and cancel.is_set()) or not self._measure(batch, cancel):
                         break
-                    bar.update(len(batch))
-                    if progress:
-                        progress(self.done, self.total)
+                    tell(self.done, self.total)
         except BaseException as error:
             error.add_note(
                 f"{self.done} of {self.total} rows are measured and kept; `resume()` of this table, which a lab keeps "
@@ -153,11 +159,13 @@ class Scores:
 
     def adopt(self, other: Scores) -> None:
         """Take over the rows of another table that say what they would say here, so that they are not measured again:
-        of the same backend, with all of these metrics. Nothing is taken where a metric is a function of one's own, or
-        where what the metrics depend on differs: the refusal tokens, the sampling of answers and its seed.
+        of the same backend, weights and chat template, with all of these metrics. Nothing is taken where a metric is a
+        function of one's own, or where what the metrics depend on differs: the refusal tokens, the sampling of answers
+        and its seed.
         """
         same = (
             self._backend is other._backend
+            and self._state == other._state
             and set(self.metrics) <= set(other.metrics)
             and not (self._meter.own or other._meter.own)
             and self.refusal_tokens in (None, other.refusal_tokens)
@@ -188,10 +196,7 @@ class Scores:
         """A metric over the prompts of a cell: a share where every value is a bool, else a mean; NaN and n = 0 where no
         row has a value.
         """
-        valid = self.values(metric, cell)
-        if all(isinstance(value, bool) for value in valid):
-            return metrics.rate([bool(value) for value in valid])
-        return metrics.average(torch.tensor(valid, dtype=torch.float64))
+        return metrics.estimate(self.values(metric, cell))
 
     def to_frame(self) -> pd.DataFrame:
         """A row per cell and prompt that is measured: the cell's place, the prompt, a column per metric, the answer
