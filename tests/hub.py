@@ -1,4 +1,6 @@
-"""A stand-in for the Hugging Face hub on loopback: what it says of a model, and the model's files, from folders."""
+"""A stand-in for the Hugging Face hub on loopback: what it says of a model, and the model's files, from folders. What
+it is asked can be looked at.
+"""
 
 from __future__ import annotations
 
@@ -15,8 +17,8 @@ COMMIT = "0" * 39 + "1"
 
 
 @contextlib.contextmanager
-def hub(folders: Mapping[str, Path]) -> Iterator[str]:
-    """The address of a hub that has these folders, by "org/name"."""
+def hub(folders: Mapping[str, Path], heard: list[str] | None = None) -> Iterator[str]:
+    """The address of a hub that has these folders, by "org/name". heard: is given the path of every request."""
 
     class Handler(BaseHTTPRequestHandler):
         def log_message(self, *_: object) -> None: ...
@@ -30,6 +32,8 @@ def hub(folders: Mapping[str, Path]) -> Iterator[str]:
                 self.wfile.write(body)
 
         def do_GET(self) -> None:
+            if heard is not None:
+                heard.append(self.path)
             parts = [unquote(part) for part in urlparse(self.path).path.strip("/").split("/")]
             asked = parts[:2] == ["api", "models"]
             name = "/".join(parts[2:4] if asked else parts[:2])

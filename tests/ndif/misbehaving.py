@@ -9,29 +9,50 @@ import json
 import socket
 import struct
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
+# How an answer begins that drips, to a request and to one for a connection: no end of it is ever seen.
+DRIPS = {
+    False: b"HTTP/1.1 200 X\r\nContent-Length: 1000000\r\nConnection: close\r\n\r\n",
+    True: b"HTTP/1.1 101 S\r\nUpgrade: ",
+}
 GUID = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 
 
 @dataclass
 class Misbehaving:
     """What it does. accept: whether it says anything at all. session: what it sends first on a connection for a job.
-    frames: what follows once a job was posted, then `close`, or silence. pongs: whether it answers pings. answers: by
-    path, pairs of a status and a body; a list is gone through, its last one stays.
+    frames: what follows once a job was posted, then `close`, or silence; "URL" in them is its own address. pongs:
+    whether it answers pings. answers: by path, pairs of a status and a body; a list is gone through, its last one
+    stays. hangs, drops: paths at which it takes a request, and then says nothing, or closes the connection. drips:
+    paths at which an answer comes byte by byte, four a second, and does not end. breaks: paths at which an answer
+    breaks off, once for each time that a path is named. late: seconds that pass before it answers, by path.
     """
 
     accept: bool = True
     session: str | None = '{"session_id": "s"}'
-    frames: list[str | bytes] = field(default_factory=list)
+    frames: Iterable[str | bytes] = ()
     close: bool = False
     pongs: bool = True
-    answers: dict[str, list[tuple[int, str]]] = field(default_factory=dict)
+    answers: dict[str, list[tuple[int, str | bytes]]] = field(default_factory=dict)
+    hangs: tuple[str, ...] = ()
+    drops: tuple[str, ...] = ()
+    drips: tuple[str, ...] = ()
+    breaks: list[str] = field(default_factory=list)
+    late: dict[str, float] = field(default_factory=dict)
     requests: list[str] = field(default_factory=list)
     url: str = ""
 
-    def answer(self, path: str) -> tuple[int, str]:
+    def asked(self) -> list[str]:
+        """The paths of the requests that came, in order."""
+        return [head.split()[1] for head in self.requests]
+
+    def spoils(self, path: str) -> bool:
+        """Whether a connection for a job gets no further than its request."""
+        return path in (*self.hangs, *self.drops, *self.drips, *self.answers)
+
+    def answer(self, path: str) -> tuple[int, str | bytes]:
         listed = self.answers.get(path)
         if not listed:
             return {
@@ -46,7 +67,7 @@ def misbehave(behaviour: Misbehaving) -> Iterator[Misbehaving]:
     """Run it on loopback."""
     listener = socket.create_server(("127.0.0.1", 0))
     behaviour.url = f"http://127.0.0.1:{listener.getsockname()[1]}"
-    posted = threading.Event()
+    posted, ended = threading.Event(), threading.Event()
 
     def accept() -> None:
         with contextlib.suppress(OSError):
@@ -62,7 +83,8 @@ def misbehave(behaviour: Misbehaving) -> Iterator[Misbehaving]:
             head, body = _read_head(connection)
             path = head.split()[1]
             behaviour.requests.append(head)
-            if "upgrade: websocket" in head.lower():
+            upgrade = "upgrade: websocket" in head.lower()
+            if upgrade and not behaviour.spoils(path):
                 _talk(connection, head, behaviour, posted)
                 return
             length = next(
@@ -70,12 +92,25 @@ def misbehave(behaviour: Misbehaving) -> Iterator[Misbehaving]:
             )
             while len(body) < length:
                 body += connection.recv(65536)
+            if path in behaviour.drops:
+                return
+            if path in behaviour.hangs:
+                ended.wait(60)
+                return
+            if path in behaviour.drips:
+                connection.sendall(DRIPS[upgrade])
+                while not ended.wait(0.25):
+                    connection.sendall(b"x")
+                return
+            ended.wait(behaviour.late.get(path, 0))
             status, text = behaviour.answer(path)
-            data = text.encode()
-            connection.sendall(
-                f"HTTP/1.1 {status} X\r\nContent-Length: {len(data)}\r\nConnection: close\r\n\r\n".encode()
-                + data
-            )
+            data = text if isinstance(text, bytes) else text.encode()
+            told = f"HTTP/1.1 {status} X\r\nContent-Length: {len(data)}\r\nConnection: close\r\n\r\n".encode()
+            if path in behaviour.breaks:
+                behaviour.breaks.remove(path)
+                connection.sendall(told + data[: len(data) // 2])
+                return
+            connection.sendall(told + data)
             if path == "/request" and status == 200:
                 posted.set()
 
@@ -84,6 +119,7 @@ def misbehave(behaviour: Misbehaving) -> Iterator[Misbehaving]:
         yield behaviour
     finally:
         posted.set()
+        ended.set()
         listener.close()
 
 
@@ -112,7 +148,7 @@ def _talk(connection: socket.socket, head: str, behaviour: Misbehaving, posted: 
         _send(connection, behaviour.session)
         posted.wait(60)
         for frame in behaviour.frames:
-            _send(connection, frame)
+            _send(connection, frame.replace("URL", behaviour.url) if isinstance(frame, str) else frame)
         if behaviour.close:
             return
     while data := connection.recv(65536):

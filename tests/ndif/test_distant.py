@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import copy
+import os
+import subprocess
+import sys
 from pathlib import Path
+from urllib.parse import urlparse
 
 import models
 import pytest
 import torch
+from hub import hub
+from misbehaving import Misbehaving, misbehave
 from nnsight import save
 from transformers import AutoConfig, AutoModelForCausalLM
 
-from steerlab import Site, errors
+from steerlab import Row, Site, errors
 from steerlab.backends.architectures import find_sites
+from steerlab.backends.base import encode_row
 from steerlab.backends.fake import byte_tokenizer
 from steerlab.backends.local import LocalBackend
 from steerlab.backends.ndif import travelling
@@ -131,6 +138,44 @@ def test_no_weights_are_read(tmp_path: Path) -> None:
     assert there.stop_tokens == {byte_tokenizer().eos_token_id}
     with pytest.raises(errors.SiteError, match="layer 9 is out of range"):
         there.sites.hook(Site(9, "resid_pre"))
+
+
+OPENED = """
+import sys, urllib.request, warnings
+import steerlab as sl
+name, url, hub = sys.argv[1:]
+warnings.filterwarnings("ignore", message=".* is not loaded at")
+lab = sl.Lab(name, host=url)
+print(lab.info.n_layers, lab.info.d_model, lab.info.backend, lab.tokens_of("Hi"))
+urllib.request.urlopen(hub + "/api/models/" + name + "?opened").close()
+there = len(sl.Lab(name).tokens_of("Hi"))
+print(there)
+"""
+WEIGHTS_OF = (".safetensors", ".bin", ".pt", ".pth", ".gguf", ".h5", ".msgpack", ".index.json")
+
+
+def test_a_model_of_the_hub_is_opened_by_small_files_and_no_weights_are_asked_for(
+    model_folders: dict[str, Path], tmp_path: Path
+) -> None:
+    """In a process with an empty cache. Then the same model is opened here, which does ask for them."""
+    name, asked = "some/llama", []
+    with misbehave(Misbehaving()) as server, hub({name: model_folders["llama"]}, asked) as address:
+        environ = {"HF_ENDPOINT": address, "HF_HUB_OFFLINE": "0", "HF_HOME": str(tmp_path)}
+        told = subprocess.run(
+            [sys.executable, "-c", OPENED, name, server.url, address],
+            env={**os.environ, **environ}, capture_output=True, text=True, check=False, timeout=120,
+        )  # fmt: skip
+    assert not told.returncode, told.stderr
+    here = LocalBackend(models.build("llama"), byte_tokenizer())
+    ids = encode_row(here.tokenizer, Row("Hi"), 256)
+    tokens = [here.tokenizer.decode([i]) for i in ids]
+    assert "<user>" in "".join(tokens), "the template is there"
+    assert told.stdout.splitlines()[0] == f"{models.N_LAYERS} {models.D_MODEL} ndif {tokens}"
+    opened = asked.index(f"/api/models/{name}?opened")
+    files = [urlparse(path).path.rpartition("/")[2] for path in asked]
+    assert {"config.json", "tokenizer.json"} <= {*files[:opened]}
+    assert not [file for file in files[:opened] if file.endswith(WEIGHTS_OF)]
+    assert "model.safetensors" in files[opened:]
 
 
 def test_a_model_that_is_nowhere_is_an_error_in_words(tmp_path: Path) -> None:

@@ -18,7 +18,10 @@ import steerlab as sl
 from steerlab import Add, Direction, Generation, Lab, Recipe, Row, Sampling, Site, errors
 from steerlab.backends.ndif import kept
 from steerlab.backends.ndif.backend import NdifBackend
+from steerlab.backends.ndif.messages import Update
 from steerlab.backends.ndif.travelling import MARK
+from steerlab.backends.ndif.waiting import Stop
+from steerlab.backends.ndif.wire import Wire
 from steerlab.generations import Token
 from steerlab.serving.server import Server
 
@@ -222,6 +225,27 @@ def test_a_job_that_ended_before_it_was_cancelled_says_how(model_folders: dict[s
         there = NdifBackend(model_folders[SERVED[0]], host=server.url)
         there.cancel(there.left.submit([Row("Hi")], Sampling(3)))
         assert [one.stage for one in there.jobs()] == ["completed"]
+
+
+def test_a_job_that_is_cancelled_while_the_list_asks_about_it_was_cancelled(
+    model_folders: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another thread's list: it has read that the job goes on, and hears from the server that it was ended."""
+    word = [(200, said("RUNNING")), (200, said("ERROR", "Request cancelled by operator."))]
+    answers = {"/response/j": word, "/request/j": [(200, '{"status": "cancelled_execution"}')]}
+    with misbehave(Misbehaving(answers=answers)) as server:
+        there = NdifBackend(model_folders[SERVED[0]], host=server.url)
+        job = there.left.submit([Row("Hi")], Sampling(3))
+        look = Wire.look
+
+        def late(wire: Wire, job_id: str, stop: Stop | None = None) -> Update | None:
+            monkeypatch.setattr(Wire, "look", look)
+            there.cancel(job)
+            return wire.look(job_id, stop)
+
+        monkeypatch.setattr(Wire, "look", late)
+        assert [one.stage for one in there.jobs()] == ["cancelled"]
+        assert [one.stage for one in there.jobs()] == ["cancelled"]
 
 
 def test_a_cell_that_is_interrupted_leaves_no_job(model_folders: dict[str, Path]) -> None:

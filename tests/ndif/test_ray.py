@@ -6,7 +6,10 @@ STEERLAB_NDIF=ray pytest tests/ndif/test_ray.py
 
 from __future__ import annotations
 
+import itertools
 import os
+import shutil
+import sys
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -18,9 +21,13 @@ import torch
 
 import steerlab as sl
 from steerlab import BASELINE, Ablate, Add, Clamp, Lab, Recipe, Row, Sampling, Site, errors
+from steerlab.backends.ndif import loads
 from steerlab.demo import WEIGHTS
 from steerlab.generations import Token
-from steerlab.serving.server import Server, serve
+from steerlab.serving.server import Server, _place, serve
+
+sys.path.append(str(Path(__file__).parents[1] / "ui"))
+from wires import Wire
 
 pytestmark = [
     pytest.mark.ndif,
@@ -134,6 +141,37 @@ def test_an_actor_that_is_killed_in_the_middle_is_said_and_comes_back(there: Lab
     assert {a.finish for a in made} == {"cancelled"}  # type: ignore[attr-defined]
     assert all(a.token_ids for a in made)  # type: ignore[attr-defined]
     assert there.run([Row("Are you back?")], Sampling(3))[0].finish == "length"
+
+
+def test_a_model_is_loaded_when_a_panel_opens_on_it(
+    demo_lab: Lab, cluster: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
+    second = shutil.copytree(WEIGHTS, tmp_path / "second")
+    _place(second, cluster.folder / "hub")  # the server's machine has it, and has not loaded it
+    with pytest.warns(UserWarning, match="second is not loaded"):
+        lab = sl.Lab(second, host=cluster.url)
+    assert cluster_state(lab) != "running"
+    lab.prompt, lab.sampling = "How do I bake bread?", Sampling(12)
+    wire = Wire(lab)
+    wire.say(kind="hello")
+    wire.until(lambda: wire.kinds("end"), seconds=180)
+    end = wire.finished()
+    assert end["status"] == "done", end["error"]
+    assert wire.text("baseline") == demo_lab.generate("How do I bake bread?", max_new_tokens=12).text
+    told = [stage for stage, _ in itertools.groupby(m["stage"] for m in wire.kinds("job"))]
+    assert "deploying" in told[: told.index("running")], told
+    assert told[-1] == ""
+    wire.until(lambda: cluster_state(lab) == "running", seconds=90)  # what it says of itself may be old
+    seconds = sl.Lab(second, host=cluster.url).backend.loads_in  # type: ignore[attr-defined]
+    assert seconds
+    assert seconds > loads.SOON
+
+
+def cluster_state(lab: Lab) -> str | None:
+    """What the server says of a lab's model."""
+    found = lab.remote_models().get("local/second")
+    return found and found.state
 
 
 def test_a_model_that_is_not_there_is_said_in_words(cluster: Server, tmp_path: Path) -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import copy
+import functools
+import json
 import logging
 import pickle
 import pickletools
@@ -13,9 +14,13 @@ import textwrap
 import threading
 import time
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
+import clients
+import httpx
 import models
 import pytest
 import torch
@@ -24,9 +29,9 @@ from ndif_server import SERVED, far_lab
 
 import steerlab as sl
 from steerlab import Ablate, Add, Clamp, Direction, Gate, Recipe, Row, Sampling, Site, errors
+from steerlab.backends import looks
 from steerlab.backends.fake import byte_tokenizer
 from steerlab.backends.local import LocalBackend
-from steerlab.backends.ndif import jobs as packed
 from steerlab.backends.ndif.backend import NdifBackend
 from steerlab.backends.ndif.distant import describe
 from steerlab.backends.ndif.keys import Key
@@ -34,6 +39,7 @@ from steerlab.backends.ndif.messages import JobStatus
 from steerlab.backends.ndif.packing import Packer
 from steerlab.backends.ndif.texts import Heard
 from steerlab.generations import Token
+from steerlab.lens import lens_difference, token_details
 from steerlab.serving.server import Server
 from steerlab.ui import jobs
 from steerlab.ui.asks import Tell
@@ -127,32 +133,70 @@ def test_the_first_token_is_there_before_half_the_job(backend: NdifBackend) -> N
     assert len({round(moment, 3) for moment in came}) > 20, "they come one by one, not all at the end"
 
 
+CLIENTS, PROCESSES = 30, 3
+
+
+@pytest.fixture
+def processes(ndif_server: Server, model_folders: dict[str, Path]) -> Iterator[list[subprocess.Popen[str]]]:
+    """Processes with a third of the clients each, their labs open."""
+    there = NdifBackend(model_folders["llama"], host=ndif_server.url)
+    there.generate([Row("Hi")], Sampling(1))  # so that the model is loaded
+    share = CLIENTS // PROCESSES
+    command = [sys.executable, clients.__file__, str(model_folders["llama"]), ndif_server.url]
+    started = [
+        subprocess.Popen(
+            [*command, str(i), str(i + share)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+        for i in range(0, CLIENTS, share)
+    ]
+    try:
+        for process in started:
+            assert process.stdout is not None
+            assert process.stdout.readline() == "ready\n"
+        yield started
+    finally:
+        for process in started:
+            process.kill()
+            process.communicate()
+
+
 @pytest.mark.ndif
-def test_thirty_clients_at_once_are_all_served_and_nothing_is_mixed_up(
-    ndif_server: Server, model_folders: dict[str, Path]
+def test_thirty_labs_in_several_processes_are_all_served_at_once_and_nothing_is_mixed_up(
+    processes: list[subprocess.Popen[str]],
+    ndif_server: Server,
+    model_folders: dict[str, Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    here = LocalBackend(models.build("llama"), byte_tokenizer(), name="random-llama")
-    first = NdifBackend(model_folders["llama"], host=ndif_server.url)
-    asked = [[Row(f"Question {i}", Recipe([Add(V, 0.1 * i)])), Row(f"Other {i}")] for i in range(30)]
-    streamed: list[list[Token]] = [[] for _ in asked]
-    answers: list[list[tuple[int, ...]]] = [[] for _ in asked]
-    places: list[int] = []
-
-    def client(i: int) -> None:
-        mine = copy.copy(first)
-        mine.watchers = [lambda status: places.append(status.position or 0)]
-        made = mine.generate(asked[i], Sampling(10), on_tokens=streamed[i].extend)
-        answers[i] = [a.token_ids for a in made]
-
-    threads = [threading.Thread(target=client, args=(i,)) for i in range(len(asked))]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(timeout=120)
-    assert answers == [[a.token_ids for a in here.generate(rows, Sampling(10))] for rows in asked]
-    for mine, told in zip(answers, streamed, strict=True):
-        assert [tuple(t.id for t in told if t.row == row) for row in range(2)] == mine
-    assert max(places) > 5, "those who wait are told their place"
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
+    before = sl.Lab(model_folders["llama"], host=ndif_server.url)
+    # jobs that take long, until all thirty wait behind them
+    left = [before.submit([Row("Hi", RECIPES["add, everywhere"])] * 64, Sampling(200)) for _ in range(4)]
+    for process in processes:
+        assert process.stdin is not None
+        process.stdin.write("go\n")
+        process.stdin.flush()
+    end, waiting = time.monotonic() + 60, 0
+    while waiting < CLIENTS:
+        assert time.monotonic() < end, "they are not all there at once"
+        time.sleep(0.1)
+        own = sum(job.stage == "queued" for job in before.jobs())
+        waiting = httpx.get(f"{ndif_server.url}/status").json()["queue"] - own
+    for job in reversed(left):
+        before.cancel(job)
+    told: dict[str, Any] = {}
+    for process in processes:
+        told |= json.loads(process.communicate(timeout=120)[0])
+    here = sl.Lab((models.build("llama"), byte_tokenizer()))
+    asked = [clients.rows_of(client, models.D_MODEL) for client in range(CLIENTS)]
+    wanted = [[list(a.token_ids) for a in here.run(rows, clients.SAMPLING)] for rows in asked]
+    assert len({tuple(steered) for steered, _ in wanted}) == CLIENTS, "another one's answer would be seen"
+    assert [told[str(client)]["answers"] for client in range(CLIENTS)] == wanted
+    assert [told[str(client)]["streamed"] for client in range(CLIENTS)] == wanted
+    assert len({job for one in told.values() for job in one["jobs"]}) == CLIENTS, "a job each, sent once"
+    places = [place for one in told.values() for place in one["places"]]
+    assert max(places) >= CLIENTS, "those who wait are told their place"
+    assert all(one["stages"][-1] == "completed" for one in told.values())
 
 
 @pytest.mark.ndif
@@ -181,6 +225,29 @@ def test_means_are_formed_on_the_server(backend: NdifBackend, monkeypatch: pytes
     for n in (1, 60):
         backend.capture([Row(f"Prompt number {i}") for i in range(n)], sites, range(-5, 0))
     assert weights[1] < 1.2 * weights[0], "what comes back does not grow with the rows"
+
+
+@pytest.mark.ndif
+def test_the_logits_of_a_lens_stay_on_the_server(
+    ndif_server: Server, model_folders: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lab = far_lab(ndif_server, model_folders["llama"])
+    there = lab.backend
+    assert isinstance(there, NdifBackend)
+    weights: list[int] = []
+    saved = there._wire._saved
+    monkeypatch.setattr(
+        there._wire, "_saved", lambda data, stop: weights.append(len(data or b"")) or saved(data, stop)
+    )
+    lens = lab.logit_lens("How do I bake bread?")
+    difference = lens_difference(there, "How do I bake bread?", RECIPES["add"])
+    assert len(weights) == 3, "a job to read each of them"
+    stream, *_ = weights
+    lens.top(3), lens.probability(7), lens.rank(7), difference.kl(), difference.overview(2)
+    token_details(there, "How do I bake bread?", V)
+    looked = weights[3:]
+    assert len(looked) == 7, "a job each, and two for the details"
+    assert max(*looked[:5], looked[6]) < stream / 3, "less than what the head reads, and far less than logits"
 
 
 @pytest.mark.ndif
@@ -253,14 +320,16 @@ def test_a_model_that_is_not_served_names_those_that_are(
         lab.generate("Hi")
 
 
-def test_the_payload_opens_where_steerlab_is_not(model_folders: dict[str, Path], tmp_path: Path) -> None:
-    """In a process that refuses to import steerlab, payloads run and give what the local backend gives."""
+def test_the_payload_opens_where_steerlab_is_not(
+    model_folders: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In a process that refuses to import steerlab, every payload runs and gives what the local backend gives."""
     here = LocalBackend(models.build("llama"), byte_tokenizer(), name="random-llama")
     rows = [Row(prompt, recipe) for prompt, recipe in zip(PROMPTS, RECIPES.values(), strict=False)]
-    there = offline(model_folders["llama"])
-    payloads = [tmp_path / name for name in ("tokens", "found", "jacobian")]
-    for payload, data in zip(payloads, every_kind(there, rows, Sampling(6)), strict=True):
-        payload.write_bytes(data)
+    payloads = []
+    for verb, data in every_kind(monkeypatch, model_folders["llama"], rows, Sampling(6)).items():
+        payloads.append(tmp_path / f"{verb} {RESULTS[verb]}")
+        payloads[-1].write_bytes(data)
     program = f"""
         import linecache, sys
         class Refuse:
@@ -277,15 +346,16 @@ def test_the_payload_opens_where_steerlab_is_not(model_folders: dict[str, Path],
         tokenizer = PreTrainedTokenizerFast.from_pretrained(folder)
         hf = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
         model = nnsight.TransformersModel(hf, tokenizer=tokenizer, task="text-generation")
-        made = []
+        made = {{}}
         for payload in sys.argv[1:]:
+            verb, result = payload.rpartition("/")[2].split()
             blob = open(payload, "rb").read()
             for known in (linecache.cache, SOURCES, BLOCKS):
                 known.clear()  # as NDIF does between jobs: their text is kept by its place in a file
             tracer = RequestModel.deserialize(blob, model._remoteable_persistent_objects(), compress=True)
             inc()
             tracer.execute(tracer.info.code)
-            made.append(tracer.info.frame.f_locals[payload.rpartition("/")[2]])
+            made[verb] = tracer.info.frame.f_locals[result]
         torch.save(made, "made")
         assert not any(name.split(".")[0] == "steerlab" for name in sys.modules)
     """
@@ -294,22 +364,37 @@ def test_the_payload_opens_where_steerlab_is_not(model_folders: dict[str, Path],
         capture_output=True, text=True, check=False, timeout=240, cwd=tmp_path,
     )  # fmt: skip
     assert not told.returncode, told.stderr
-    tokens, found, jacobian = torch.load(tmp_path / "made")
-    assert list(zip(*tokens, strict=True)) == [a.token_ids for a in here.generate(rows, Sampling(6))]
-    assert torch.equal(found[1], here.nearest(V.vector, "unembedding", 5)[1])
-    assert torch.allclose(jacobian.double(), here.linearise(Row(PROMPTS[0]), *BETWEEN).jacobian, atol=1e-6)
+    made = torch.load(tmp_path / "made")
+    assert list(zip(*made["generate"], strict=True)) == [
+        a.token_ids for a in here.generate(rows, Sampling(6))
+    ]
+    assert torch.equal(made["nearest"][1], here.nearest(V.vector, "unembedding", 5)[1])
+    assert torch.equal(made["token_rows"][0], here.token_rows([7, 1], "unembedding"))
+    near = functools.partial(torch.allclose, atol=1e-5)
+    order = sorted(range(len(rows)), key=lambda i: len(here.tokenizer(PROMPTS[i]).input_ids))  # of a job
+    assert near(made["score"][0], here.score(rows)[order])
+    assert near(made["likelihood"][0], torch.stack(here.likelihood(rows, [[7, 8]] * len(rows)))[order])
+    values = here.capture(rows, [BETWEEN[0]], (-1,), values=True).values
+    assert values is not None
+    assert near(made["capture"][0], values[order])
+    assert near(made["decode"][0], here.decode(STREAM))
+    for one, other in zip(made["look"][0], here.look(looks.beside, [STREAM, -STREAM], 3), strict=True):
+        assert near(one, other)
+    assert near(made["linearise"].double(), here.linearise(Row(PROMPTS[0]), *BETWEEN).jacobian)
 
 
-def test_the_payload_has_no_class_and_no_bytecode_of_ours(model_folders: dict[str, Path]) -> None:
-    there = offline(model_folders["llama"])
+def test_the_payload_has_no_class_and_no_bytecode_of_ours(
+    model_folders: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
     rows = [Row(prompt, recipe) for prompt, recipe in zip(PROMPTS, RECIPES.values(), strict=False)]
     ours = {
         "steerlab.edits",
         "steerlab.backends.ndif.travelling",
+        "steerlab.backends.looks",
         "steerlab.backends.tables",
         "steerlab ",
     }
-    for payload in every_kind(there, rows, Sampling(6, 1.0)):
+    for payload in every_kind(monkeypatch, model_folders["llama"], rows, Sampling(6, 1.0)).values():
         blob = zstandard.ZstdDecompressor().decompressobj().decompress(payload)
         strings = [arg for _, arg, _ in pickletools.genops(blob) if isinstance(arg, str)]
         assert "CodeType" not in " ".join(strings)
@@ -322,10 +407,53 @@ def sent(packer: Packer, rows: Sequence[Row], sampling: Sampling) -> bytes:
     return Heard(packer, dict(enumerate(rows)), packer.encode(rows), sampling).payload()
 
 
-def every_kind(packer: Packer, rows: Sequence[Row], sampling: Sampling) -> list[bytes]:
-    """Payloads of generation, of the nearest tokens and of a Jacobian."""
-    near = packed.nearest(packer.model, packer.blank(), packer.matrix("unembedding"), V.vector, 5)
-    return [sent(packer, rows, sampling), near, packer.jacobian(Row(PROMPTS[0]), *BETWEEN)]
+STREAM = torch.randn(5, models.D_MODEL, generator=torch.Generator().manual_seed(2))
+# each verb that sends a job, and what the job's result is called in it
+RESULTS = {
+    "generate": "tokens",
+    "score": "logits",
+    "likelihood": "logprobs",
+    "capture": "kept",
+    "decode": "logits",
+    "look": "found",
+    "token_rows": "rows",
+    "nearest": "found",
+    "linearise": "jacobian",
+}
+
+
+def every_kind(
+    monkeypatch: pytest.MonkeyPatch, folder: Path, rows: Sequence[Row], sampling: Sampling
+) -> dict[str, bytes]:
+    """What each verb of a backend sends."""
+
+    class NoAnswerError(Exception):
+        """Has what was sent."""
+
+    def run(envelope: object, payload: bytes, **_: object) -> None:
+        raise NoAnswerError(payload)
+
+    wire = SimpleNamespace(host="nowhere", ask=lambda path: {}, run=run)
+    monkeypatch.setattr("steerlab.backends.ndif.backend.connect", lambda *_: wire)
+    there = NdifBackend(folder)
+    verbs: dict[str, Callable[[], object]] = {
+        "generate": lambda: there.generate(rows, sampling),
+        "score": lambda: there.score(rows),
+        "likelihood": lambda: there.likelihood(rows, [[7, 8]] * len(rows)),
+        "capture": lambda: there.capture(rows, [BETWEEN[0]], (-1,), values=True),
+        "decode": lambda: there.decode(STREAM),
+        "look": lambda: there.look(looks.beside, [STREAM, -STREAM], 3),
+        "token_rows": lambda: there.token_rows([7, 1], "unembedding"),
+        "nearest": lambda: there.nearest(V.vector, "unembedding", 5),
+        "linearise": lambda: there.linearise(Row(PROMPTS[0]), *BETWEEN),
+    }
+    assert list(verbs) == list(RESULTS)
+    sent = {}
+    for verb, ask in verbs.items():
+        with pytest.raises(NoAnswerError) as caught:
+            ask()
+        sent[verb] = caught.value.args[0]
+    return sent
 
 
 def offline(folder: Path) -> Packer:

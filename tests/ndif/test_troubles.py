@@ -2,25 +2,31 @@
 
 from __future__ import annotations
 
+import io
 import json
 import threading
 import time
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+import zstandard
 from misbehaving import Misbehaving, misbehave
 from ndif_server import serve
 
 import steerlab as sl
 from steerlab import Row, Sampling, errors
+from steerlab.backends.ndif import requests
 from steerlab.backends.ndif.backend import NdifBackend
 from steerlab.backends.ndif.messages import JobStatus
 from steerlab.backends.ndif.requests import PAUSES
 from steerlab.backends.ndif.travelling import MARK
 from steerlab.backends.ndif.waiting import Patience
 from steerlab.generations import Token
+from steerlab.worker import Worker
 
 SECRET = "5f0c1d2e-aaaa-bbbb-cccc-0123456789ab"
 QUICK = Patience(connect=2.0, answer=1.0, silence=1.5, queued=1.0, deploying=1.0, running=1.0, result=1.0)
@@ -47,10 +53,6 @@ RUNNING = [said("QUEUED", "Added to Queue at position 2."), said("DISPATCHED"), 
         (Misbehaving(session=None), "fallen silent: its first word did not come within 1 seconds"),
         (Misbehaving(session="<html>"), "not NDIF's protocol: '<html>'"),
         (Misbehaving(session='{"hello": 1}'), "not NDIF's protocol"),
-        (
-            Misbehaving(pongs=False),
-            "fallen silent: a sign of life did not come within 1.5|received for 1 seconds",
-        ),
         (Misbehaving(frames=RUNNING), "has been running for 1 seconds without a word.*lab.backend.patience"),
         (Misbehaving(frames=RUNNING[:1]), "has been queued for 1 seconds without a word"),
         (Misbehaving(frames=[said("DEPLOYING")]), "has been deploying for 1 seconds"),
@@ -178,6 +180,16 @@ def test_a_wrong_key_is_not_repeated(model_folders: dict[str, Path], monkeypatch
     assert SECRET not in f"{caught.value} {caught.value!r} {caught.value.__dict__}"
 
 
+def test_a_server_that_does_not_tell_its_versions_is_not_waited_for(model_folders: dict[str, Path]) -> None:
+    old = {"/request": [(400, '{"detail": "Client nnsight version 0.8.1 is below 0.9"}')]}
+    with misbehave(Misbehaving(answers=old, drips=("/env",))) as server:  # type: ignore[arg-type]
+        there = backend(model_folders["llama"], server)
+        began = time.monotonic()
+        with pytest.raises(errors.RemoteError, match="below 0.9.*does not tell its own"):
+            there.generate([Row("Hi")], Sampling(3))
+        assert time.monotonic() - began < QUICK.connect + QUICK.answer + 2
+
+
 def test_a_server_that_accepts_and_says_nothing(model_folders: dict[str, Path]) -> None:
     with misbehave(Misbehaving(accept=False)) as server:
         began = time.monotonic()
@@ -214,7 +226,124 @@ def test_a_busy_server_is_tried_again_and_a_job_is_sent_once(model_folders: dict
         assert len(server.requests) == len(PAUSES) + 1
 
 
-@pytest.mark.parametrize("behaviour", [Misbehaving(session=None), Misbehaving(frames=RUNNING[:1])])
+@pytest.mark.parametrize(
+    ("pongs", "says"),
+    [
+        (False, "a sign of life did not come within 2 seconds"),
+        (True, "received for 4 seconds without a word"),
+    ],
+)
+def test_a_server_that_answers_pings_is_not_silent(
+    pongs: bool, says: str, model_folders: dict[str, Path]
+) -> None:
+    patience = replace(QUICK, silence=2.0, queued=4.0)
+    with misbehave(Misbehaving(pongs=pongs)) as server:
+        there = NdifBackend(model_folders["llama"], host=server.url, patience=patience)
+        with pytest.raises(errors.RemoteError, match=says):
+            there.generate([Row("Hi")], Sampling(3))
+
+
+def test_a_request_that_was_read_and_not_answered_is_not_sent_again(model_folders: dict[str, Path]) -> None:
+    with misbehave(Misbehaving(drops=("/request",))) as server:
+        there = backend(model_folders["llama"], server)
+        with pytest.raises(errors.RemoteError, match="cannot be reached"):
+            there.generate([Row("Hi")], Sampling(3))
+        assert [head.split()[1] for head in server.requests].count("/request") == 1
+
+
+@pytest.mark.parametrize("path", ["/request", "/response/j", "/request/j"])
+def test_a_request_without_an_answer_ends_in_time(path: str, model_folders: dict[str, Path]) -> None:
+    answers = {"/response/j": [(200, said("RUNNING"))], "/request/j": [(200, '{"status": "not_found"}')]}
+    with misbehave(Misbehaving(hangs=(path,), answers=answers)) as server:
+        there = backend(model_folders["llama"], server)
+        began = time.monotonic()
+        job = "" if path == "/request" else there.left.submit([Row("Hi")], Sampling(3))
+        ask = partial(there.cancel, job) if job else partial(there.generate, [Row("Hi")], Sampling(3))
+        with pytest.raises(errors.RemoteError, match="does not answer: timed out"):
+            ask()
+        assert time.monotonic() - began < QUICK.connect + QUICK.answer + 2
+        assert [head.split()[1] for head in server.requests].count(path) == 1
+
+
+DONE = [*RUNNING, token(72), said("COMPLETED", data="URL/result")]
+
+
+def result(*ids: int) -> bytes:
+    """What a job of one row saved that made these tokens, as it lies in the server's store."""
+    made = io.BytesIO()
+    torch.save({"edited": [0] * len(ids), "tokens": [[i] for i in ids]}, made)
+    return zstandard.ZstdCompressor().compress(made.getvalue())
+
+
+@pytest.mark.parametrize(
+    ("behaviour", "says", "tries"),
+    [
+        (Misbehaving(hangs=("/result",)), "did not come from URL within 1 seconds", 1),
+        (Misbehaving(drips=("/result",)), "did not come from URL within 1 seconds", 1),
+        (Misbehaving(breaks=["/result"] * 9), "could not be fetched from URL: peer closed", len(PAUSES) + 1),
+        (
+            Misbehaving(drops=("/result",)),
+            "could not be fetched from URL: Server .* response",
+            len(PAUSES) + 1,
+        ),
+    ],
+    ids=["hangs", "drips", "breaks off", "has no beginning"],
+)
+def test_a_result_that_does_not_arrive_is_said_in_time_and_its_job_is_sent_once(
+    behaviour: Misbehaving,
+    says: str,
+    tries: int,
+    model_folders: dict[str, Path],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(requests, "PAUSES", (0.05,) * len(PAUSES))
+    behaviour = replace(behaviour, frames=DONE, answers={"/result": [(200, result(72, 73))]})
+    with misbehave(behaviour) as server:
+        there = backend(model_folders["llama"], server)
+        began = time.monotonic()
+        says = rf"the job's result {says.replace('URL', server.url)}[^.]*\. Of a text the tokens that had come are kept"
+        with pytest.raises(errors.RemoteError, match=says) as caught:
+            there.generate([Row("Hi")], Sampling(3))
+        assert time.monotonic() - began < QUICK.result + 2
+        assert [(a.token_ids, a.finish) for a in caught.value.generations] == [((72,), "cancelled")]  # type: ignore[attr-defined]
+        assert there.job.stage == "failed"
+        assert (server.asked().count("/request"), server.asked().count("/result")) == (1, tries)
+
+
+def test_a_result_that_broke_off_once_is_fetched_again_and_its_job_is_not_sent_again(
+    model_folders: dict[str, Path],
+) -> None:
+    answers = {"/result": [(200, result(72, 73))]}
+    with misbehave(Misbehaving(frames=DONE, answers=answers, breaks=["/result"])) as server:
+        answer = backend(model_folders["llama"], server).generate([Row("Hi")], Sampling(2))[0]
+        assert (answer.token_ids, answer.finish) == ((72, 73), "length")
+        assert (server.asked().count("/request"), server.asked().count("/result")) == (1, 2)
+
+
+@pytest.mark.parametrize("how", ["hangs", "drips"])
+def test_a_connection_for_a_job_that_is_never_made_is_said_in_time_and_no_job_is_sent(
+    how: str, model_folders: dict[str, Path]
+) -> None:
+    with misbehave(replace(Misbehaving(), **{how: ("/subscribe",)})) as server:
+        there = backend(model_folders["llama"], server)
+        began = time.monotonic()
+        with pytest.raises(errors.RemoteError, match="does not answer: .*(timed out|within 3 seconds)"):
+            there.generate([Row("Hi")], Sampling(3))
+        assert time.monotonic() - began < QUICK.connect + QUICK.answer + 1
+        assert there.job.stage == "failed"
+        assert server.asked() == ["/status", "/subscribe"]
+
+
+@pytest.mark.parametrize(
+    "behaviour",
+    [
+        Misbehaving(hangs=("/subscribe",)),
+        Misbehaving(session=None),
+        Misbehaving(frames=RUNNING[:1]),
+        Misbehaving(frames=DONE[-1:], drips=("/result",)),
+    ],
+    ids=["connecting", "first word", "queued", "fetching"],
+)
 def test_cancel_works_at_every_stage(behaviour: Misbehaving, model_folders: dict[str, Path]) -> None:
     cancel = threading.Event()
     with misbehave(behaviour) as server:
@@ -224,6 +353,59 @@ def test_cancel_works_at_every_stage(behaviour: Misbehaving, model_folders: dict
         answer = there.generate([Row("Hi")], Sampling(3), cancel=cancel)[0]
         assert (answer.finish, answer.token_ids, there.job.stage) == ("cancelled", (), "cancelled")
         assert time.monotonic() - began < 3
+
+
+def test_a_job_that_is_cancelled_while_it_is_sent_is_ended_once_it_has_arrived(
+    model_folders: dict[str, Path],
+) -> None:
+    """As each text of a slider that moves on: on a slow line a job is on its way for long."""
+    cancel = threading.Event()
+    with misbehave(Misbehaving(frames=RUNNING, late={"/request": 1.5})) as server:
+        there = NdifBackend(model_folders["llama"], host=server.url)
+        threading.Timer(0.7, cancel.set).start()
+        began = time.monotonic()
+        answer = there.generate([Row("Hi")], Sampling(3), cancel=cancel)[0]
+        assert (answer.finish, answer.token_ids) == ("cancelled", ())
+        assert time.monotonic() - began < 1.4
+        assert "/request" in server.asked()
+        end = time.monotonic() + 10
+        while not any(head.startswith("DELETE /request/j ") for head in server.requests):
+            assert time.monotonic() < end, "the job is left with the server"
+            time.sleep(0.05)
+
+
+@pytest.mark.parametrize(
+    "behaviour", [Misbehaving(session=None), Misbehaving(frames=RUNNING[:1]), Misbehaving(frames=RUNNING)]
+)
+def test_work_of_the_panel_that_is_cancelled_leaves_no_job(
+    behaviour: Misbehaving, model_folders: dict[str, Path]
+) -> None:
+    """Also where the verb itself takes no cancel."""
+    worker, ended = Worker(), threading.Event()
+    with misbehave(behaviour) as server:
+        there = NdifBackend(model_folders["llama"], host=server.url)  # with all of its patience
+
+        def ask(_: threading.Event) -> None:
+            try:
+                there.score([Row("Hi")])
+            finally:
+                ended.set()
+
+        task = worker.background(ask)
+        end = time.monotonic() + 10
+        while behaviour.session and there.job.stage in ("none", "sending"):
+            assert time.monotonic() < end
+            time.sleep(0.05)
+        time.sleep(0.5)
+        task.cancel()
+        assert ended.wait(2), "it waits on"
+        assert worker.join(2)
+        assert there.job.stage == "cancelled"
+        end = time.monotonic() + 5  # the server is told by a thread of its own
+        while behaviour.session and not any(head.startswith("DELETE") for head in server.requests):
+            assert time.monotonic() < end
+            time.sleep(0.05)
+    worker.close()
 
 
 def test_the_place_in_the_queue_is_told(model_folders: dict[str, Path]) -> None:

@@ -123,6 +123,8 @@ def test_every_verb_is_among_them() -> None:
         "cancel",
         "remote_models",
         "recall",
+        "answer_keys",
+        "close",
         "tokens_of",
         "to_code",
     }

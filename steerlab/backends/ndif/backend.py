@@ -15,20 +15,26 @@ from torch.nn.functional import pad
 
 from steerlab.backends.architectures import GivenSites, Hook
 from steerlab.backends.base import (
+    CELLS,
     Activations,
     Linearised,
+    Look,
     OnTokens,
     Table,
     before_pass,
+    continued,
     in_order,
+    portions,
     readers,
+    rows_done,
 )
-from steerlab.backends.ndif import jobs, troubles
+from steerlab.backends.ndif import jobs, loads, troubles
 from steerlab.backends.ndif.distant import describe
+from steerlab.backends.ndif.jobs import Point
 from steerlab.backends.ndif.left import Left
 from steerlab.backends.ndif.messages import JobStatus, RemoteModel, models
 from steerlab.backends.ndif.names import repository
-from steerlab.backends.ndif.packing import JOB_ROWS, Packer
+from steerlab.backends.ndif.packing import JOB_ROWS, Packer, chunks
 from steerlab.backends.ndif.texts import Heard
 from steerlab.backends.ndif.waiting import Cancelled, Patience, Stop
 from steerlab.backends.ndif.wire import connect
@@ -42,6 +48,8 @@ from steerlab.sites import Site
 
 T = TypeVar("T")
 
+JOB_BYTES = 2**26  # of the streams that a job takes along
+
 
 class NdifBackend:
     """A model on an NDIF server.
@@ -50,9 +58,11 @@ class NdifBackend:
     called on the server). host: by default NDIF_HOST, else nnsight's configured one. sites: where points are that are
     not found by arithmetic. batch_rows: the most rows that share a forward pass. patience: how long to wait for what.
 
-    `job` says where the latest job is, and `watchers` are told whenever that changes, on the thread that waits for it.
-    `left` has the jobs that go on without this kernel. `waits`: whether the first job has to wait until the model is
-    loaded. Raises RemoteError where the server cannot be reached, ModelError where the model is not known.
+    `job` says where the latest job is, and `watchers` are told whenever that changes, and every second while the server
+    has it, on the thread that waits for it. `left` has the jobs that go on without this kernel. `waits`: whether the
+    first job has to wait until the model is loaded; `loads_in`: the seconds that this took the last time that it was
+    seen from here, or None. Raises RemoteError where the server cannot be reached, ModelError where the model is not
+    known.
     """
 
     def __init__(
@@ -68,8 +78,10 @@ class NdifBackend:
         self.watchers: list[Callable[[JobStatus], None]] = []
         self._wire = connect(host, patience)
         there = describe(model, sites)
-        known = self.models().get(repository(model))
+        self._repository = repository(model)
+        known = self.models().get(self._repository)
         self.waits = known is None or known.state != "running"
+        self.loads_in = loads.took(self._wire.host, self._repository)
         self._packer = packer = Packer(
             there, host=self._wire.host, dtype=known and known.dtype, batch_rows=batch_rows
         )
@@ -126,7 +138,7 @@ class NdifBackend:
 
     def models(self) -> dict[str, RemoteModel]:
         """What the server has, by repository."""
-        return models(self._wire.ask("/status"))
+        return loads.told(self.server, models(self._wire.ask("/status")))
 
     # ------------------------------------------------------------------------------------------------ the verbs
 
@@ -150,7 +162,7 @@ class NdifBackend:
         """
         hooks = {site: self._packer.there.sites.hook(site) for site in sites}
         tails = continuations or [()] * len(rows)
-        encoded = [ids + list(tail) for ids, tail in zip(self._packer.encode(rows), tails, strict=True)]
+        encoded = continued(self._packer.encode(rows), tails, self.info.context)
         weights = readers(self.tokenizer, rows, encoded, positions, continuations)
         order = sorted(hooks)
         shape = (len(order), len(weights[0]), self.info.d_model)
@@ -198,8 +210,7 @@ class NdifBackend:
 
     def likelihood(self, rows: Sequence[Row], continuations: Sequence[Sequence[int]]) -> list[Tensor]:
         """The log-probability of every token of a continuation after its row's prompt: a tensor `[tokens]` a row."""
-        prompts = self._packer.encode(rows)
-        encoded = [prompt + list(tail) for prompt, tail in zip(prompts, continuations, strict=True)]
+        encoded = continued(self._packer.encode(rows), continuations, self.info.context)
         out: list[Tensor] = [torch.empty(0)] * len(rows)
         asked = [i for i, tail in enumerate(continuations) if len(tail)]
         for batches in self._packer.jobs(encoded, asked, most=16):
@@ -212,18 +223,37 @@ class NdifBackend:
             for batch, logprobs in zip(batches, saved["logprobs"], strict=True):
                 for i, row in zip(batch, logprobs, strict=True):
                     out[i] = row[len(row) - len(continuations[i]) :].clone()
+        rows_done.get()(len(rows) - len(asked))
         return out
 
     def decode(self, resid: Tensor) -> Tensor:
         """What the final norm and the head make of a stream `[... d_model]`: logits `[... vocab]`, float32."""
         x = resid.reshape(-1, 1, self.info.d_model).float().cpu().clone()
-        blocks = [Site(i, "resid_post") for i in range(self.info.n_layers)]
-        outputs = [point for _, point in self._packer.visits({}, blocks)]
         parts = []
         for some in x.split(JOB_ROWS):
-            payload = jobs.decode(self.model, self._packer.blank(len(some)), some.clone(), outputs)
+            payload = jobs.decode(self.model, self._packer.blank(len(some)), some.clone(), self._outputs())
             parts.append(self._done(payload, len(some))["logits"][0])
         return torch.cat(parts).reshape(*resid.shape[:-1], -1)
+
+    def look(self, look: Look, resids: Sequence[Tensor], *given: Any) -> list[Tensor]:
+        """What a function of `looks` makes of the logits of streams [cells d_model]: only that comes back."""
+        width, outputs = self.info.d_model, self._outputs()
+        streams = [resid.reshape(-1, 1, width).float().cpu() for resid in resids]
+        cells = max(1, CELLS // len(self.tokenizer))
+        passes = [
+            (self._packer.blank(len(some[0])), [one.clone() for one in some], told)
+            for some, told in portions(cells, streams, given)
+        ]
+        found: list[Sequence[Tensor]] = []
+        for part in chunks(passes, max(1, JOB_BYTES // (4 * cells * width * len(resids)))):
+            rows = sum(len(streams[0]) for _, streams, _ in part)
+            found += self._done(jobs.look(self.model, part, outputs, look), rows)["found"]
+        return [torch.cat(column) for column in zip(*found, strict=True)]
+
+    def _outputs(self) -> list[Point]:
+        """Where every block is left, for passes that skip them all."""
+        blocks = [Site(i, "resid_post") for i in range(self.info.n_layers)]
+        return [point for _, point in self._packer.visits({}, blocks)]
 
     def token_rows(self, ids: Sequence[int], table: Table) -> Tensor:
         """The rows of some tokens in the embedding or the unembedding matrix, `[tokens d_model]`, float32."""
@@ -281,27 +311,27 @@ class NdifBackend:
         """Run a batch's job, with its tokens as they come. A server that lost its model may begin a job again; the
         same tokens come then, and those that were heard are passed over.
         """
-        told = 0  # of this attempt
+        told, stage = 0, ""  # of this attempt
 
         def begin(status: JobStatus) -> None:
-            nonlocal told
-            if status.stage == "running":
+            nonlocal told, stage
+            if status.stage == "running" != stage:
                 told = 0
+            stage = status.stage
 
         def take(line: list[Any]) -> None:
             nonlocal told
             told += 1
             if told > heard.steps and not heard.done and not stop.is_set():
-                tokens = heard.hear(line[1], line[2])
+                tokens = heard.hear(*line[1:])
                 if on_tokens:
                     on_tokens(tokens)
 
         try:
             saved = self._run(heard.payload(), rows, take, begin, stop)
-            steps = list(zip(saved["edited"], saved["tokens"], strict=False))  # the last pass may make none
             told = heard.steps
-            for edited, chosen in steps[heard.steps :]:  # where a line was lost on the way
-                take(["tokens", edited, chosen])
+            for step in heard.heard(saved)[told:]:  # where a line was lost on the way
+                take(["tokens", *step])
         except Cancelled:
             pass
 
@@ -327,10 +357,21 @@ class NdifBackend:
     def _done(self, payload: bytes, rows: int) -> dict[str, Any]:
         """Run a job that has no use for a part of its result."""
         ids: list[str] = []
+        told = 0.0
+
+        def passed(line: list[Any]) -> None:  # after a pass: which one, and of how many
+            nonlocal told
+            share = rows * line[1] / line[2] - told
+            told += share
+            rows_done.get()(share)
+
         try:
-            return self._run(payload, rows, on_status=lambda status: ids.append(status.id))
+            saved = self._run(payload, rows, passed, lambda status: ids.append(status.id))
+            rows_done.get()(rows - told)
+            return saved
         except Cancelled:
             pass
+        before_pass.get()()  # where background work ends that was cancelled
         raise troubles.ended(self._wire.host, ids[-1])
 
     def _run(
@@ -343,6 +384,7 @@ class NdifBackend:
     ) -> dict[str, Any]:
         """Run a job. Each of its passes is announced (`base.before_pass`), the first before it is sent."""
         announce, began, stop = before_pass.get(), time.monotonic(), stop or Stop()
+        loading = loads.watched(self.server, self._repository)
         announce()
 
         def hear(line: list[Any]) -> None:
@@ -352,7 +394,7 @@ class NdifBackend:
                 announce()
 
         def follow(status: JobStatus) -> None:
-            status = replace(status, rows=rows)
+            status = loading(replace(status, rows=rows))
             if on_status:
                 on_status(status)
             if status.over:
@@ -365,5 +407,5 @@ class NdifBackend:
 
     def _tell(self, status: JobStatus) -> None:
         self.job = status
-        for watcher in self.watchers:
+        for watcher in [*self.watchers]:  # a panel may close meanwhile
             watcher(status)

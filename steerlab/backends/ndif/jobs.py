@@ -8,7 +8,7 @@ come from `generate`, not from a loop of ours), and every step reads something.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import nnsight
@@ -19,12 +19,14 @@ from nnsight.tracing.backend import Backend
 from torch import Tensor
 
 from steerlab import edits
-from steerlab.backends import tables
+from steerlab.backends import looks, tables
 from steerlab.backends.ndif import travelling
 from steerlab.backends.ndif.travelling import (
+    isolated,
     jacobian_rows,
     last_logits,
     likelihoods,
+    made_of,
     read,
     refuse_inputs,
     rows_of,
@@ -32,10 +34,12 @@ from steerlab.backends.ndif.travelling import (
     skip,
     steer,
     tell,
+    without_likeliest,
 )
 from steerlab.backends.tables import by_cosine
 
 nnsight.register(edits)
+nnsight.register(looks)
 nnsight.register(tables)
 nnsight.register(travelling)
 
@@ -65,8 +69,10 @@ def generate(
     seeds: Sequence[int],
     options: dict[str, Any],
 ) -> bytes:
-    """Up to n tokens for every row: `tokens`, a list of [step][row], and `edited`, at how many points the pass that
-    made them edited. Each step is told as it comes.
+    """Up to n tokens for every row: `tokens`, a list of [step][row]; `edited`, at how many points the pass that made
+    them edited; and `broken`, the rows of which it made none (`travelling.without_likeliest`). Each step is told as it
+    comes. In processes of their own, to which logits are copied, the first two passes alone are looked at: steering
+    that breaks a model breaks it there.
 
     prompt, later: the points of the pass over the prompts, and of every later one.
     """
@@ -74,6 +80,7 @@ def generate(
     with model.generate(inputs, backend=payload, max_new_tokens=n, **options) as tracer:
         tokens = save([])
         edited = save([])
+        broken = save([])
         noise = [torch.Generator().manual_seed(seed) for seed in seeds]
         moved: dict[Any, Any] = {}
         refuse_inputs(model, [*prompt, *later])
@@ -81,10 +88,12 @@ def generate(
             if step:  # what is put to the streamer first is the prompt
                 new = model.generator.streamer.output.tolist()
                 tokens.append(new)
-                tell("tokens", edited[-1], new)
+                tell("tokens", edited[-1], new, broken[-1])
             if step < n:
                 count = steer(model, later if step else prompt, moved)
                 edited.append(count)
+                seen = step < 2 or not isolated(model)
+                broken.append(without_likeliest(model.output.logits) if seen else [])
                 if temperature:
                     sample(model.output.logits, temperature, noise)
     return payload.bytes
@@ -147,6 +156,29 @@ def decode(model: Any, inputs: Inputs, resid: Tensor, outputs: Sequence[Point]) 
         with model.trace(**inputs):
             skip(model, outputs, resid)
             logits.append(last_logits(model.output.logits, 1)[:, 0])
+    return payload.bytes
+
+
+def look(
+    model: Any,
+    passes: Sequence[tuple[Inputs, Sequence[Tensor], Sequence[Any]]],
+    outputs: Sequence[Point],
+    how: Callable[..., Any],
+) -> bytes:
+    """`found`: for each pass a tuple of what `how` makes of the logits of its streams [rows 1 d_model] and of what is
+    given of its rows. The logits stay on the server.
+    """
+    payload = Payload()
+    with model.session(backend=payload):
+        found = save([])
+        for number, (inputs, resids, given) in enumerate(passes, 1):
+            logits: list[Tensor] = []
+            for resid in resids:
+                with model.trace(**inputs):
+                    skip(model, outputs, resid)
+                    logits.append(last_logits(model.output.logits, 1)[:, 0])
+            found.append(made_of(how, logits, given))
+            tell("done", number, len(passes))
     return payload.bytes
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import threading
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -19,6 +20,8 @@ from steerlab.errors import FileError, ModelError
 from steerlab.generations import Sampling
 from steerlab.recipes import Recipe
 from steerlab.rows import Row
+
+_ENDS = threading.Lock()  # held while how a job ended is read and written
 
 
 @dataclass(frozen=True)
@@ -102,9 +105,16 @@ def listed(info: ModelInfo) -> list[Kept]:
     return sorted(found, key=lambda job: job.age)
 
 
-def ended(job_id: str, stage: str) -> None:
-    """Write down how a job ended."""
-    _write(job_id, {**_data(job_id), "stage": stage})
+def ended(job_id: str, stage: str) -> str:
+    """Write down how a job ended; what is known of that from then on. One that was cancelled here stays so, even where
+    the server, asked a moment before that was written down, says that it failed.
+    """
+    with _ENDS:
+        data = _data(job_id)
+        if data["stage"] != "cancelled":
+            _write(job_id, {**data, "stage": stage})
+            return stage
+        return "cancelled"
 
 
 def _kept(job_id: str, data: dict[str, Any]) -> Kept:

@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 HOSTED = "api.ndif.us"
 WHERE = "Get a key at https://login.ndif.us, and set it before the notebook starts: export NDIF_API_KEY=…"
 HIDDEN = "«key»"
+SHORTEST = 8  # letters that a key has at least
 
 
 class Key:
@@ -34,8 +35,10 @@ class Key:
         return {"ndif-api-key": self.__secret} if self else {}
 
     def hide(self, text: str) -> str:
-        """A text that may come from the server, without the key in it."""
-        return text.replace(self.__secret, HIDDEN) if self else text
+        """A text that may come from the server, without the key in it. What is too short to be one is let stand: a word
+        that somebody set where no key is asked for is in many a text.
+        """
+        return text.replace(self.__secret, HIDDEN) if len(self.__secret) >= SHORTEST else text
 
 
 def find_key(host: str) -> Key:

@@ -120,9 +120,9 @@ class Left:
 
     def _answers(self, heard: Heard, last: Update, stop: Stop) -> dict[int, Generation]:
         saved = self._wire.result(last, stop)
-        for edited, chosen in zip(saved["edited"], saved["tokens"], strict=False):
+        for step in heard.heard(saved):
             if not heard.done:
-                heard.hear(edited, chosen)
+                heard.hear(*step)
         return heard.answers()
 
     def _drop(self, parts: dict[str, list[int]]) -> None:
@@ -166,5 +166,5 @@ class Left:
             if stage == "unknown" and job.age > FORGOTTEN:
                 stage = "forgotten"
             if stage in OVER and not (failed and waiting) and not job.stage:
-                kept.ended(job.id, stage)
+                stage = kept.ended(job.id, stage)
         return JobStatus(stage, job.id, position, job.age, job.rows, left=True)

@@ -27,7 +27,9 @@ class JobStatus:
     """Where a job is: "sending", NDIF's own stages in lower case, "fetching" its result, "completed", "cancelled" or
     "failed"; "unknown" where the server does not say, "forgotten" where it will not any more. position: its place in
     the queue, from 1, where the server said one. seconds: since it was sent. rows: how many it answers, where that is
-    known. left: whether it goes on without this kernel (`lab.submit`), and is fetched by its id.
+    known. left: whether it goes on without this kernel (`lab.submit`), and is fetched by its id. loading: while its
+    model is being loaded, the seconds since that began; usual: those that it took the last time that it was seen from
+    this machine.
     """
 
     stage: str
@@ -36,6 +38,8 @@ class JobStatus:
     seconds: float = 0.0
     rows: int | None = None
     left: bool = False
+    loading: float | None = None
+    usual: float | None = None
 
     @property
     def over(self) -> bool:
@@ -44,16 +48,21 @@ class JobStatus:
 
     def __str__(self) -> str:
         place = f" at position {self.position}" if self.position else ""
-        return f"{self.stage}{place}, {self.seconds:.0f} s"
+        before = f", the last time it took {self.usual:.0f} s" if self.usual is not None else ""
+        seconds = self.seconds if self.loading is None else self.loading
+        return f"{self.stage}{place}, {seconds:.0f} s{before}"
 
 
 class RemoteModel(NamedTuple):
-    """A model on a server. state: one of STATES; "not loaded" ones are loaded when they are first asked for."""
+    """A model on a server. state: one of STATES; "not loaded" ones are loaded when they are first asked for. loads_in:
+    the seconds that this took the last time that a job from this machine waited for it, None where none did.
+    """
 
     state: str
     replicas: int
     parameters: int | None
     dtype: str | None
+    loads_in: float | None = None
 
 
 class Update(NamedTuple):

@@ -18,6 +18,7 @@ from steerlab.errors import RemoteError
 
 T = TypeVar("T")
 
+SILENCE = (TimeoutError, httpx.ReadTimeout, websocket.WebSocketTimeoutException)
 PAUSES = (0.5, 1.0, 2.0)  # seconds before another try to reach a server
 
 
@@ -35,25 +36,30 @@ class Requests:
         """What the server answers to GET, as JSON. Tried again where it cannot be reached or is not ready."""
         answer = self._again(lambda: self._send("GET", self.host + path), stop or Stop())
         self._check(answer)
-        return self._json(answer.text)
+        return self._json(self._text(answer))
 
     def versions(self) -> dict[str, str]:
         """The versions of what matters on the server; empty where it does not tell."""
+        seconds = self.patience.connect + self.patience.answer
+        answer, _ = within(seconds, Stop(), lambda: self._send("GET", self.host + "/env"))
+        if answer is None:
+            return {}
         try:
-            there = self._json(self._send("GET", self.host + "/env").text)
+            there = self._json(self._text(answer))
             found = {
                 name: str(there["packages"][name]) for name in troubles.MATTERS if name in there["packages"]
             }
             return {"Python": str(there["python_version"]).split()[0], **found}
-        except (RemoteError, KeyError, TypeError, AttributeError, httpx.HTTPError):
+        except (RemoteError, KeyError, TypeError, AttributeError):
             return {}
 
     def _send(self, method: str, url: str, *, answer: float | None = None, **more: Any) -> httpx.Response:
         """One request, with the key where it goes to the server itself. answer: how long to wait for one."""
+        own = url.startswith(f"{self.host}/")
         return httpx.request(
             method,
             url,
-            headers={**(self.key.headers() if url.startswith(self.host) else {}), **more.pop("headers", {})},
+            headers={**(self.key.headers() if own else {}), **more.pop("headers", {})},
             timeout=httpx.Timeout(answer or self.patience.answer, connect=self.patience.connect),
             trust_env=not self._direct,
             **more,
@@ -66,10 +72,12 @@ class Requests:
         *,
         also: tuple[type[Exception], ...] = (httpx.TransportError,),
         limit: float | None = None,
+        say: Callable[[Exception], RemoteError] | None = None,
     ) -> T:
         """The result of a call, tried again with growing pauses where the server was not reached or not ready.
 
-        also: further errors after which another try can do no harm. limit: on one try, in seconds.
+        also: further errors after which another try can do no harm. limit: on one try, in seconds. say: words for the
+        last error.
         """
         seconds = limit or self.patience.connect + self.patience.answer
         safe = (
@@ -88,24 +96,29 @@ class Requests:
                 break
             if failure is not None:
                 refused = getattr(failure, "status_code", 503) != 503  # of a connection for a job
-                if refused or isinstance(failure, TimeoutError) or not isinstance(failure, safe):
+                silent = isinstance(failure, SILENCE)  # it will be, once more
+                if refused or silent or not isinstance(failure, safe):
                     break
             stop.sleep(pause)
         if failure is not None:
-            trouble = troubles.unreachable(self.host, failure, self.key)
+            trouble = say(failure) if say else troubles.unreachable(self.host, failure, self.key)
             del failure  # its frames hold the headers
             raise trouble
         return result  # type: ignore[return-value]
 
     def _check(self, answer: httpx.Response) -> None:
         if answer.status_code >= 400:
+            text = self._text(answer)
             try:
-                detail = json.loads(answer.text)["detail"]
+                detail = json.loads(text)["detail"]
             except (ValueError, KeyError, TypeError):
-                detail = answer.text[:200]
-            raise troubles.refused(
-                self.host, answer.status_code, self.key.hide(str(detail)), self.key, self.versions
-            )
+                detail = text[:200]
+            detail = self.key.hide(str(detail))  # JSON may have written it otherwise
+            raise troubles.refused(self.host, answer.status_code, detail, self.key, self.versions)
+
+    def _text(self, answer: httpx.Response) -> str:
+        """What came, without the key: a traceback may show it among the variables."""
+        return self.key.hide(answer.text)
 
     def _failed(self, description: str) -> RemoteError:
         return troubles.failed(self.host, self.key.hide(description), self.versions, self._up)

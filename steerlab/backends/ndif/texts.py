@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 
 from steerlab.backends.decoding import PLAIN, Decoding, left_padded, token_index
 from steerlab.backends.ndif import jobs
 from steerlab.backends.ndif.packing import Packer
-from steerlab.generations import Sampling, Token
+from steerlab.generations import NOT_FINITE, Sampling, Token
 from steerlab.rows import Row
 
 
@@ -37,6 +38,13 @@ class Heard(Decoding):
         """Whether every row has ended."""
         return all(self._finish)
 
+    def heard(self, saved: Mapping[str, Any]) -> list[tuple[int, list[int], list[int]]]:
+        """What `hear` takes of every step, from a job's result; the last pass may have made no tokens. Jobs of earlier
+        versions tell of no broken rows.
+        """
+        broken = saved.get("broken") or [[]] * len(saved["tokens"])
+        return list(zip(saved["edited"], saved["tokens"], broken, strict=False))
+
     def payload(self) -> bytes:
         """The job that answers the batch."""
         far = self._packer
@@ -52,12 +60,15 @@ class Heard(Decoding):
             options={**PLAIN, "eos_token_id": sorted(far.stop_tokens) or None, "pad_token_id": far.pad},
         )
 
-    def hear(self, edited: int, chosen: Sequence[int]) -> list[Token]:
+    def hear(self, edited: int, chosen: Sequence[int], broken: Sequence[int] = ()) -> list[Token]:
         """Add a step's tokens, one a row, made by a pass that edited at so many sites: at all that it should, or the
-        step counts as not applied. Returns those of the rows that were still going.
+        step counts as not applied. broken: the rows of which it made no token. Returns those of the rows that were
+        still going.
         """
         whole = edited == len(self._operands[self.steps > 0])
         going = [lane for lane, finish in enumerate(self._finish) if not finish]
         self._count(going, [whole] * len(going), generated=self.steps > 0)
         self.steps += 1
+        for lane in set(broken).intersection(going):
+            self._faults[lane] = NOT_FINITE
         return sorted(self._take(going, [chosen[lane] for lane in going]))

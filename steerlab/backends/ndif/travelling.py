@@ -183,11 +183,22 @@ def last_logits(logits: Tensor, keep: int) -> Tensor:
     return logits[:, -keep:].float().cpu().clone()
 
 
+def made_of(how: Any, logits: Any, given: Any) -> list[Tensor]:
+    """What a function of `looks` makes of logits, on the CPU, as tensors of their own."""
+    return [made.cpu().clone() for made in how(*logits, *given)]
+
+
 def likelihoods(logits: Tensor, ids: Tensor, keep: int) -> Tensor:
     """The log-probabilities of the last `keep - 1` tokens of ids, [rows keep-1]."""
     wanted = ids[:, 1 - keep :, None].to(logits.device)
     logprobs = logits[:, -keep:][:, :-1].float().log_softmax(-1)
     return logprobs.gather(-1, wanted)[..., 0].cpu().clone()
+
+
+def without_likeliest(logits: Tensor) -> list[int]:
+    """The rows of which no token is the likeliest: their last logits are not finite."""
+    sound = logits[:, -1].amax(-1).isfinite().tolist()
+    return [row for row, good in enumerate(sound) if not good]
 
 
 def sample(logits: Tensor, temperature: float, noise: Any) -> None:

@@ -8,6 +8,7 @@ import socket
 from collections.abc import Callable, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
+from urllib.parse import urlsplit
 
 import httpx
 
@@ -20,7 +21,7 @@ Versions = Callable[[], dict[str, str]]
 
 def unreachable(host: str, error: Exception, key: Key) -> RemoteError:
     """No connection, or none in time."""
-    words = key.hide(str(error)).strip() or type(error).__name__
+    words = _words(error, key)
     status = getattr(error, "status_code", None)
     if isinstance(status, int):  # the connection for a job was refused with a status of HTTP
         return RemoteError(
@@ -46,6 +47,10 @@ def unreachable(host: str, error: Exception, key: Key) -> RemoteError:
         "Look whether the server is up and its address right (host=…, or NDIF_HOST); `lab.remote_models()` tells when "
         "it is back.",
     )
+
+
+def _words(error: Exception, key: Key) -> str:
+    return key.hide(str(error)).strip().rstrip(".") or type(error).__name__
 
 
 def silent(host: str, seconds: float, awaited: str) -> RemoteError:
@@ -197,6 +202,21 @@ def not_ended(host: str, job_id: str, stage: str) -> RemoteError:
     return RemoteError(
         f"the job {job_id!r} is {stage} at {host}, and the server did not find it to end it",
         "Cancel it again in a moment, or leave it: it costs nothing here.",
+    )
+
+
+def not_fetched(url: str, error: Exception, key: Key, seconds: float) -> RemoteError:
+    """A result that did not arrive, or not whole. The address of the store is told without its signature."""
+    parts = urlsplit(url)
+    place = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"  # no name and password, either
+    if isinstance(error, TimeoutError | httpx.ReadTimeout):
+        what = f"the job's result did not come from {place} within {seconds:g} seconds"
+    else:
+        what = f"the job's result could not be fetched from {place}: {_words(error, key)}"
+    return RemoteError(
+        what,
+        "Of a text the tokens that had come are kept. Try again, or give it longer: `result` of "
+        "lab.backend.patience.",
     )
 
 

@@ -12,6 +12,8 @@ from typing import Any, TypeVar
 
 import websocket
 
+from steerlab.backends.base import cancelled
+
 T = TypeVar("T")
 
 LOOK = 0.05  # seconds between two looks at whether to stop
@@ -44,10 +46,10 @@ class Cancelled(Exception):  # noqa: N818
 
 
 class Stop:
-    """Ends waits, once set, here or by the event of who asked."""
+    """Ends waits, once set: here, by the event of who asked, or where the work that it was made in was cancelled."""
 
     def __init__(self, asked: threading.Event | None = None) -> None:
-        self._here, self._asked = threading.Event(), asked
+        self._here, self._asked, self._cancelled = threading.Event(), asked, cancelled.get()
 
     def set(self) -> None:
         """End every wait that has this."""
@@ -55,7 +57,7 @@ class Stop:
 
     def is_set(self) -> bool:
         """Whether to stop."""
-        return self._here.is_set() or bool(self._asked and self._asked.is_set())
+        return self._here.is_set() or bool(self._asked and self._asked.is_set()) or self._cancelled()
 
     def check(self) -> None:
         """Raise Cancelled where it is set."""
@@ -72,10 +74,12 @@ class Stop:
 
 
 class Frames:
-    """What comes on a connection, in order: pairs of a kind ("data", "sign" for a sign of life, "closed") and data."""
+    """What comes on a connection, in order: pairs of a kind ("data", "sign" for a sign of life, "closed") and data.
+    hide: takes out of a text what nobody shall see.
+    """
 
-    def __init__(self, connection: Any) -> None:
-        self._connection = connection
+    def __init__(self, connection: Any, hide: Callable[[str], str]) -> None:
+        self._connection, self._hide = connection, hide
         self._frames: queue.SimpleQueue[tuple[str, str | bytes]] = queue.SimpleQueue()
         connection.settimeout(None)
         threading.Thread(target=self._listen, daemon=True).start()
@@ -94,7 +98,7 @@ class Frames:
             while True:
                 opcode, frame = self._connection.recv_data_frame(True)
                 if opcode == websocket.ABNF.OPCODE_TEXT:
-                    self._frames.put(("data", frame.data.decode("utf-8", "replace")))
+                    self._frames.put(("data", self._hide(frame.data.decode("utf-8", "replace"))))
                 elif opcode == websocket.ABNF.OPCODE_BINARY:
                     self._frames.put(("data", bytes(frame.data)))
                 elif opcode == websocket.ABNF.OPCODE_CLOSE:

@@ -25,7 +25,7 @@ import websocket
 from nnsight.schema.config import CONFIG
 from nnsight.schema.response import Status
 
-from steerlab.backends.ndif import messages, troubles
+from steerlab.backends.ndif import loads, messages, troubles
 from steerlab.backends.ndif.keys import find_key
 from steerlab.backends.ndif.messages import JobStatus, Update
 from steerlab.backends.ndif.requests import Requests
@@ -72,19 +72,19 @@ class Wire(Requests):
             with self._subscription(stop) as (session, frames):
                 received = self._post({**envelope, "session_id": session}, payload, stop)
                 now(stage="received", id=received.id)
-                for update in self._updates(frames, stop, lambda: status.stage):
+                for update in self._updates(frames, stop, lambda: status.stage, now):
                     if update.status is Status.LOG:
                         if update.description.startswith(MARK):
                             on_line(self._json(update.description[len(MARK) :]))
                         continue
                     if update.status is Status.ERROR:
                         raise self._failed(update.description)
-                    now(stage=update.stage, position=update.position)
                     if update.status is Status.COMPLETED:
-                        now(stage="fetching")
+                        now(stage="fetching", position=None)
                         saved = self._saved(update.data, stop)
                         now(stage="completed")
                         return saved
+                    now(stage=update.stage, position=update.position)
             raise AssertionError("a job ends with COMPLETED or an error")
         except RemoteError:
             now(stage="failed")
@@ -108,7 +108,7 @@ class Wire(Requests):
         if answer.status_code == 404:
             return None
         self._check(answer)
-        return self._read(messages.update, answer.text)
+        return self._read(messages.update, self._text(answer))
 
     def result(self, update: Update, stop: Stop | None = None) -> dict[str, Any]:
         """What a job saved, by its last word. Raises RemoteError where it failed."""
@@ -125,7 +125,7 @@ class Wire(Requests):
         if not self.ends:
             return None
         self._check(answer)
-        said = self._json(answer.text)
+        said = self._json(self._text(answer))
         return isinstance(said, dict) and said.get("status") in ("removed_from_queue", "cancelled_execution")
 
     def _give_up(self, job_id: str) -> None:
@@ -133,6 +133,12 @@ class Wire(Requests):
         with contextlib.suppress(httpx.HTTPError, OSError):
             if self.ends is not False:
                 self.ends = self._send("DELETE", self._place(job_id)).status_code not in NOT_OFFERED
+
+    def _forget(self, answer: httpx.Response) -> None:
+        """End the job that an answer has accepted."""
+        with contextlib.suppress(RemoteError):
+            if answer.status_code == 200:
+                self._give_up(self._read(messages.update, self._text(answer)).id)
 
     def _place(self, job_id: str) -> str:
         return f"{self.host}/request/{job_id}"
@@ -153,7 +159,7 @@ class Wire(Requests):
             )
 
         connection = self._again(connect, stop)
-        frames = Frames(connection)
+        frames = Frames(connection, self.key.hide)
         try:
             first = self._first(frames, stop)
             session = self._json(first).get("session_id") if isinstance(first, str) else None
@@ -179,12 +185,17 @@ class Wire(Requests):
             if kind == "data":
                 return data
 
-    def _updates(self, frames: Frames, stop: Stop, stage: Callable[[], str]) -> Iterator[Update]:
-        """The messages about a job, until the connection ends or a limit passes."""
-        heard = spoke = pinged = time.monotonic()
+    def _updates(
+        self, frames: Frames, stop: Stop, stage: Callable[[], str], waits: Callable[[], None]
+    ) -> Iterator[Update]:
+        """The messages about a job, until the connection ends or a limit passes. waits: called every second."""
+        heard = spoke = pinged = told = time.monotonic()
         while True:
             stop.check()
             now = time.monotonic()
+            if now - told > 1.0:
+                waits()
+                told = now
             try:
                 kind, data = frames.get()
             except queue.Empty:
@@ -202,11 +213,16 @@ class Wire(Requests):
                 raise troubles.lost(self.host)
             if kind == "data":
                 spoke = heard
-                yield self._read(messages.update, data)
+                update = self._read(messages.update, data)
+                yield update._replace(description=self.key.hide(update.description))
 
     def _post(self, envelope: dict[str, Any], payload: bytes, stop: Stop) -> Update:
+        """Send a job; what the server says first. One that nobody waits for any more when it has arrived is ended."""
+        came: list[httpx.Response] = []
+        lock, given_up = threading.Lock(), False
+
         def post() -> httpx.Response:
-            return self._send(
+            answer = self._send(
                 "POST",
                 f"{self.host}/request",
                 data={"data": json.dumps(envelope)},
@@ -217,17 +233,35 @@ class Wire(Requests):
                     "python-version": sys.version,
                 },
             )
+            with lock:
+                came.append(answer)
+                late = given_up
+            if late:
+                self._forget(answer)
+            return answer
 
-        # a connection that fails after the request has left may have delivered it: that is not tried again
-        answer = self._again(post, stop, also=())
+        try:
+            # a connection that fails after the request has left may have delivered it: that is not tried again
+            answer = self._again(post, stop, also=())
+        except BaseException:
+            with lock:
+                given_up = True
+            for arrived in came:
+                threading.Thread(target=self._forget, args=[arrived], daemon=True).start()
+            raise
         self._check(answer)
-        return self._read(messages.update, answer.text)
+        return self._read(messages.update, self._text(answer))
 
     def _saved(self, data: bytes | str | None, stop: Stop) -> dict[str, Any]:
         """What a job saved, from its bytes or from where they are."""
         if isinstance(data, str):
             url, longer = data, self.patience.result
-            answer = self._again(lambda: self._send("GET", url, answer=longer), stop, limit=longer)
+            answer = self._again(
+                lambda: self._send("GET", url, answer=longer),
+                stop,
+                limit=longer,
+                say=lambda error: troubles.not_fetched(url, error, self.key, longer),
+            )
             if answer.status_code != 200:
                 raise troubles.no_result(self.host, answer.status_code)
             data = answer.content
@@ -244,4 +278,5 @@ def connect(host: str | None, patience: Patience | None = None) -> Wire:
 
 def remote_models(host: str | None = None) -> dict[str, messages.RemoteModel]:
     """What a server has, by repository. Raises RemoteError where it cannot be reached."""
-    return messages.models(connect(host).ask("/status"))
+    wire = connect(host)
+    return loads.told(wire.host, messages.models(wire.ask("/status")))
