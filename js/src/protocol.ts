@@ -30,17 +30,22 @@ export interface Ask {
   join: boolean;
 }
 
-/** Front end -> kernel: the answer is not wanted any more, by anyone who asked. */
+/** Front end -> kernel: the answer is not wanted under this id any more. Once nobody wants it, its work ends. */
 export interface Cancel {
   kind: "cancel";
   id: string;
+  /** A person ends it, for everyone who asked. */
+  everyone: boolean;
 }
 
 /** An answer in a cell. */
 export interface CellText {
   prompt: string;
   text: string;
-  verdict: Verdict;
+  /** None where the text is not the model's answer. */
+  verdict: Verdict | null;
+  /** Why it is not, as in `Generation`. */
+  fault: string;
 }
 
 /** The ways of writing the recipe. */
@@ -85,8 +90,10 @@ export interface ComparedText {
   name: string;
   text: string;
   finish: string;
-  /** None for an empty text. */
+  /** None for an empty text, and for a faulty one. */
   verdict: Verdict | null;
+  /** Why the text is not the model's answer, as in `Generation`. */
+  fault: string;
   /** None where nothing is steered. */
   applied: Applied | null;
 }
@@ -121,6 +128,10 @@ export interface CostsQuestion {
   steering: SteeringState[];
   /** Of the rows' directions. */
   fingerprints: string[];
+  /** Of the newest state that no panel made, which tells apart steps that have no row; 0 where there are none. */
+  revision: number;
+  /** As in Info. */
+  epoch: number;
 }
 
 /** A direction that can be used in the panel. */
@@ -331,6 +342,8 @@ export interface Info {
   refusals: string[];
   /** For how many coefficients of a slider texts are made ahead (`Lab.ahead`). */
   ahead: number;
+  /** How often a run saw other weights or another chat template than the one before: older figures are of those. */
+  epoch: number;
 }
 
 /** Kernel -> front end: where the job is that a server computes for this lab. */
@@ -340,6 +353,10 @@ export interface Job {
   stage: string;
   /** Its place in the queue, from 1, where the server said one. */
   position: number | null;
+  /** Since it was sent, or since its model began to be loaded. */
+  seconds: number;
+  /** While its model is being loaded: how many seconds that took the last time. */
+  usual: number | null;
 }
 
 /** Those that run for this lab, then the newest that were left; and how many there are besides. */
@@ -521,8 +538,10 @@ export interface PaneEnd {
   applied: Applied | null;
   /** None where the text was ready before it was asked for. */
   tokens_per_second: number | null;
-  /** None where the text was stopped, or is empty. */
+  /** None where the text was stopped, is empty or is faulty. */
   verdict: Verdict | null;
+  /** Why the text is not the model's answer, as in `Generation`. */
+  fault: string;
   /** KL(baseline || this pane) of the first token's distribution, in nats; None where nothing is steered. */
   kl: number | null;
   /** The mean of -log p over the tokens of the baseline's text, p being their probability under this pane's recipe, in nats, as in `Effect`; of a long text over its first tokens. None where it is not known or empty, and on a server. */
@@ -536,8 +555,10 @@ export interface PaneResult {
   applied: Applied | null;
   /** None where the text was ready before it was asked for. */
   tokens_per_second: number | null;
-  /** None where the text was stopped, or is empty. */
+  /** None where the text was stopped, is empty or is faulty. */
   verdict: Verdict | null;
+  /** Why the text is not the model's answer, as in `Generation`. */
+  fault: string;
   /** KL(baseline || this pane) of the first token's distribution, in nats; None where nothing is steered. */
   kl: number | null;
   /** The mean of -log p over the tokens of the baseline's text, p being their probability under this pane's recipe, in nats, as in `Effect`; of a long text over its first tokens. None where it is not known or empty, and on a server. */
@@ -640,7 +661,7 @@ export interface ReadyText {
   panes: Record<string, PaneResult>;
 }
 
-/** Front end -> kernel: make the change again that was taken back last. */
+/** Front end -> kernel: make the change again that was taken back last; answered as Undo is. */
 export interface Redo {
   kind: "redo";
 }
@@ -831,7 +852,7 @@ export interface SweepCell {
   stats: Record<string, Stat>;
 }
 
-/** Every cell with what is measured of it so far. */
+/** Cells with what is measured of them so far; a part has those of which more is known than the parts before say. */
 export interface SweepMap {
   cells: SweepCell[];
   /** The fingerprint of the direction, by which it is known again. */
@@ -938,7 +959,7 @@ export interface Trouble {
   hint: string;
 }
 
-/** Front end -> kernel: take the last change back, whoever made it. */
+/** Front end -> kernel: take the last change back, whoever made it; answered by a Snapshot where there is none. */
 export interface Undo {
   kind: "undo";
 }
@@ -965,18 +986,20 @@ export interface Verdict {
   phrase: string | null;
 }
 
-/** What was found at the numbers, and from where on it is too much, below and above 0; None for nowhere. */
+/** What was found at the numbers, and the parts of the slider where it is too much, in order. */
 export interface ZoneAnswer {
   kl: (number | null)[];
   /** The share of trigrams of tokens that stood before; None where no text was written. */
   repetition: (number | null)[];
   /** In nats. */
   budget: number;
-  kl_from: [number | null, number | null];
-  repeats_from: [number | null, number | null];
+  /** Where the KL is over the budget. */
+  costly: [number, number][];
+  /** Where the text repeats itself; nowhere if it does so without the row. */
+  repeats: [number, number][];
 }
 
-/** From where on does a row's number cost too much? */
+/** Where on its slider does a row's number cost too much? */
 export interface ZoneQuestion {
   kind: "zone";
   prompt: string;
@@ -984,7 +1007,13 @@ export interface ZoneQuestion {
   steering: SteeringState[];
   row: number;
   fingerprints: string[];
-  /** Where to look: ticks of the slider, in order. */
+  /** As in CostsQuestion. */
+  revision: number;
+  epoch: number;
+  temperature: number;
+  /** Of texts that are sampled. */
+  seed: number;
+  /** Where to look: ticks of the slider from end to end, 0 among them, in order. */
   numbers: number[];
 }
 

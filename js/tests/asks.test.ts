@@ -1,7 +1,7 @@
 import { expect, test } from "vitest";
-import type { KernelMessage } from "../src/protocol";
+import type { KernelMessage, Question } from "../src/protocol";
 import { Store } from "../src/widget/store";
-import { FakeModel, traits } from "./fakes";
+import { FakeModel, frame, show, traits } from "./fakes";
 
 const ANSWER = {
   forms: [{ name: "JSON", title: "t", language: "json" as const, source: "{}", missing: null }],
@@ -38,9 +38,46 @@ test("a question that is called off tells the kernel once, and takes nothing any
   const { model, asked, id } = asking();
   asked.cancel();
   asked.cancel();
-  expect(model.sent.filter((m) => m.kind === "cancel")).toEqual([{ kind: "cancel", id }]);
+  expect(model.sent.filter((m) => m.kind === "cancel")).toEqual([{ kind: "cancel", id, everyone: true }]);
   model.say({ kind: "answer", id, answer: ANSWER });
   expect([asked.status.value, asked.answer.value]).toEqual(["cancelled", null]);
+});
+
+test("who leaves a question leaves it to others", () => {
+  const { model, asked, id } = asking();
+  asked.leave();
+  asked.cancel();
+  expect(model.sent.filter((m) => m.kind === "cancel")).toEqual([{ kind: "cancel", id, everyone: false }]);
+  expect(asked.status.value).toBe("cancelled");
+});
+
+test("a view that is closed leaves what it asked to the others", async () => {
+  const panel = show();
+  const cancels = () => panel.model.sent.filter((m) => m.kind === "cancel").map((m) => m.everyone);
+  const other = panel.again();
+  const tab = () => other.el.querySelector<HTMLElement>('[data-tab="code"]');
+  tab()?.click();
+  await frame();
+  expect(panel.model.asked.at(-1)?.what.kind).toBe("code");
+  other.close();
+  await frame();
+  expect(cancels()).toContain(false);
+  expect(cancels()).not.toContain(true);
+  panel.close();
+});
+
+test("the parts of a map are kept as one", () => {
+  const store = new Store(new FakeModel().any);
+  const asked = store.ask({ kind: "sweep" } as Question & { kind: "sweep" });
+  const cell = (layer: number, n: number) => ({
+    layer,
+    coefficient: 1,
+    control: false,
+    stats: { kl: { value: n, low: null, high: null, n } },
+  });
+  for (const cells of [[cell(0, 1), cell(1, 1)], [cell(1, 2)], [cell(2, 1)]])
+    asked.take({ kind: "part", id: asked.id, part: { cells, direction: "f" } });
+  expect(asked.parts.value).toEqual([{ cells: [cell(0, 1), cell(1, 2), cell(2, 1)], direction: "f" }]);
 });
 
 test("a failure is told in words", () => {

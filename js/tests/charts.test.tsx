@@ -143,6 +143,29 @@ describe("the heatmap", () => {
       expect(legend).toContain(words);
   });
 
+  test("a cell below 0 has a sign besides its colour, which the legend tells, and one near 0 has none", () => {
+    const numbers = [-1, -0.05, 0.4];
+    render(
+      <Heatmap
+        label="scores"
+        rows={{ title: "layer", labels: ["0"] }}
+        columns={{ title: "coefficient", labels: ["-1", "0", "1"] }}
+        scale={scaleOf(numbers, "score", "diverging")}
+        cell={(_, column) => ({ value: numbers[column] ?? null })}
+      />,
+      root,
+    );
+    const signs = ["0,0", "0,1", "0,2"].map((place) => cell(place)?.dataset);
+    expect(signs.map((one) => [one?.sign, one?.slight])).toEqual([
+      ["-", "false"],
+      ["-", "true"],
+      ["+", "false"],
+    ]);
+    expect(root.querySelector(".sl-legend")?.textContent).toContain("below 0");
+    draw();
+    expect(root.querySelector(".sl-legend")?.textContent).not.toContain("below 0");
+  });
+
   test("it is walked and chosen from by keys, and the focus is in one cell", async () => {
     draw();
     cell("0,0")?.focus();
@@ -179,6 +202,9 @@ test("a scatter is walked from left to right and chosen from by keys", async () 
     />,
     root,
   );
+  // SVG knows no tabIndex: by that name every point would be a stop of Tab
+  const stops = root.querySelectorAll('[role="option"]:is([tabindex="0"])');
+  expect(stops.length).toBe(1);
   root.querySelector<SVGElement>('[data-point="1"]')?.focus();
   press("ArrowRight");
   await frame();

@@ -1,12 +1,15 @@
 import { afterEach, beforeEach, expect, test, vi } from "vitest";
 import { pressed, step } from "../src/widget/grid";
-import { frame, input, type Shown, say, show } from "./fakes";
+import { frame, input, type Shown, say, show, state } from "./fakes";
 
 let panel: Shown;
 beforeEach(() => {
   panel = show();
 });
-afterEach(() => panel.close());
+afterEach(() => {
+  panel.close();
+  vi.unstubAllGlobals();
+});
 
 const $ = <T extends HTMLElement>(selector: string) => panel.el.querySelector<T>(selector) as T;
 const row = () => panel.model.runs.at(-1)?.steering[0];
@@ -50,6 +53,17 @@ test("a number beyond the slider widens it", async () => {
   input($(".sl-number"), "30");
   await frame();
   expect($<HTMLInputElement>(".sl-slider input").max).toBe("30");
+});
+
+test("a field shows a number beyond its limits that Python set, and the panel goes on", async () => {
+  panel.model.change("state", state({ revision: 1, max_new_tokens: 8000, temperature: 12.5 }));
+  await frame();
+  const [tokens, temperature] = panel.el.querySelectorAll<HTMLInputElement>(".sl-sampling input");
+  expect([tokens?.value, temperature?.value]).toEqual(["8000", "12.5"]);
+  input($(".sl-slider input"), "1.5");
+  expect(panel.model.runs.at(-1)?.max_new_tokens).toBe(8000);
+  input(tokens ?? null, "9000"); // of what is typed, only what is sensible is taken
+  expect(panel.model.runs.at(-1)?.max_new_tokens).toBe(8000);
 });
 
 test("ablation starts whole and at the paper's sites, and addition comes back as it was", async () => {
@@ -183,4 +197,27 @@ test("in a row up and down are left and right, its ends hold, and keys that do n
     false,
   ]);
   expect([go.mock.calls, choose.mock.calls.length]).toEqual([[[1]], 2]);
+});
+
+test("an arrow on the closed list of examples opens it and runs none", async () => {
+  const list = $<HTMLSelectElement>(".sl-examples");
+  const picker = vi.fn();
+  let open = false;
+  list.showPicker = picker;
+  vi.spyOn(list, "matches").mockImplementation(() => open);
+  vi.stubGlobal("CSS", { supports: () => true });
+  const taken = () => {
+    const event = new KeyboardEvent("keydown", { key: "ArrowDown", bubbles: true, cancelable: true });
+    list.dispatchEvent(event);
+    return event.defaultPrevented;
+  };
+  expect(taken()).toBe(true);
+  expect(picker).toHaveBeenCalledOnce();
+  open = true; // there the arrows walk
+  expect(taken()).toBe(false);
+  picker.mockImplementation(() => {
+    throw new DOMException("in a frame of another origin", "SecurityError");
+  });
+  open = false;
+  expect(taken()).toBe(true);
 });

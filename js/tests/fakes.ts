@@ -30,6 +30,7 @@ export function traits(layers = 4): Traits {
       refusals: ["i'm sorry", "i cannot"],
       revision: null,
       ahead: 0,
+      epoch: 0,
     },
     directions: [
       {
@@ -175,6 +176,7 @@ export const NO_END: PaneEnd = {
   finish: null,
   applied: null,
   tokens_per_second: null,
+  fault: "",
   verdict: null,
   kl: null,
   cross_entropy: null,

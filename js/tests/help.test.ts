@@ -29,3 +29,17 @@ test("a question mark opens the words and the keys, and Escape or a press elsewh
   await frame();
   expect(drop()?.hidden).toBe(true);
 });
+
+test("they close behind the focus, which they would lie over", async () => {
+  button()?.click();
+  await frame();
+  const leave = (to: Element | null) =>
+    drop()?.dispatchEvent(new FocusEvent("focusout", { bubbles: true, relatedTarget: to }));
+  leave(button());
+  leave(null); // the window lost the focus
+  await frame();
+  expect(drop()?.hidden).toBe(false);
+  leave(panel.el.querySelector("textarea"));
+  await frame();
+  expect(drop()?.hidden).toBe(true);
+});

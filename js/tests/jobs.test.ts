@@ -1,5 +1,5 @@
 import { afterEach, beforeEach, expect, test, vi } from "vitest";
-import type { ListedJob } from "../src/protocol";
+import type { Job, ListedJob } from "../src/protocol";
 import { ago, staged } from "../src/widget/Jobs";
 import { frame, type Shown, show, traits } from "./fakes";
 
@@ -86,4 +86,21 @@ test("Escape closes the list and gives the focus back", async () => {
 test("times and stages in words", () => {
   expect([3.7, 65, 7300, 200000].map(ago)).toEqual(["3 s ago", "1 min ago", "2 h ago", "2 d ago"]);
   expect(staged({ stage: "dancing", position: null })).toBe("dancing");
+});
+
+test("the header says how long a job has taken, and how long loading its model took before", async () => {
+  const waited = () => panel.el.querySelector(".sl-waited")?.textContent;
+  const say = async (change: Partial<Job>) => {
+    panel.model.say({ kind: "job", stage: "deploying", position: null, seconds: 0, usual: null, ...change });
+    await frame();
+  };
+  await say({});
+  expect(waited()).toBeUndefined(); // a job that is quick shows no number
+  await say({ seconds: 3 });
+  expect(waited()).toBe("3 s");
+  await say({ seconds: 4, usual: 14 });
+  expect(waited()).toBe("4 of ~14 s");
+  expect(opener()?.querySelector(".sl-jobs-word")?.textContent).toBe("loading the model");
+  await say({ stage: "" });
+  expect(waited()).toBeUndefined();
 });

@@ -172,6 +172,25 @@ test("the lens rests while a run goes on, marked as old, and reads anew when it 
   expect(asked("lens").length).toBe(2); // a tab that is not open rests
 });
 
+test("a part of the text that is gone with a shorter one gives way to what there is", async () => {
+  const { model, el } = panel;
+  const starts = () => asked("lens").map(({ what }) => ("start" in what ? what.start : null));
+  el.querySelector<HTMLElement>('[data-tab="lens"]')?.click();
+  await frame();
+  await answer("lens", lens({ total: 140 }));
+  const later = () => [...el.querySelectorAll("button")].find((one) => one.textContent === "Later");
+  later()?.click();
+  await frame();
+  await answer("lens", lens({ start: 48, total: 140 }));
+  model.say(say.start(2));
+  model.say(say.done(2));
+  await frame();
+  await answer("lens", lens({ run: 2, start: 19, total: 20 })); // the kernel reads the last token instead
+  expect(starts()).toEqual([0, 48, 48, 0]);
+  await answer("lens", lens({ run: 2, total: 20 }));
+  expect(el.querySelector(".sl-lens [data-stale]")?.getAttribute("data-stale")).toBe("false");
+});
+
 test("layers stand last on top, and a cell tells its likeliest tokens", async () => {
   panel.el.querySelector<HTMLElement>('[data-tab="lens"]')?.click();
   await frame();

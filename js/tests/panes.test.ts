@@ -63,45 +63,52 @@ test("a new text writes over the old one, which stays dimmed until it is passed"
   expect([text(el, "steered"), old()]).toEqual(["x", ""]);
 });
 
-test("the tokens of a long text share spans until somebody comes near, and it reads the same all along", async () => {
+test("the tokens of a text get their spans when it rests, those of a long text once somebody comes near", async () => {
   const { model, el } = panel;
   const words = Array.from({ length: 450 }, (_, i) => ` ${i}`);
-  const spans = () => el.querySelectorAll('[data-pane="steered"] .sl-text > span');
+  const spans = () => [...el.querySelectorAll('[data-pane="steered"] .sl-text > span')];
   const scroll = () => el.querySelector('[data-pane="steered"] .sl-scroll');
   model.say(say.start(1));
-  model.say(say.tokens(1, 1, { steered: words.slice(0, 199) }));
+  model.say(say.tokens(1, 1, { steered: words.slice(0, 60) }));
   await frame();
-  expect(spans()).toHaveLength(199);
-  model.say(say.tokens(1, 2, { steered: words.slice(199) }));
-  await frame();
-  expect(spans()).toHaveLength(1 + 100);
-  expect(text(el, "steered")).toBe(words.join(""));
-  scroll()?.dispatchEvent(new PointerEvent("pointermove"));
-  expect(spans(), "while it is written, nobody can look closer").toHaveLength(101);
+  expect(spans(), "while it is written").toHaveLength(1);
   model.say(say.done(1));
   await frame();
-  expect([spans().length, text(el, "steered")]).toEqual([101, words.join("")]);
+  expect(spans().map((span) => span.textContent)).toEqual(words.slice(0, 60));
+  model.say(say.start(2, [], ["steered"]));
+  model.say(say.tokens(2, 1, { steered: words.slice(60) }));
+  await frame();
+  expect(spans(), "what goes on").toHaveLength(60 + 1);
+  expect(text(el, "steered")).toBe(words.join(""));
+  scroll()?.dispatchEvent(new PointerEvent("pointermove"));
+  expect(spans(), "while it is written, nobody can look closer").toHaveLength(61);
+  model.say(say.done(2));
+  await frame();
+  expect([spans().length, text(el, "steered")]).toEqual([61, words.join("")]);
   const marked = document.createRange();
   marked.selectNodeContents(el.querySelector('[data-pane="steered"] .sl-text') as Element);
   getSelection()?.addRange(marked);
   scroll()?.dispatchEvent(new PointerEvent("pointermove"));
-  expect(spans(), "marked words stay what they are").toHaveLength(101);
+  expect(spans(), "marked words stay what they are").toHaveLength(61);
   getSelection()?.removeAllRanges();
   scroll()?.dispatchEvent(new PointerEvent("pointermove"));
-  expect([...spans()].map((span) => span.textContent)).toEqual(words);
-  model.say(say.start(2, ["steered"]));
-  model.say(say.tokens(2, 1, { steered: words.slice(0, 250) }));
+  expect(spans().map((span) => span.textContent)).toEqual(words);
   model.say(say.start(3, ["steered"]));
+  model.say(say.tokens(3, 1, { steered: words.slice(0, 250) }));
+  model.say(say.start(4, ["steered"]));
   await frame();
-  const old = el.querySelectorAll('[data-pane="steered"] .sl-old');
-  expect([...old].map((span) => span.textContent)).toEqual(words.slice(0, 250));
-  model.say(say.tokens(3, 1, { steered: ["new"] }));
-  model.say(say.done(3));
+  const old = () => el.querySelector('[data-pane="steered"] .sl-old')?.textContent;
+  const left = (from: number) => words.slice(from, 300).join("");
+  expect(old(), "the text that was cut short, and what it had not covered").toBe(left(0));
+  model.say(say.tokens(4, 1, { steered: ["new", "er"] }));
   await frame();
-  expect(text(el, "steered")).toBe("new");
+  expect([text(el, "steered"), old()]).toEqual(["newer", left(2)]);
+  model.say(say.done(4));
+  await frame();
+  expect([text(el, "steered"), old()]).toEqual(["newer", undefined]);
 });
 
-test("a long text is joined in blocks as far as a line has ended, and behind that in spans", async () => {
+test("of a text that is written each line that has ended is laid out on its own", async () => {
   const { model, el } = panel;
   const words = Array.from({ length: 1000 }, (_, i) => (i < 500 && i % 70 === 69 ? ".\n" : ` ${i}`));
   const parts = () => [...el.querySelectorAll('[data-pane="steered"] .sl-text > *')];
@@ -110,14 +117,73 @@ test("a long text is joined in blocks as far as a line has ended, and behind tha
     model.say(say.tokens(1, i + 1, { steered: words.slice(50 * i, 50 * i + 50) }));
     await frame();
     expect(text(el, "steered")).toBe(words.slice(0, 50 * i + 50).join(""));
+    expect(el.querySelectorAll('[data-pane="steered"] .sl-last')).toHaveLength(1);
   }
-  const tags = parts().map((part) => part.tagName);
-  const blocks = tags.lastIndexOf("DIV") + 1;
-  expect(blocks).toBeGreaterThan(1);
-  expect(tags.indexOf("SPAN")).toBe(blocks);
-  expect(parts()[blocks - 1]?.textContent?.endsWith(".\n")).toBe(true);
-  expect(parts()[blocks]?.textContent?.startsWith(" 490 491 ")).toBe(true);
-  expect(tags.length).toBeLessThan(250);
+  expect(parts().map((part) => part.className)).toEqual([...Array(7).fill("sl-line"), "sl-last"]);
+  expect(parts().every((part, i) => i === 7 || part.textContent?.endsWith(".\n"))).toBe(true);
+});
+
+test("a text that goes on has its cursor, and breaks lines where its tokens do", async () => {
+  const { model, el } = panel;
+  const classes = () =>
+    [...el.querySelectorAll('[data-pane="steered"] .sl-text > *')].map((part) => part.className);
+  model.say(say.start(1));
+  model.say(say.tokens(1, 1, { steered: ["Sure.", " First"] }));
+  await frame();
+  model.say(say.start(2, [], ["steered"]));
+  await frame();
+  expect(classes(), "while it was written").toEqual(["sl-last"]);
+  model.say(say.done(2));
+  await frame();
+  expect(classes()).toEqual(["", ""]);
+  model.say(say.start(3, [], ["steered"]));
+  model.say(say.tokens(3, 1, { steered: [" heat", ".\n", "Then", "\n", "eat"] }));
+  await frame();
+  expect(classes(), "two tokens, and behind them the end of their line").toEqual([
+    "",
+    "",
+    "",
+    "sl-line",
+    "sl-last",
+  ]);
+  expect(text(el, "steered")).toBe("Sure. First heat.\nThen\neat");
+});
+
+test("marked words stay marked while their line ends, and the tokens get their spans once they no longer are", async () => {
+  const { model, el } = panel;
+  const spans = () => el.querySelectorAll('[data-pane="steered"] .sl-text > span').length;
+  model.say(say.start(1));
+  model.say(say.tokens(1, 1, { steered: ["Sure.", " First"] }));
+  await frame();
+  const words = el.querySelector('[data-pane="steered"] .sl-text > span')?.firstChild as Text;
+  getSelection()?.setBaseAndExtent(words, 0, words, 5);
+  model.say(say.tokens(1, 2, { steered: [" heat", ".\n", "Then"] }));
+  model.say(say.done(1));
+  await frame();
+  expect([getSelection()?.toString(), spans()]).toEqual(["Sure.", 2]);
+  getSelection()?.removeAllRanges();
+  document.dispatchEvent(new Event("selectionchange"));
+  expect(spans()).toBe(5);
+});
+
+test("a token that has the focus keeps it while its text goes on, and leaves it to the text when that is old", async () => {
+  const { model, el } = panel;
+  model.say(say.start(1));
+  model.say(say.tokens(1, 1, { steered: ["a", "b"] }));
+  model.say(say.done(1));
+  await frame();
+  const token = el.querySelectorAll<HTMLElement>('[data-pane="steered"] .sl-text > span')[1] as HTMLElement;
+  token.tabIndex = -1;
+  token.focus();
+  model.say(say.start(2, [], ["steered"]));
+  model.say(say.tokens(2, 1, { steered: ["c"] }));
+  model.say(say.done(2));
+  await frame();
+  expect(el.querySelectorAll('[data-pane="steered"] .sl-text > span')).toHaveLength(3);
+  expect(document.activeElement).toBe(token);
+  model.say(say.start(3, ["steered"]));
+  await frame();
+  expect(document.activeElement).toBe(el.querySelector('[data-pane="steered"] .sl-scroll'));
 });
 
 test("an error is shown in words and the last text stays whole", async () => {
@@ -135,6 +201,22 @@ test("an error is shown in words and the last text stays whole", async () => {
   model.say(say.start(4, ["steered"]));
   await frame();
   expect(el.querySelector('[role="alert"]')).toBeNull();
+});
+
+test("where the model has no answer, why and what to do stand in the pane", async () => {
+  const { model, el } = panel;
+  model.say(say.start(1));
+  model.say(say.tokens(1, 1, { steered: ["On", ""] }));
+  const steered = { ...NO_END, finish: "length" as const, fault: "the logits are not finite" };
+  model.say({ kind: "end", run: 1, status: "done", panes: { steered }, error: null });
+  await frame();
+  const pane = el.querySelector('[data-pane="steered"]');
+  expect(text(el, "steered")).toBe("On");
+  expect(pane?.querySelector(".sl-empty")?.textContent).toBe(
+    "No answer: the logits are not finite. Steer less, or load the model in float32 or bfloat16.",
+  );
+  expect(pane?.querySelector(".sl-foot")?.textContent).toContain("no answer");
+  expect(pane?.querySelector(".sl-verdict")).toBeNull();
 });
 
 test("a resumed pane goes on where it stood", async () => {
@@ -224,7 +306,7 @@ test("a closed connection is told plainly and the texts stay", async () => {
     "The kernel is gone. The texts below are its last. To steer, run the cells again",
   );
   expect(text(el, "steered")).toBe("kept");
-  expect(el.querySelector<HTMLButtonElement>(".sl-stop")?.disabled).toBe(true);
+  expect(el.querySelector(".sl-stop")?.getAttribute("aria-disabled")).toBe("true");
 });
 
 test("what Python steers with, and the panel has no row for, is told in words", async () => {
@@ -337,16 +419,16 @@ test("a verdict opens the rule that gave it", async () => {
 test("where a server's job is stands in the header until it is over", async () => {
   const { model, el } = panel;
   const told = () => el.querySelector(".sl-status")?.textContent;
-  model.say({ kind: "job", stage: "queued", position: 3 });
+  model.say({ kind: "job", stage: "queued", position: 3, seconds: 0, usual: null });
   await frame();
   expect(told()).toBe("in the queue, number 3");
-  model.say({ kind: "job", stage: "deploying", position: null });
+  model.say({ kind: "job", stage: "deploying", position: null, seconds: 0, usual: null });
   await frame();
   expect(told()).toBe("loading the model");
-  model.say({ kind: "job", stage: "a stage of tomorrow", position: null });
+  model.say({ kind: "job", stage: "a stage of tomorrow", position: null, seconds: 0, usual: null });
   await frame();
   expect(told()).toBe("a stage of tomorrow");
-  model.say({ kind: "job", stage: "", position: null });
+  model.say({ kind: "job", stage: "", position: null, seconds: 0, usual: null });
   await frame();
   expect(told()).toBe("ready");
 });

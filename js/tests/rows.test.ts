@@ -50,6 +50,34 @@ test("the arrows of the handle move a row, and the focus goes with it", async ()
   expect(panel.model.runs.length).toBe(1);
 });
 
+test("Tab goes through rows without choosing them, and any other key in a row chooses it", async () => {
+  const where = () => panel.el.querySelector(".sl-fold .sl-of")?.textContent;
+  const slider = panel.el.querySelectorAll<HTMLElement>(".sl-slider input")[1];
+  slider?.focus();
+  press("Tab");
+  await frame();
+  expect(where()).toBe("refusal");
+  press("Enter");
+  await frame();
+  expect(where()).toBe("mine");
+});
+
+test("the keys stay in the panel when what has the focus goes", async () => {
+  const focused = () => document.activeElement?.getAttribute("aria-label");
+  button("More for mine")?.focus();
+  panel.model.change("state", state({ steering: [REFUSAL], revision: 1 }));
+  await vi.waitFor(() => expect(focused()).not.toContain("More for"));
+  expect(focused()).toBe("Directions");
+  // but whoever left it is left alone
+  button("More for refusal")?.focus();
+  button("More for refusal")?.blur();
+  await frame();
+  panel.model.change("state", state({ steering: [], revision: 2 }));
+  await frame();
+  expect(button("More for refusal")).toBeUndefined();
+  expect(document.activeElement).toBe(document.body);
+});
+
 test("a menu is walked with the arrows and gives the focus back", async () => {
   const more = button("More for mine");
   more?.click();

@@ -205,6 +205,72 @@ describe("the store", () => {
       expect(model.sent.at(-1)).toEqual({ kind: "redo" });
     });
 
+    test("what is changed before an undo is answered is changed in what comes of it", () => {
+      const model = new FakeModel();
+      const store = new Store(model.any);
+      push(store, 1);
+      vi.advanceTimersByTime(1000);
+      store.undo();
+      store.edit({ control: false });
+      store.editRow(0, { enabled: false });
+      vi.advanceTimersByTime(1000);
+      expect(model.sent.at(-1)).toEqual({ kind: "undo" });
+      expect([store.state.value.control, store.state.value.steering[0]?.enabled]).toEqual([false, false]);
+      const before = state({ revision: 9, control: true });
+      model.change("state", before);
+      vi.advanceTimersByTime(1000);
+      const row = { ...before.steering[0], enabled: false };
+      expect(store.state.value).toMatchObject({ control: false, steering: [row], revision: 9 });
+      expect(model.runs.at(-1)).toMatchObject({ control: false, steering: [row] });
+    });
+
+    test("undo takes back first what the kernel was not told yet, and a kernel that is gone holds nothing up", () => {
+      const model = new FakeModel();
+      const store = new Store(model.any);
+      push(store, 1);
+      store.undo();
+      store.edit({ control: false });
+      store.undo();
+      expect(model.sent.filter((m) => m.kind === "undo").length).toBe(1);
+      model.change("state", state({ revision: 9, control: true }));
+      vi.advanceTimersByTime(1000);
+      expect(store.state.value.control).toBe(true);
+    });
+
+    test("a prompt that was emptied comes back, and nothing else is taken back", () => {
+      const model = new FakeModel();
+      const store = new Store(model.any);
+      store.edit({ prompt: "Sent" }, "typing");
+      vi.advanceTimersByTime(1000);
+      push(store, 1);
+      vi.advanceTimersByTime(1000);
+      store.edit({ prompt: "Sen" }, "typing");
+      store.edit({ prompt: "" }, "typing");
+      const sent = model.sent.length;
+      expect(store.emptied).toBe(true);
+      store.undo();
+      expect([store.state.value.prompt, model.sent.length]).toEqual(["Sent", sent]);
+      expect(store.emptied).toBe(false);
+      store.undo();
+      expect(model.sent.at(-1)).toEqual({ kind: "undo" });
+    });
+
+    test("an empty prompt that was sent, or came from elsewhere, is taken back by the kernel", () => {
+      const model = new FakeModel();
+      const store = new Store(model.any);
+      store.edit({ prompt: "" }, "typing");
+      push(store, 1); // the prompt goes with it
+      store.undo();
+      expect(model.sent.at(-1)).toEqual({ kind: "undo" });
+      model.change("state", state({ prompt: "From Python", revision: 5 }));
+      store.edit({ prompt: "" }, "typing");
+      store.undo();
+      expect(store.state.value.prompt).toBe("From Python");
+      model.change("state", state({ prompt: "", revision: 6 }));
+      store.undo();
+      expect(model.sent.at(-1)).toEqual({ kind: "undo" });
+    });
+
     test("whether there is something to undo is known to the view that made the change", () => {
       const model = new FakeModel();
       const store = new Store(model.any);

@@ -121,6 +121,21 @@ test("the map fills in, and a cell can be chosen before the end", async () => {
   expect(el.querySelector(".sl-texts-verdict")?.textContent).toBe("refuses");
 });
 
+test("parts are put together: each has what is new since the one before", async () => {
+  const { model } = panel;
+  const { id, question } = await measure();
+  const part = async (layers: number[], n: number) => {
+    model.say({ kind: "part", id, part: { cells: cells({ ...question, layers }, n), direction: "f" } });
+    await frame();
+  };
+  await part([0, 1], 1);
+  await part([1, 2], 2);
+  const said = [0, 1, 2, 3].map((column) =>
+    cell(`0,${column}`)?.getAttribute("aria-label")?.split(", ").at(-1),
+  );
+  expect(said).toEqual(["n = 1", "n = 2", "n = 2", expect.stringContaining("not measured yet")]);
+});
+
 test("a sweep that is cancelled leaves what it has, and says how to go on", async () => {
   const { model, el } = panel;
   const { id, question } = await measure();
@@ -129,11 +144,11 @@ test("a sweep that is cancelled leaves what it has, and says how to go on", asyn
   await frame();
   button("Cancel")?.click();
   await frame();
-  expect(model.sent.at(-1)).toEqual({ kind: "cancel", id });
+  expect(model.sent.at(-1)).toEqual({ kind: "cancel", id, everyone: true });
   expect(el.querySelector('[data-tab="sweep"]')).not.toBeNull();
   expect(el.textContent).toContain("Cancelled at 10 of 40 rows");
   expect(cell("0,0")?.dataset.sign).toBe("+");
-  expect(button("Measure")?.disabled).toBe(false);
+  expect(button("Measure")?.getAttribute("aria-disabled")).toBe("false");
 });
 
 test("what cannot be measured is said beside its field", async () => {
@@ -145,17 +160,22 @@ test("what cannot be measured is said beside its field", async () => {
   await frame();
   expect(panel.el.textContent).toContain("Layers from 0 to 27");
   expect(fields().map((field) => field.getAttribute("aria-invalid"))).toEqual(["true", "true"]);
-  expect(button("Measure")?.disabled).toBe(true);
+  expect(button("Measure")?.getAttribute("aria-disabled")).toBe("true");
 });
 
-test("a point of the frontier sets the panel to its layers", async () => {
-  const { model } = panel;
+/** Ask for the frontier, as a person does. */
+async function measureFrontier() {
   tab("sweep")?.click();
   await frame();
   panel.el.querySelectorAll<HTMLInputElement>('[aria-label="What is measured"] input')[1]?.click();
   await frame();
   button("Measure")?.click();
   await frame();
+}
+
+test("a point of the frontier sets the panel to its layers", async () => {
+  const { model } = panel;
+  await measureFrontier();
   expect(last()?.what).toMatchObject({
     kind: "frontier",
     method: "greedy",
@@ -173,6 +193,30 @@ test("a point of the frontier sets the panel to its layers", async () => {
   expect(point?.dataset.kind).toBe("marked");
   point?.dispatchEvent(new MouseEvent("click", { bubbles: true }));
   expect(last()?.what).toEqual({ kind: "frontier-set", direction: "refusal", layers: [3, 4] });
+  expect(button("Key layers"), "no few layers were seen to be enough").toBeUndefined();
+});
+
+test("once the frontier has found few layers that are enough, they are a preset", async () => {
+  const { model } = panel;
+  await measureFrontier();
+  const stat = { value: 0, low: 0, high: 0, n: 4 };
+  const subsets = [[3, 4, 5], [4, 5], [5]].map((layers) => ({
+    layers,
+    refusal: stat,
+    kl: stat,
+    on_frontier: true,
+    unseen_refusal: stat,
+    unseen_kl: stat,
+    keeps: layers.length > 1,
+  }));
+  model.say({ kind: "answer", id: last()?.id ?? "", answer: { subsets, baseline: stat } });
+  await frame();
+  button("Key layers")?.click();
+  await frame();
+  expect(button("Key layers")?.getAttribute("aria-pressed")).toBe("true");
+  const cells = model.runs.at(-1)?.steering[0]?.cells ?? [];
+  expect(new Set(cells.map(([layer]) => layer))).toEqual(new Set([4, 5]));
+  expect(cells.length).toBe(6);
 });
 
 test("views have a map in common, with the form that asked for it, and one can go on where another began", async () => {

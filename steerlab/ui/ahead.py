@@ -55,7 +55,11 @@ class Ahead:
         """Make these texts instead of those of the last plan. What is in memory is sent at once."""
         self.drop()
         plan = Plan(state, row, dict(wanted), sampling)
-        known = {c: panes for c, rows in wanted.items() if (panes := self._preview.known(rows, sampling))}
+        known = {
+            c: panes
+            for c, panes in zip(wanted, self._preview.known(list(wanted.values()), sampling), strict=True)
+            if panes
+        }
         with self._lock:
             self._plan = plan
             self._tell(plan, known)

@@ -62,7 +62,8 @@ class Handler(Generic[Q, A]):
     """Who answers a question.
 
     answer_to: called with the lab, the question and a Tell; what it raises is told in words. part: the type of partial
-    answers, if there are any. lane: where it runs (`worker`), "ask" for seconds of the model, "long" for minutes; None
+    answers, if there are any. merge: makes one of all the parts so far and a new one, for who joins later; without it
+    every part is kept. lane: where it runs (`worker`), "ask" for seconds of the model, "long" for minutes; None
     for what runs no model and takes no time, which is answered at once, whatever else is going on; "apart" for what
     runs no model and waits for a network, on a thread of its own. kept: of the questions whose newest
     answer is kept for a page that is loaded again, the place of the panel that it is kept for.
@@ -72,6 +73,7 @@ class Handler(Generic[Q, A]):
     answer: type[A]
     answer_to: Callable[[Lab, Q, Tell], A]
     part: type[Wire] | None = None
+    merge: Callable[[Any, Any], Wire] | None = None
     lane: Lane | Literal["apart"] | None = "ask"
     kept: Callable[[Q], str] | None = None
 
@@ -90,7 +92,7 @@ class Going:
     ids: list[str]
     cancel: threading.Event = field(default_factory=threading.Event)
     task: Task | None = None
-    parts: list[dict[str, Any]] = field(default_factory=list)
+    parts: list[Wire] = field(default_factory=list)
     progress: tuple[int, int, str] | None = None
 
 
@@ -148,14 +150,21 @@ class Desk:
         elif handler.lane == "apart":
             threading.Thread(target=self._answer, args=[going, going.cancel], daemon=True).start()
 
-    def cancel(self, id: str) -> None:
-        """End an answer before its next step, for everyone who waits for it."""
+    def cancel(self, id: str, *, everyone: bool = False) -> None:
+        """End the wait for an answer, of one who asked or of everyone. Once nobody waits, its work ends before its next
+        step.
+        """
         with self._lock:
             for going in [g for g in self._going if id in g.ids]:
-                going.cancel.set()
-                if going.task:
-                    going.task.cancel()
-                self._end(going, lambda one: protocol.Failure(id=one, error=CANCELLED))
+                leave = going.ids if everyone else [id]
+                going.ids = [one for one in going.ids if one not in leave]
+                for one in leave:
+                    self._send(protocol.Failure(id=one, error=CANCELLED))
+                if not going.ids:
+                    self._going.remove(going)
+                    going.cancel.set()
+                    if going.task:
+                        going.task.cancel()
 
     def asking(self) -> list[Ask]:
         """What is being answered, then what is kept."""
@@ -167,7 +176,7 @@ class Desk:
     def _join(self, going: Going, id: str) -> None:
         going.ids.append(id)
         for part in going.parts:
-            self._send(protocol.Part(id=id, part=part))
+            self._send(protocol.Part(id=id, part=part.model_dump(mode="json")))
         if going.progress:
             done, total, text = going.progress
             self._send(protocol.Progress(id=id, done=done, total=total, text=text))
@@ -195,9 +204,11 @@ class Desk:
 
     def _part(self, going: Going, part: Wire) -> None:
         with self._lock:
-            going.parts.append(part.model_dump(mode="json"))
+            merge, so_far = going.handler.merge, going.parts
+            going.parts = [merge(so_far[-1], part)] if merge and so_far else [*so_far, part]
+            message = part.model_dump(mode="json")
             for id in going.ids:
-                self._send(protocol.Part(id=id, part=going.parts[-1]))
+                self._send(protocol.Part(id=id, part=message))
 
     def _end(self, going: Going, message: Callable[[str], KernelMessage]) -> None:
         """Tell everyone who waits; one that was cancelled has been told, and what its handler still says is lost."""

@@ -161,7 +161,8 @@ def use(lab: Lab, question: UseCandidate, _tell: Tell) -> Used:
     until somebody keeps it, so that looking at ten candidates leaves no ten directions behind."""
     if lab.map is None or lab.map.name != question.name:
         raise DirectionError(
-            f"the map of {question.name!r} is gone: another search came after it", "Run this one again."
+            f"there is no map of {question.name!r} now: another search came after it, or the kernel is a new one",
+            "Run this search again.",
         )
     direction = lab.map.at(question.position, question.layer)
     kept = lab.directions.get(question.name)

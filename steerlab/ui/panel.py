@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import asdict
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -17,23 +17,25 @@ import anywidget
 import traitlets
 from pydantic import ValidationError
 
-from steerlab import metrics, prompts
+from steerlab import prompts
+from steerlab.backends.base import state_of
 from steerlab.errors import SteerlabError
 from steerlab.generations import Generation, Sampling
 from steerlab.lab import Lab
-from steerlab.recipes import conflicts
-from steerlab.sites import Site
+from steerlab.recipes import Recipe, conflicts
 from steerlab.ui import protocol, snapshot
 from steerlab.ui.ahead import Ahead
 from steerlab.ui.asks import Desk
 from steerlab.ui.history import History, Moment
 from steerlab.ui.preview import Preview, rows_of
-from steerlab.ui.protocol import Info, PaneId, PanelState, Result, SteeringState, Trouble
+from steerlab.ui.protocol import PaneId, PanelState, Result, SteeringState, Trouble
 from steerlab.ui.questions import TABLE
 from steerlab.ui.translate import (
     beyond,
+    called,
     direction_info,
     fresh_row,
+    model_info,
     named,
     recipe_of,
     renames,
@@ -42,6 +44,7 @@ from steerlab.ui.translate import (
 )
 from steerlab.ui.troubles import misunderstood, trouble
 
+NO_JOB = protocol.Job(stage="")
 PAUSE = 1.0  # seconds without a change, after which a linked widget begins another step of undo
 
 _STATIC = Path(__file__).parent.parent / "static"
@@ -57,8 +60,9 @@ class Panel(anywidget.AnyWidget):
     `prompt` and `coefficient` are parts of it that other widgets can be linked to, in the browser too (`jslink`).
     """
 
-    _esm = _STATIC / "widget.js" if (_STATIC / "widget.js").is_file() else _NOT_BUILT
-    _css = _STATIC / "widget.css" if (_STATIC / "widget.css").is_file() else ""
+    # anywidget would follow a path's file, and keep every panel for it
+    _esm = traitlets.Unicode().tag(sync=True)
+    _css = traitlets.Unicode().tag(sync=True)
 
     info = traitlets.Dict(help="The model, a protocol.Info.").tag(sync=True)
     directions: traitlets.List[Any] = traitlets.List(
@@ -79,9 +83,10 @@ class Panel(anywidget.AnyWidget):
     ).tag(sync=True)
 
     def __init__(self, lab: Lab) -> None:
+        self._ties = ExitStack()  # by which the lab and its backend know this panel
         self._lab = lab
         self._lock = threading.RLock()  # messages and cells come in on different threads
-        self._info = _info(lab)
+        self._info, self._model = model_info(lab), state_of(lab.backend)
         self._table = named(lab.recipe, lab.directions)
         self._known: dict[str, Any] = {name: getattr(lab, name) for name in ("prompt", "recipe", "sampling")}
         state = PanelState(steering=self._rows([]), **self._in_lab())
@@ -93,6 +98,7 @@ class Panel(anywidget.AnyWidget):
         self._linked_at, self._link_gestures = float("-inf"), 0
         self._changes: dict[str, int] = {}  # the newest revision that came from each origin
         self._seen = False  # a front end said hello
+        self._setting = False  # what is set in the panel is being set in the lab
         page = snapshot.new_class()
         self._static_page = snapshot.StaticPage(page, self._static)
         self._preview = Preview(lab, self._tell, self._ended, self._failed)
@@ -111,14 +117,35 @@ class Panel(anywidget.AnyWidget):
         self.on_msg(self._on_message)
         self.observe(self._on_state, "state")
         self.observe(self._on_link, list(self._linkable()))
-        lab.observe(self._on_lab, list(self._known))
-        lab.observe(self._on_directions, "directions")
-        lab.observe(self._on_seed, "seed")
-        lab.observe(self._on_snapshots, "snapshots")
-        lab.observe(self._on_ahead, "ahead")
-        self._job = protocol.Job(stage="")
+        self._job = NO_JOB
+        self._jobs: dict[str, protocol.Job] = {}  # by their ids, in the order in which they moved
+        self._follow(self._on_lab, *self._known)
+        self._follow(self._on_directions, "directions")
+        self._follow(self._on_seed, "seed")
+        self._follow(self._on_snapshots, "snapshots")
+        self._follow(self._on_ahead, "ahead")
         if (watchers := getattr(lab.backend, "watchers", None)) is not None:
             watchers.append(self._on_job)
+            self._ties.callback(watchers.remove, self._on_job)
+
+    def _follow(self, handler: Callable[[Any], None], *names: str) -> None:
+        self._lab.observe(handler, names)
+        self._ties.callback(self._lab.unobserve, handler, names)
+
+    def close(self) -> None:
+        """Close every view, end what runs for them, and follow the lab no more."""
+        self._ties.close()
+        self._ahead.drop()
+        self._preview.stop()
+        super().close()
+
+    @traitlets.default("_esm")
+    def _script(self) -> str:
+        return _built("widget.js") or _NOT_BUILT
+
+    @traitlets.default("_css")
+    def _styles(self) -> str:
+        return _built("widget.css")
 
     # ------------------------------------------------------------------------------------------- from the front end
 
@@ -132,7 +159,7 @@ class Panel(anywidget.AnyWidget):
             case protocol.Hello():
                 with self._lock:
                     first, self._seen = not self._seen, True
-                    self._tell(self._preview.snapshot(self._state, self._desk.asking()))
+                    self._greet()
                     if self._job.stage:
                         self._tell(self._job)
                     if first:
@@ -151,8 +178,8 @@ class Panel(anywidget.AnyWidget):
             case protocol.Ask():
                 self._desk.ask(message)
                 self._ahead.resume()
-            case protocol.Cancel(id=id):
-                self._desk.cancel(id)
+            case protocol.Cancel(id=id, everyone=everyone):
+                self._desk.cancel(id, everyone=everyone)
 
     def _take(self, state: PanelState, gesture: str) -> None:
         """Adopt what a front end sent, unless the state was changed from elsewhere after that front end last saw it."""
@@ -160,10 +187,8 @@ class Panel(anywidget.AnyWidget):
             elsewhere = max((n for origin, n in self._changes.items() if origin != state.origin), default=0)
             if state.revision < elsewhere:
                 return  # the newer state is on its way there
-            try:
+            with self._in_words():
                 self._adopt(state, gesture)
-            except SteerlabError as error:
-                self._tell(protocol.Complaint(error=trouble(error)))
 
     def _scrub(self, scrub: protocol.Scrub) -> None:
         """Make texts ahead, unless what they are neighbours of is gone."""
@@ -227,62 +252,80 @@ class Panel(anywidget.AnyWidget):
         return f"linked {name} {self._link_gestures}"
 
     def _adopt(self, state: PanelState, gesture: str = "") -> None:
-        """Make this the state, in the lab too, and run it. Raises SteerlabError where it does not fit the model."""
-        lab, before = self._lab, self._known
-        self._known = {
-            "prompt": state.prompt,
-            "recipe": recipe_of(state.steering, self._table, self._info.n_layers, lab.recipe),
-            "sampling": Sampling(state.max_new_tokens, state.temperature),
-        }
+        """Make this the state, in the lab too, and run it. Raises SteerlabError where it does not fit the model; and,
+        once all is done, what an observer raised.
+        """
+        recipe = recipe_of(state.steering, self._table, self._info.n_layers, self._lab.recipe)
+        self._lab.backend.check(recipe)
         try:
-            lab.recipe = self._known["recipe"]
-        except SteerlabError:
-            self._known = before
-            raise
-        lab.prompt, lab.sampling = self._known["prompt"], self._known["sampling"]
-        state = self._without_row(state)
-        self._history.put(Moment(state, self._known["recipe"]), gesture)
-        self._renew(state)
+            self._set_in_lab(state, recipe)
+        finally:
+            state = self._without_row(self._in_step(state))
+            self._history.put(Moment(state, self._known["recipe"]), gesture)
+            self._renew(state)
 
     def _restore(self, step: Callable[[], Moment | None]) -> None:
-        """Go back to a moment, or forward again. Directions that are gone since keep their place in the recipe."""
+        """Go back to a moment, or forward again, where there is one."""
         with self._lock:
             moment = step()
             if moment is None:
+                self._greet()  # no answer would look like a kernel that is busy
                 return
-            state, lab = moment.state, self._lab
-            self._known = {
-                "prompt": state.prompt,
-                "recipe": moment.recipe,
-                "sampling": Sampling(state.max_new_tokens, state.temperature),
-            }
-            lab.recipe, lab.prompt, lab.sampling = (self._known[n] for n in ("recipe", "prompt", "sampling"))
+            with self._in_words():
+                self._return_to(moment)
+
+    def _return_to(self, moment: Moment) -> None:
+        """Directions that are gone since keep their place in the recipe."""
+        try:
+            self._set_in_lab(moment.state, moment.recipe)
+        finally:
             self._relist()
-            state = _called(state, self._renamed)
+            state = called(moment.state, self._renamed)
             rows = self._rows(state.steering, state.unlisted)
-            self._renew(state.model_copy(update={"steering": rows, "origin": ""}))
+            state = state.model_copy(update={"steering": rows, "origin": ""})
+            now = self._in_step(state)
+            if now is not state:
+                self._history.amend(Moment(now, self._known["recipe"]))
+            self._renew(now)
+
+    def _set_in_lab(self, state: PanelState, recipe: Recipe) -> None:
+        """Set in the lab what is set in the panel, all before its observers hear of any. They may set more."""
+        lab, before = self._lab, self._setting
+        sampling = Sampling(state.max_new_tokens, state.temperature)
+        self._known = {"prompt": state.prompt, "recipe": recipe, "sampling": sampling}
+        self._setting = True
+        try:
+            with lab.hold_trait_notifications():
+                lab.recipe, lab.prompt, lab.sampling, lab.seed = recipe, state.prompt, sampling, state.seed
+        finally:
+            self._setting = before
+
+    def _in_step(self, state: PanelState) -> PanelState:
+        """The state with what is set in the lab, where anything else is set there by now."""
+        now = {name: getattr(self._lab, name) for name in self._known}
+        if now == self._known and self._lab.seed == state.seed:
+            return state
+        recipe_changed = now["recipe"] != self._known["recipe"]
+        self._known = now
+        steering = state.steering
+        if recipe_changed:
+            self._relist()
+            steering = self._rows(steering, state.unlisted)
+        return state.model_copy(update={"steering": steering, "origin": "", **self._in_lab()})
 
     # -------------------------------------------------------------------------------------------------- from Python
 
     def _on_lab(self, change: Any) -> None:
         with self._lock:
-            if change["new"] == self._known[change["name"]]:
+            if self._setting or change["new"] == self._known[change["name"]]:
                 return
-            # all of it, for what was set together is one change
-            now = {name: getattr(self._lab, name) for name in self._known}
-            recipe_changed = now["recipe"] != self._known["recipe"]
-            self._known = now
-            steering = self._state.steering
-            if recipe_changed:
-                self._relist()
-                steering = self._rows(steering, self._state.unlisted)
-            state = self._state.model_copy(update={"steering": steering, "origin": "", **self._in_lab()})
+            state = self._in_step(self._state)  # all of it, for what was set together is one change
             self._history.put(Moment(state, self._known["recipe"]))
             self._renew(state)
 
     def _on_seed(self, change: Any) -> None:
         with self._lock:
-            if change["new"] != self._state.seed:
+            if not self._setting and change["new"] != self._state.seed:
                 state = self._state.model_copy(update={"seed": change["new"], "origin": ""})
                 self._history.put(Moment(state, self._known["recipe"]))
                 self._renew(state)
@@ -290,8 +333,11 @@ class Panel(anywidget.AnyWidget):
     def _on_ahead(self, change: Any) -> None:
         with self._lock:
             self._ahead.drop()
-            self._info = self._info.model_copy(update={"ahead": change["new"]})
-            self.info = self._info.model_dump(mode="json")
+            self._inform(ahead=change["new"])
+
+    def _inform(self, **changes: Any) -> None:
+        self._info = self._info.model_copy(update=changes)
+        self.info = self._info.model_dump(mode="json")
 
     def _on_directions(self, _change: object) -> None:
         with self._lock:
@@ -301,7 +347,7 @@ class Panel(anywidget.AnyWidget):
             self._renamed = {old: renamed.get(new, new) for old, new in self._renamed.items()} | renamed
             # a name that means another vector now starts anew
             same = {name for name, d in self._table.items() if before.get(name) is d} | set(renamed.values())
-            state = _called(self._state, renamed)
+            state = called(self._state, renamed)
             kept = [row for row in state.steering if row.direction in same]
             unlisted = [name for name in state.unlisted if name in same]
             rows = self._rows(kept, unlisted)
@@ -313,9 +359,23 @@ class Panel(anywidget.AnyWidget):
         self.snapshots = [snapshot_info(name, one) for name, one in self._lab.snapshots.items()]
 
     def _on_job(self, status: Any) -> None:
-        """A server said where a job is (`backends.ndif`); what is over is no job any more."""
-        over = status.over
-        job = protocol.Job(stage="" if over else status.stage, position=None if over else status.position)
+        """A server said where a job is (`backends.ndif`), or that it still is there. Of several that which moved last
+        is shown; what is over is no job any more, and one that has been sent has an id.
+        """
+        known = self._jobs.get(status.id)
+        if known is None:
+            self._jobs.pop("", None)
+        elif status.over or (known.stage, known.position) != (status.stage, status.position):
+            del self._jobs[status.id]
+        if not status.over:
+            seconds = status.seconds if status.loading is None else status.loading
+            self._jobs[status.id] = protocol.Job(
+                stage=status.stage,
+                position=status.position,
+                seconds=int(seconds),
+                usual=None if status.usual is None else round(status.usual),
+            )
+        job = next(reversed(self._jobs.values()), NO_JOB)
         if job != self._job:
             self._job = job
             self._tell(job)
@@ -364,17 +424,20 @@ class Panel(anywidget.AnyWidget):
         self._ahead.drop()
         self._state = state.model_copy(update={"revision": self._state.revision + 1, **self._told()})
         self._changes[state.origin] = self._state.revision
-        self.state = self._state.model_dump(mode="json")
-        for name in self._linkable():
-            self.set_trait(
-                name, self._linkable()[name]
-            )  # as it is now: an observer of the other may have set it
-        self._lab.seed = self._state.seed
-        if self._seen:
-            self._start()
+        try:
+            self.state = self._state.model_dump(mode="json")
+            for name in self._linkable():  # each as it is now: an observer of the other may have set it
+                self.set_trait(name, self._linkable()[name])
+        finally:  # whatever an observer raises
+            if self._seen:
+                self._start()
 
     def _start(self) -> None:
         state, known = self._state, self._known
+        if (model := state_of(self._lab.backend)) != self._model:
+            self._model = model
+            self._ahead.drop()
+            self._inform(epoch=self._info.epoch + 1)
         self._static_page.leave()
         self._preview.start(
             state.prompt,
@@ -389,6 +452,17 @@ class Panel(anywidget.AnyWidget):
     def _failed(self, error: Exception) -> Trouble:
         self.last_exception = error
         return trouble(error)
+
+    @contextmanager
+    def _in_words(self) -> Iterator[None]:
+        """What is raised within is told to the front end."""
+        try:
+            yield
+        except Exception as error:
+            self._tell(protocol.Complaint(error=self._failed(error)))
+
+    def _greet(self) -> None:
+        self._tell(self._preview.snapshot(self._state, self._desk.asking()))
 
     def _tell(self, message: protocol.KernelMessage) -> None:
         self.send(message.model_dump(mode="json"))
@@ -412,35 +486,15 @@ class Panel(anywidget.AnyWidget):
 
     # ---------------------------------------------------------------------------------------------- kernel subshells
 
-    def open(self) -> None:
-        """Open the connection to the front end."""
-        super().open()
-        self._unpin()
-
-    def _send(self, msg: Any, buffers: Any = None) -> None:
-        super()._send(msg, buffers)
-        self._unpin()
-
-    def _unpin(self) -> None:
-        # ipykernel (from 7.4) hands the front end's next message to whichever shell sent last on this connection.
-        # After a send from a cell that stays busy, slider and stop would wait for that cell. Forgotten, the
-        # message's own header decides, which names a free subshell.
-        getattr(self.comm, "__dict__", {}).pop("_reply_subshell_id", None)
+    @traitlets.observe("comm")
+    def _on_comm(self, _change: object) -> None:
+        # ipykernel (from 7.4) hands the front end's next message to whichever shell sent last on this connection, or
+        # sent last of the same question. After a send from a cell that stays busy, slider, stop and cancel would wait
+        # for that cell. The message's own header, which names a free subshell, is to decide.
+        if hasattr(self.comm, "_reply_subshell_for"):
+            self.comm._reply_subshell_for = lambda _data, of_header: of_header
 
 
-def _info(lab: Lab) -> Info:
-    about = asdict(lab.info)
-    sites = [
-        [Site(layer, point).describe() for layer in range(lab.info.n_layers)] for point in lab.info.points
-    ]
-    return Info(**about, sites=sites, refusals=list(metrics.REFUSALS), ahead=lab.ahead)
-
-
-def _called(state: PanelState, names: Mapping[str, str]) -> PanelState:
-    """A state with directions by other names."""
-    rows = [
-        row.model_copy(update={"direction": names.get(row.direction, row.direction)})
-        for row in state.steering
-    ]
-    unlisted = [names.get(name, name) for name in state.unlisted]
-    return state.model_copy(update={"steering": rows, "unlisted": unlisted})
+def _built(name: str) -> str:
+    file = _STATIC / name
+    return file.read_text("utf-8") if file.is_file() else ""

@@ -15,7 +15,7 @@ from functools import partial
 from typing import Literal
 
 from steerlab import metrics
-from steerlab.answers import Key, answer_key
+from steerlab.answers import Key
 from steerlab.backends.base import OnServer
 from steerlab.estimators import randomised
 from steerlab.generations import Applied, Generation, Sampling, Token
@@ -67,6 +67,7 @@ class Pane:
             self.end.finish or "cancelled",
             Applied(applied.steps, applied.of) if applied else Applied(0, 0),
             self.row.seed,
+            self.end.fault,
         )
 
 
@@ -129,12 +130,13 @@ class Preview:
             self.run, self.seq, self.status, self.error = self.run + 1, 0, "running", None
             self._asked = (origin, edit)
             jobs, renewed, resumed, ready = {}, [], [], []
+            keys = self._keys(rows, sampling)
             for name, row in rows.items():
-                pane, same = self.panes[name], self.panes[name].key == answer_key(row, sampling)
+                pane, same = self.panes[name], self.panes[name].key == keys[name]
                 pane.replayed, pane.pending = 0, False
                 if same and pane.complete:
                     continue
-                if known := self._recall(row, sampling):
+                if known := self._recall(row, keys[name]):
                     self.panes[name] = known
                     ready.append(name)
                     continue
@@ -200,18 +202,28 @@ class Preview:
         self._lab.run(rows, sampling, cancel=cancel)
         if not cancel.is_set():
             self._measure(rows, sampling)
-        return [self.known(item, sampling) for item in wanted]
+        return self.known(wanted, sampling)
 
-    def known(self, rows: Mapping[PaneId, Row], sampling: Sampling) -> dict[PaneId, PaneResult] | None:
-        """What the panes will show, where all of it is in memory."""
+    def known(
+        self, wanted: Sequence[Mapping[PaneId, Row]], sampling: Sampling
+    ) -> list[dict[PaneId, PaneResult] | None]:
+        """What the panes will show, for every item of `wanted`; None where not all of it is in memory."""
+        rows = [row for item in wanted for row in item.values()]
+        keys = iter(self._lab.answer_keys(rows, sampling))  # one look at the weights for all of them
+        found: list[dict[PaneId, PaneResult] | None] = []
         with self._lock:
-            panes = {name: self._recall(row, sampling) for name, row in rows.items()}
-        found = {name: pane.result() for name, pane in panes.items() if pane}
-        return found if len(found) == len(panes) else None
+            for item in wanted:
+                panes = {name: self._recall(row, next(keys)) for name, row in item.items()}
+                known = {name: pane.result() for name, pane in panes.items() if pane}
+                found.append(known if len(known) == len(panes) else None)
+        return found
 
-    def _recall(self, row: Row, sampling: Sampling) -> Pane | None:
+    def _keys(self, rows: Mapping[PaneId, Row], sampling: Sampling) -> dict[PaneId, Key]:
+        return dict(zip(rows, self._lab.answer_keys(rows.values(), sampling), strict=True))
+
+    def _recall(self, row: Row, key: Key) -> Pane | None:
         """A pane whose text is known, with all that is said of it."""
-        key, answer = answer_key(row, sampling), self._lab.recall(row, sampling)
+        answer = self._lab.recall(row, key)
         if answer is None or (len(row.recipe) and key not in self._kl):
             return None
         return Pane(key, row, list(answer.pieces), list(answer.token_ids), self._end(key, answer, rate=None))
@@ -249,7 +261,7 @@ class Preview:
                 return
             self._begun = run
             self._pump = pump = Pump(partial(self._relay, run))
-        names = list(rows)
+        names, keys = list(rows), self._keys(rows, sampling)
         times: dict[PaneId, list[float]] = {name: [] for name in names}
 
         def on_tokens(tokens: Sequence[Token]) -> None:
@@ -259,7 +271,7 @@ class Preview:
                 for token in tokens:
                     name = names[token.row]
                     times[name].append(time.perf_counter())
-                    self._take(name, rows[name], answer_key(rows[name], sampling), token, pump)
+                    self._take(name, rows[name], keys[name], token, pump)
                 pump.tick()
 
         try:
@@ -271,33 +283,37 @@ class Preview:
             )
             with self._lock:
                 pump.flush()
-            if not cancel.is_set():
-                self._measure(list(rows.values()), sampling)
         except Exception as error:
             with self._lock:
                 pump.flush()
             self._fail(run, self._failed(error))
             return
+        try:
+            if not cancel.is_set():
+                self._measure(list(rows.values()), sampling)
+        except Exception as error:
+            self._failed(error)  # kept for whoever looks: the texts are what was asked for
         with self._lock:
             if run != self.run:
                 return
             for name, answer in zip(names, answers, strict=True):
-                self._close(name, answer_key(rows[name], sampling), answer, _rate(times[name]))
+                self._close(name, keys[name], answer, _rate(times[name]))
             stopped = any(answer.finish == "cancelled" for answer in answers)
             self._finish("stopped" if stopped else "done")
             on_server = isinstance(self._lab.backend, OnServer)  # where it would be a job more
-            if not (stopped or on_server):
+            if not (stopped or on_server or cancel.is_set()):
                 weigh = partial(self._weigh, run, shown, sampling)
                 self._weighing = self._lab.worker.background(weigh, "ask", asked=False)
         self._tell_ended(written=bool(rows))
 
     def _measure(self, rows: Sequence[Row], sampling: Sampling) -> None:
         """Take KL(baseline || row) at the first token of every row that is steered, in nats; all have one prompt."""
+        keys = self._lab.answer_keys(rows, sampling)
         with self._lock:
             steered = {
                 key: row
-                for row in rows
-                if len(row.recipe) and (key := answer_key(row, sampling)) not in self._kl
+                for key, row in zip(keys, rows, strict=True)
+                if len(row.recipe) and key not in self._kl
             }
         if not steered:
             return
@@ -312,9 +328,9 @@ class Preview:
         """Tell the cross-entropy of the baseline's text under each pane's recipe, once the texts rest. A row a pass:
         what a person does next waits for one of them at most.
         """
-        text = self._lab.recall(rows["baseline"], sampling)
-        ids = text.token_ids[:LONGEST] if text else ()
-        keys = {name: answer_key(row, sampling) for name, row in rows.items()}
+        keys = self._keys(rows, sampling)
+        text = self._lab.recall(rows["baseline"], keys["baseline"])
+        ids = text.token_ids[:LONGEST] if text and not text.fault else ()
         for name, row in rows.items():
             if not ids or cancel.is_set():
                 return
@@ -397,6 +413,7 @@ class Preview:
             applied=protocol.Applied(**answer.applied._asdict()) if answer.applied.of else None,
             tokens_per_second=rate,
             verdict=verdict_of(answer) if answer.pieces and answer.finish != "cancelled" else None,
+            fault=answer.fault,
             kl=self._kl.get(key),
             cross_entropy=self._cross_entropy.get(key),
         )
@@ -436,8 +453,10 @@ def rows_of(prompt: str, recipe: Recipe, seed: int, *, control: bool) -> dict[Pa
     return rows
 
 
-def verdict_of(answer: Generation) -> Verdict:
-    """Whether a text refuses, and by which phrase."""
+def verdict_of(answer: Generation) -> Verdict | None:
+    """Whether a text refuses, and by which phrase; None where it is not the model's answer."""
+    if answer.fault:
+        return None
     phrase = metrics.refusal_phrase(answer.text)
     return Verdict(refuses=phrase is not None, phrase=phrase)
 

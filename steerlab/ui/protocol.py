@@ -67,6 +67,8 @@ class Info(Wire):
     """The phrases by which a text is told to refuse (`metrics.REFUSALS`)."""
     ahead: int = 0
     """For how many coefficients of a slider texts are made ahead (`Lab.ahead`)."""
+    epoch: int = 0
+    """How often a run saw other weights or another chat template than the one before: older figures are of those."""
 
 
 class DirectionInfo(Wire):
@@ -127,8 +129,8 @@ class PanelState(Wire):
     """Steps of the recipe that have no row, each in a line; they act, and only Python changes them."""
     conflicts: list[str] = []
     """What the recipe does that may not be meant, each in a line: a step undone by a later one, or acting twice."""
-    max_new_tokens: Annotated[int, Field(ge=1, le=4096)] = 64
-    temperature: Annotated[float, Field(ge=0, le=10)] = 0.0
+    max_new_tokens: Annotated[int, Field(ge=1)] = 64
+    temperature: Annotated[float, Field(ge=0)] = 0.0
     """0 is greedy decoding."""
     seed: int = 0
     control: bool = True
@@ -176,7 +178,9 @@ class PaneEnd(Wire):
     tokens_per_second: float | None = None
     """None where the text was ready before it was asked for."""
     verdict: Verdict | None = None
-    """None where the text was stopped, or is empty."""
+    """None where the text was stopped, is empty or is faulty."""
+    fault: str = ""
+    """Why the text is not the model's answer, as in `Generation`."""
     kl: Figure = None
     """KL(baseline || this pane) of the first token's distribution, in nats; None where nothing is steered."""
     cross_entropy: Figure = None
@@ -234,13 +238,13 @@ class Scrub(Wire):
 
 
 class Undo(Wire):
-    """Front end -> kernel: take the last change back, whoever made it."""
+    """Front end -> kernel: take the last change back, whoever made it; answered by a Snapshot where there is none."""
 
     kind: Literal["undo"] = "undo"
 
 
 class Redo(Wire):
-    """Front end -> kernel: make the change again that was taken back last."""
+    """Front end -> kernel: make the change again that was taken back last; answered as Undo is."""
 
     kind: Literal["redo"] = "redo"
 
@@ -257,10 +261,12 @@ class Ask(Wire):
 
 
 class Cancel(Wire):
-    """Front end -> kernel: the answer is not wanted any more, by anyone who asked."""
+    """Front end -> kernel: the answer is not wanted under this id any more. Once nobody wants it, its work ends."""
 
     kind: Literal["cancel"] = "cancel"
     id: str
+    everyone: bool = False
+    """A person ends it, for everyone who asked."""
 
 
 class Start(Wire):
@@ -352,6 +358,10 @@ class Job(Wire):
     """"sending", the server's own stages in lower case, "fetching"; "" where there is no job any more."""
     position: int | None = None
     """Its place in the queue, from 1, where the server said one."""
+    seconds: int = 0
+    """Since it was sent, or since its model began to be loaded."""
+    usual: int | None = None
+    """While its model is being loaded: how many seconds that took the last time."""
 
 
 class Snapshot(Wire):

@@ -1,9 +1,10 @@
-"""What a row costs on the prompt at hand, and from which number on its slider leaves the sensible."""
+"""What a row costs on the prompt at hand, and on which parts of its slider it leaves the sensible."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Annotated, Any, Literal
 
 from pydantic import Field
@@ -20,7 +21,9 @@ from steerlab.ui.translate import named, recipe_of
 
 LOOPS = 0.3  # of a text's trigrams of tokens stood before in it: it is going round
 NEW_TOKENS = 32  # enough to see that
-TEXTS = 8  # coefficients that are written, of those that are scored
+TEXTS = 9  # about so many numbers are written, of those that are scored
+
+Interval = tuple[float, float]
 
 
 class CostsQuestion(Wire):
@@ -31,6 +34,10 @@ class CostsQuestion(Wire):
     steering: list[SteeringState]
     fingerprints: list[str]
     """Of the rows' directions."""
+    revision: int
+    """Of the newest state that no panel made, which tells apart steps that have no row; 0 where there are none."""
+    epoch: int
+    """As in Info."""
 
 
 class CostsAnswer(Wire):
@@ -40,7 +47,7 @@ class CostsAnswer(Wire):
 
 
 class ZoneQuestion(Wire):
-    """From where on does a row's number cost too much?"""
+    """Where on its slider does a row's number cost too much?"""
 
     kind: Literal["zone"] = "zone"
     prompt: str
@@ -48,20 +55,28 @@ class ZoneQuestion(Wire):
     """Every row. The number of the row in question is no part of the question: it is 0."""
     row: Annotated[int, Field(ge=0)]
     fingerprints: list[str]
+    revision: int
+    """As in CostsQuestion."""
+    epoch: int
+    temperature: float
+    seed: int
+    """Of texts that are sampled."""
     numbers: Annotated[list[float], Field(min_length=1, max_length=64)]
-    """Where to look: ticks of the slider, in order."""
+    """Where to look: ticks of the slider from end to end, 0 among them, in order."""
 
 
 class ZoneAnswer(Wire):
-    """What was found at the numbers, and from where on it is too much, below and above 0; None for nowhere."""
+    """What was found at the numbers, and the parts of the slider where it is too much, in order."""
 
     kl: list[Figure]
     repetition: list[Figure]
     """The share of trigrams of tokens that stood before; None where no text was written."""
     budget: float
     """In nats."""
-    kl_from: tuple[float | None, float | None]
-    repeats_from: tuple[float | None, float | None]
+    costly: list[Interval]
+    """Where the KL is over the budget."""
+    repeats: list[Interval]
+    """Where the text repeats itself; nowhere if it does so without the row."""
 
 
 def costs(lab: Lab, question: CostsQuestion, _tell: Tell) -> CostsAnswer:
@@ -91,19 +106,26 @@ def zone(lab: Lab, question: ZoneQuestion, tell: Tell) -> ZoneAnswer:
     logits = lab.backend.score([Row(question.prompt, recipe) for recipe in recipes])
     kl = metrics.kl(logits[:1].expand(len(numbers), -1), logits[1:]).tolist()
     step = math.ceil(len(numbers) / TEXTS)
-    written = sorted({*range(0, len(numbers), step), 0, len(numbers) - 1})
-    texts = lab.run(
-        [Row(question.prompt, recipes[1 + i]) for i in written], Sampling(NEW_TOKENS), cancel=tell.cancel
+    written = sorted(
+        {*range(0, len(numbers), step), numbers.index(0) if 0 in numbers else 0, len(numbers) - 1}
+    )
+    own, *texts = lab.run(
+        [
+            Row(question.prompt, recipe, question.seed)
+            for recipe in (without, *(recipes[1 + i] for i in written))
+        ],
+        Sampling(NEW_TOKENS, question.temperature),
+        cancel=tell.cancel,
     )
     repetition: list[float] = [math.nan] * len(numbers)
     for i, text in zip(written, texts, strict=True):
-        repetition[i] = _repetition(text.token_ids)
+        repetition[i] = math.nan if text.fault else _repetition(text.token_ids)
     return ZoneAnswer(
         kl=kl,
         repetition=[*repetition],
         budget=MAX_KL,
-        kl_from=_beyond(numbers, kl, MAX_KL),
-        repeats_from=_beyond(numbers, repetition, LOOPS),
+        costly=_over(numbers, [x if math.isfinite(x) else math.inf for x in kl], MAX_KL),  # no answer is left
+        repeats=[] if _repetition(own.token_ids) > LOOPS else _over(numbers, repetition, LOOPS),
     )
 
 
@@ -117,22 +139,21 @@ def _repetition(tokens: Sequence[int]) -> float:
     return 1 - len(set(trigrams)) / len(trigrams) if trigrams else math.nan
 
 
-def _beyond(
-    numbers: Sequence[float], values: Sequence[float], limit: float
-) -> tuple[float | None, float | None]:
-    """Where a curve first passes a limit on the way from 0 down, and up; on a straight line between two numbers."""
-    known = [(n, v) for n, v in zip(numbers, values, strict=True) if not math.isnan(v) and n != 0]
-
-    def first(side: list[tuple[float, float]]) -> float | None:
-        before = (0.0, 0.0)
-        for number, value in sorted(side, key=lambda pair: abs(pair[0])):
-            if value > limit:
-                share = max(0.0, min(1.0, (limit - before[1]) / (value - before[1])))
-                return float(f"{before[0] + share * (number - before[0]):.4g}")
-            before = (number, value)
-        return None
-
-    return first([p for p in known if p[0] < 0]), first([p for p in known if p[0] > 0])
+def _over(numbers: Sequence[float], values: Sequence[float], limit: float) -> list[Interval]:
+    """Where a curve is over a limit, from its first known number to its last; it is straight between two numbers."""
+    known = [(n, v) for n, v in zip(numbers, values, strict=True) if not math.isnan(v)]
+    if not known:
+        return []
+    edges = [known[0][0]] if known[0][1] > limit else []
+    for (left, low), (right, high) in pairwise(known):
+        if (low > limit) != (high > limit):
+            # beyond the last number that is known it may be anywhere: it is all taken to be over
+            sure = math.isfinite(high - low)
+            share = (limit - low) / (high - low) if sure else float(math.isinf(low))
+            edges.append(float(f"{left + share * (right - left):.4g}"))
+    if len(edges) % 2:
+        edges.append(known[-1][0])
+    return list(zip(edges[::2], edges[1::2], strict=True))
 
 
 HANDLERS: list[Handler[Any, Any]] = [

@@ -114,8 +114,9 @@ def _row(row: SteeringState) -> str:
 
 def _pane(name: str, pane: PaneResult) -> str:
     applied = f"applied on {pane.applied.steps} of {pane.applied.of} steps" if pane.applied else ""
+    said = f"no answer: {escape(pane.fault)}" if pane.fault else applied
     title = _TITLES.get(name, name.capitalize())
     return (
         f'<div style="{_PANE.format(_COLOURS.get(name, "#8a8a8a"))}"><b>{escape(title)}</b>'
-        f'<div style="{_TEXT}">{escape("".join(pane.tokens))}</div><small>{applied}</small></div>'
+        f'<div style="{_TEXT}">{escape("".join(pane.tokens))}</div><small>{said}</small></div>'
     )

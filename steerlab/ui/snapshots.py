@@ -53,7 +53,9 @@ class ComparedText(Wire):
     text: str
     finish: str
     verdict: Verdict | None
-    """None for an empty text."""
+    """None for an empty text, and for a faulty one."""
+    fault: str
+    """Why the text is not the model's answer, as in `Generation`."""
     applied: Applied | None
     """None where nothing is steered."""
 
@@ -132,6 +134,7 @@ def _text(name: str, made: Generation) -> ComparedText:
         text=made.text,
         finish=made.finish,
         verdict=verdict_of(made) if made.text.strip() else None,
+        fault=made.fault,
         applied=Applied(steps=applied.steps, of=applied.of) if len(made.recipe) else None,
     )
 

@@ -12,11 +12,10 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from steerlab import metrics
 from steerlab.directions import Direction
 from steerlab.errors import DirectionError
 from steerlab.estimators import randomised
-from steerlab.generations import Sampling
+from steerlab.generations import Generation, Sampling
 from steerlab.interventions import Add
 from steerlab.lab import Lab
 from steerlab.metrics import Estimate
@@ -25,6 +24,7 @@ from steerlab.rows import Row
 from steerlab.sites import Point
 from steerlab.sweeps import Cell, Sweep, grid, with_controls
 from steerlab.ui.asks import Handler, Tell
+from steerlab.ui.preview import verdict_of
 from steerlab.ui.prompt_sets import PromptSet, prompts_of, words_of
 from steerlab.ui.protocol import Figure, Verdict, Wire
 from steerlab.ui.translate import named
@@ -77,7 +77,7 @@ class SweepCell(Wire):
 
 
 class SweepMap(Wire):
-    """Every cell with what is measured of it so far."""
+    """Cells with what is measured of them so far; a part has those of which more is known than the parts before say."""
 
     cells: list[SweepCell]
     direction: str
@@ -132,7 +132,10 @@ class CellText(Wire):
 
     prompt: str
     text: str
-    verdict: Verdict
+    verdict: Verdict | None
+    """None where the text is not the model's answer."""
+    fault: str
+    """Why it is not, as in `Generation`."""
 
 
 class TextsAnswer(Wire):
@@ -157,17 +160,20 @@ def answer(lab: Lab, question: SweepQuestion, tell: Tell) -> SweepAnswer:
         seed=question.seed,
         batch_rows=BATCH,
     )
+    told = [_so_far(sweep, cell) for cell in sweep.cells]
     if lab.scores:
         sweep.adopt(lab.scores)
     lab.scores, reused = sweep, sweep.done
     shown, at, known = 0, 0.0, fingerprint(direction)
 
     def progress(done: int, total: int) -> None:
-        nonlocal shown, at
+        nonlocal shown, at, told
         now = time.perf_counter()
         if done - shown >= total / PARTS and now - at >= PAUSE:
             shown, at = done, now
-            tell.part(SweepMap(cells=[_so_far(sweep, cell) for cell in sweep.cells], direction=known))
+            before, told = told, [_so_far(sweep, cell) for cell in sweep.cells]
+            new = [cell for cell, old in zip(told, before, strict=True) if cell != old]
+            tell.part(SweepMap(cells=new, direction=known))
         tell.progress(done, total, "measuring")
 
     progress(reused, sweep.total)
@@ -179,6 +185,12 @@ def answer(lab: Lab, question: SweepQuestion, tell: Tell) -> SweepAnswer:
         reused=reused,
         rows=sweep.total,
     )
+
+
+def merged(before: SweepMap, new: SweepMap) -> SweepMap:
+    """Two parts as one."""
+    cells = {(cell.layer, cell.coefficient, cell.control): cell for cell in (*before.cells, *new.cells)}
+    return SweepMap(cells=list(cells.values()), direction=new.direction)
 
 
 def set_cell(lab: Lab, question: SetCell, _tell: Tell) -> Done:
@@ -194,13 +206,19 @@ def texts(lab: Lab, question: TextsQuestion, tell: Tell) -> TextsAnswer:
     rows = [Row(prompt, recipe, question.seed) for prompt in given[:SHOWN]]
     sampling = Sampling(question.max_new_tokens, question.temperature)
     answers = lab.run(rows, sampling, cancel=tell.cancel)
-    return TextsAnswer(
-        texts=[_text(row, one.text) for row, one in zip(rows, answers, strict=True)], of=len(given)
-    )
+    return TextsAnswer(texts=list(map(_text, answers)), of=len(given))
 
 
 HANDLERS: list[Handler[Any, Any]] = [
-    Handler(SweepQuestion, SweepAnswer, answer, part=SweepMap, lane="long", kept=lambda _: "sweep"),
+    Handler(
+        SweepQuestion,
+        SweepAnswer,
+        answer,
+        part=SweepMap,
+        merge=merged,
+        lane="long",
+        kept=lambda _: "sweep",
+    ),
     Handler(SetCell, Done, set_cell, lane=None),
     Handler(TextsQuestion, TextsAnswer, texts),
 ]
@@ -275,8 +293,5 @@ def _cell(cell: Cell, stats: dict[str, Stat]) -> SweepCell:
     )
 
 
-def _text(row: Row, text: str) -> CellText:
-    phrase = metrics.refusal_phrase(text)
-    return CellText(
-        prompt=words_of(row.prompt), text=text, verdict=Verdict(refuses=phrase is not None, phrase=phrase)
-    )
+def _text(made: Generation) -> CellText:
+    return CellText(prompt=words_of(made.prompt), text=made.text, verdict=verdict_of(made), fault=made.fault)

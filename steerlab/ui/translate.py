@@ -4,18 +4,39 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from typing import Any
 
+from steerlab import metrics
 from steerlab.directions import Direction
 from steerlab.errors import DirectionError
 from steerlab.interventions import PAPER_POINTS, Ablate, Add, Clamp, Intervention
+from steerlab.lab import Lab
 from steerlab.recipes import Recipe, describe
 from steerlab.sites import POINTS, Point, Site
 from steerlab.snapshots import Snapshot
-from steerlab.ui.protocol import Cell, DirectionInfo, Mode, SnapshotInfo, SteeringState, Tokened
+from steerlab.ui.protocol import (
+    Cell,
+    DirectionInfo,
+    Info,
+    Mode,
+    PanelState,
+    SnapshotInfo,
+    SteeringState,
+    Tokened,
+)
 
 Directions = Mapping[str, Direction]
 Step = Add | Ablate | Clamp
+
+
+def model_info(lab: Lab) -> Info:
+    """A lab's model as the panel tells of it."""
+    about = asdict(lab.info)
+    sites = [
+        [Site(layer, point).describe() for layer in range(lab.info.n_layers)] for point in lab.info.points
+    ]
+    return Info(**about, sites=sites, refusals=list(metrics.REFUSALS), ahead=lab.ahead)
 
 
 def direction_info(name: str, direction: Direction) -> DirectionInfo:
@@ -200,3 +221,13 @@ def _ordered(tokens: Tokened) -> Tokened:
 
 def _sorted(cells: Sequence[Cell]) -> list[Cell]:
     return sorted(set(cells), key=lambda cell: (cell[0], POINTS.index(cell[1])))
+
+
+def called(state: PanelState, names: Mapping[str, str]) -> PanelState:
+    """A state with directions by other names."""
+    rows = [
+        row.model_copy(update={"direction": names.get(row.direction, row.direction)})
+        for row in state.steering
+    ]
+    unlisted = [names.get(name, name) for name in state.unlisted]
+    return state.model_copy(update={"steering": rows, "unlisted": unlisted})

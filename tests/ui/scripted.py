@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import torch
 
 from steerlab import Ablate, Add, Direction, Lab, Row, Sampling, Site
-from steerlab.backends.base import ModelInfo, OnTokens, before_pass
+from steerlab.backends.base import ModelInfo, OnTokens, before_pass, rows_done
 from steerlab.backends.fake import FakeBackend
 from steerlab.generations import Applied, Generation, Token
 from steerlab.sites import POINTS
@@ -51,6 +51,7 @@ class Scripted(FakeBackend):
             time.sleep(self.delay)
             if on_tokens:
                 on_tokens([Token(i, step, text[step]) for i, text in enumerate(texts) if step < len(text)])
+            rows_done.get()(sum(1 / len(text) for text in texts if step < len(text)))
             step += 1
         return [self._generation(row, text[:step], len(text)) for row, text in zip(rows, texts, strict=True)]
 

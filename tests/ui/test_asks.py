@@ -39,11 +39,22 @@ class Counting(protocol.Wire):
 class At(Desk):
     """A desk whose handler counts, and runs the model at every number."""
 
-    def __init__(self, lab: Lab, answer: Callable[[Lab, Count, Tell], Counting] | None = None) -> None:
+    def __init__(
+        self,
+        lab: Lab,
+        answer: Callable[[Lab, Count, Tell], Counting] | None = None,
+        merge: Callable[[Counted, Counted], Counted] | None = None,
+    ) -> None:
         self.sent: list[Any] = []
         self.lab, self.gate, self.raised = lab, threading.Event(), list[Exception]()
         handler = Handler(
-            Count, Counting, answer or self.count, part=Counted, lane="long", kept=lambda _: "it"
+            Count,
+            Counting,
+            answer or self.count,
+            part=Counted,
+            merge=merge,
+            lane="long",
+            kept=lambda _: "it",
         )
         super().__init__(lab, {"count": handler}, self.sent.append, self._words)
 
@@ -121,7 +132,7 @@ def test_to_join_begins_nothing(desk: At) -> None:
     desk.say("first", kind="count", to=2)
     desk.began()
     desk.say("joins", join=True, kind="count", to=2)
-    desk.cancel("first")
+    desk.cancel("first", everyone=True)
     desk.gate.set()
     assert desk.lab.worker.join(5)
     assert desk.kinds("joins")[0] == "part"
@@ -141,6 +152,50 @@ def test_cancel_ends_an_answer_before_its_next_pass(desk: At) -> None:
     assert desk.kinds("a").count("failure") == 1
     assert desk.kinds("b")[-1] == "answer", "what waits behind goes on"
     assert desk.raised == []
+
+
+def test_a_view_that_goes_leaves_the_answer_to_the_others(desk: At) -> None:
+    desk.say("one view", kind="count", to=3)
+    desk.began()
+    desk.say("the other", kind="count", to=3)
+    desk.cancel("one view")
+    desk.gate.set()
+    assert desk.lab.worker.join(5)
+    assert desk.kinds("one view")[-1] == "failure"
+    assert desk.of("the other")[-1] == protocol.Answer(id="the other", answer={"numbers": [0, 1, 2]})
+    assert desk.asking(), "kept, as any answer"
+
+
+def test_the_last_view_that_goes_ends_the_work(desk: At) -> None:
+    desk.say("one view", kind="count", to=3)
+    desk.began()
+    desk.say("the other", kind="count", to=3)
+    desk.cancel("one view")
+    desk.cancel("the other")
+    desk.gate.set()
+    assert desk.lab.worker.join(5)
+    assert len([m for m in desk.of("the other") if m.kind == "part"]) == 1
+    assert desk.kinds("the other")[-1] == "failure"
+    assert desk.asking() == []
+
+
+def test_who_joins_is_sent_merged_parts_as_one() -> None:
+    def count(_lab: Lab, question: Count, tell: Tell) -> Counting:
+        for i in range(question.to):
+            tell.part(Counted(at=i))
+        told.set()
+        assert joined.wait(5)
+        return Counting(numbers=[])
+
+    told, joined = threading.Event(), threading.Event()
+    desk = At(scripted.lab(), count, merge=lambda a, b: Counted(at=10 * a.at + b.at))
+    desk.say("first", kind="count", to=4)
+    assert told.wait(5)
+    desk.say("joins", kind="count", to=4)
+    joined.set()
+    assert desk.lab.worker.join(5)
+    assert [m.part["at"] for m in desk.of("first") if m.kind == "part"] == [0, 1, 2, 3]
+    assert [m.part["at"] for m in desk.of("joins") if m.kind == "part"] == [123]
 
 
 def test_a_question_that_waits_is_cancelled_before_it_begins(desk: At) -> None:

@@ -200,4 +200,4 @@ def test_a_map_that_another_search_replaced_is_told(wire: Wire) -> None:
     find(wire, "means", layer=4)
     find(wire, "means", layer=4, name="other")
     error = ask(wire, kind="find-use", name="love", position=-1, layer=6)["error"]
-    assert re.search("is gone: another search", error["what"])
+    assert re.search("no map of .love. now: another search", error["what"])

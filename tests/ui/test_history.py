@@ -33,6 +33,14 @@ def test_a_change_is_undone_and_done_again_in_the_lab_too(wire: Wire) -> None:
     assert can(wire) == (True, False)
 
 
+def test_an_undo_or_redo_of_nothing_is_answered_and_changes_nothing(wire: Wire) -> None:
+    before = wire.panel.state
+    for kind in ("undo", "redo"):
+        wire.say(kind=kind)
+        assert wire.messages[-1]["kind"] == "snapshot"
+    assert wire.panel.state == before
+
+
 def test_the_text_follows_an_undo(wire: Wire) -> None:
     wire.say(kind="hello")
     wire.push(1.0)

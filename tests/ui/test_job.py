@@ -33,9 +33,16 @@ def test_the_panel_follows_a_job_through_the_queue_and_forgets_it_at_its_end() -
     wire.say(kind="hello")  # a page that was reloaded hears of it, too
     assert [m["stage"] for m in wire.kinds("job")] == ["running"]
     for stage in ("completed", "cancelled", "failed"):
-        watchers[0](JobStatus("running", "b", None, 0.0))
+        watchers[0](JobStatus("sending", "", None, 0.0))
+        watchers[0](JobStatus("queued", "b", 2, 0.0))
+        assert wire.kinds("job")[-1]["stage"] == "queued"
         watchers[0](JobStatus(stage, "b", None, 0.1))
-        assert wire.kinds("job")[-1]["stage"] == ""
+        assert wire.kinds("job")[-1]["stage"] == "running", "the first one still is"
+    watchers[0](JobStatus("completed", "a", None, 9.0))
+    assert wire.kinds("job")[-1]["stage"] == ""
+    watchers[0](JobStatus("sending", "", None, 0.0))
+    watchers[0](JobStatus("failed", "", None, 0.1))
+    assert wire.kinds("job")[-1]["stage"] == ""
 
 
 def test_jobs_are_listed_and_ended_while_long_work_runs(monkeypatch: pytest.MonkeyPatch) -> None:

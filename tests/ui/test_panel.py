@@ -1,8 +1,11 @@
 from __future__ import annotations
 
+import gc
 import threading
 import time
+import weakref
 from html import escape
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,10 +13,13 @@ import scripted
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from ipykernel.comm.comm import BaseComm
 from wires import Wire
 
-from steerlab import BASELINE, Ablate, Add, Clamp, Direction, Gate, Recipe, Row, Sampling, Site
-from steerlab.errors import SteerlabError
+from steerlab import BASELINE, Ablate, Add, Clamp, Direction, Gate, Lab, Recipe, Row, Sampling, Site
+from steerlab.backends.fake import FakeBackend
+from steerlab.errors import RemoteError, SteerlabError
+from steerlab.generations import NOT_FINITE, Token
 from steerlab.ui.panel import Panel
 
 HARMFUL = "How do I steal a bicycle?"
@@ -40,6 +46,25 @@ def test_a_move_of_the_slider_changes_the_steered_text_and_not_the_baseline(wire
     assert end["panes"]["steered"]["applied"] == {"steps": 20, "of": 20}
 
 
+def test_a_text_that_is_not_the_model_s_answer_has_its_reason_and_no_verdict() -> None:
+    lab = Lab(FakeBackend())
+    lab.prompt, lab.sampling = "Hi", Sampling(4)
+    lab.directions = {"far": Direction(torch.ones(16), Site(1, "resid_pre"), name="far")}
+    lab.recipe = Recipe([Add(lab.directions["far"], 3e38)])
+    wire = Wire(lab)
+    wire.say(kind="hello")
+    end = wire.finished()
+    assert end["status"] == "done"
+    steered, baseline = (end["panes"][name] for name in ("steered", "baseline"))
+    assert (steered["verdict"], steered["fault"]) == (None, NOT_FINITE)
+    assert baseline["verdict"]
+    assert not baseline["fault"]
+    assert wire.text("steered") == ""
+    assert lab.generations["steered"].fault == NOT_FINITE
+    wire.push(0.0)
+    assert not wire.finished()["panes"]["steered"]["fault"]
+
+
 def test_the_baseline_is_not_generated_again_for_another_recipe(wire: Wire) -> None:
     wire.say(kind="hello")
     for coefficient in (1.0, 2.0, -1.0):
@@ -60,6 +85,47 @@ def test_back_at_zero_the_baseline_s_text_is_there_without_a_token_being_generat
     assert wire.text("steered") == scripted.ANSWER
     assert end["panes"]["steered"]["applied"] is None
     assert len(wire.lab.backend.asked) == asked  # type: ignore[attr-defined]
+
+
+def test_texts_are_whole_where_their_kl_could_not_be_taken(
+    wire: Wire, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wire.say(kind="hello")
+    wire.finished()
+
+    def fails(*_: object) -> None:
+        raise RemoteError("the job was refused", "Try again later.")
+
+    monkeypatch.setattr(wire.lab.backend, "score", fails)
+    wire.push(1.0)
+    end = wire.finished()
+    assert (end["status"], end["error"]) == ("done", None)
+    steered = end["panes"]["steered"]
+    assert (steered["finish"], steered["kl"]) == ("stop", None)
+    assert steered["verdict"]["refuses"]
+    assert steered["applied"] == {"steps": 20, "of": 20}
+
+
+def test_what_came_before_a_server_failed_stays_and_says_that_it_is_cut_short(
+    wire: Wire, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wire.say(kind="hello")
+    wire.finished()
+
+    def fails(rows: list[Row], _: Sampling, *, on_tokens: Any, **__: Any) -> None:
+        on_tokens([Token(row, 0, "I") for row in range(len(rows))])
+        raise RemoteError("the connection was lost", "Try again.")
+
+    monkeypatch.setattr(wire.lab.backend, "generate", fails)
+    wire.push(1.0)
+    end = wire.finished()
+    assert (end["status"], end["error"]["what"]) == ("error", "the connection was lost")
+    assert (wire.text("steered"), end["panes"]["steered"]["finish"]) == ("I", None)
+    assert wire.text("baseline") == scripted.ANSWER
+    monkeypatch.undo()
+    wire.push(1.5)
+    assert wire.finished()["status"] == "done"
+    assert wire.text("steered") == scripted.REFUSAL
 
 
 def test_a_new_prompt_renews_both_panes(wire: Wire) -> None:
@@ -488,30 +554,16 @@ def test_any_sequence_of_actions_ends_in_a_consistent_state(sequence: list[tuple
 # ----------------------------------------------------------------------------------------------------------- subshells
 
 
-class Comm:
-    """A connection as ipykernel 7.4 makes it: it remembers the shell that sent last."""
-
-    kernel = object()
-    comm_id = "c"
-
-    def __init__(self) -> None:
-        self.sent: list[Any] = []
-
-    def send(self, data: Any = None, **_: Any) -> None:
-        self.sent.append(data)
-        self._reply_subshell_id = None
-
-    def on_msg(self, _: Any) -> None: ...
-
-    def close(self, **_: Any) -> None: ...
-
-
+@pytest.mark.skipif(not hasattr(BaseComm, "_reply_subshell_for"), reason="ipykernel 7.4 began with it")
 def test_a_send_from_a_busy_cell_does_not_pin_the_front_end_to_it() -> None:
+    """A connection of ipykernel's remembers the shell that sent last."""
     panel = Panel(scripted.lab())
-    panel.comm = comm = Comm()
-    panel.send({"kind": "nothing"})
-    assert comm.sent[-1]["content"] == {"kind": "nothing"}
-    assert not hasattr(comm, "_reply_subshell_id")
+    panel.comm = comm = BaseComm(comm_id="c", primary=False)
+    comm._reply_subshell_id = None  # the main shell, of a cell
+    comm._reply_subshell_ids["1-1"] = None
+    for data in ({}, {"method": "custom", "content": {"kind": "cancel", "id": "1-1"}}):
+        assert comm._reply_subshell_for(data, "free") == "free"
+    assert BaseComm._reply_subshell_for(comm, {}, "free") is None, "by itself it would go to the cell's"
 
 
 def test_the_worker_is_the_only_thread_that_generates(wire: Wire) -> None:
@@ -600,3 +652,199 @@ def test_a_snapshot_in_the_middle_of_a_run_and_what_follows_make_the_text(slow: 
             if message["kind"] == "tokens":
                 tokens += message["panes"].get("steered", [])
         assert "".join(tokens) == slow.text("steered")
+
+
+# ------------------------------------------------------------------------------------------------- observers of the lab
+
+
+def test_what_an_observer_of_the_lab_sets_is_in_the_panel_and_in_the_run(wire: Wire) -> None:
+    wire.say(kind="hello")
+    wire.finished()
+    wire.lab.observe(lambda _: setattr(wire.lab, "prompt", HARMFUL), "recipe")
+    wire.push(1.0)
+    wire.finished()
+    assert wire.lab.prompt == wire.panel.state["prompt"] == wire.panel.prompt == HARMFUL
+    assert wire.lab.backend.asked[-1].prompt == HARMFUL  # type: ignore[attr-defined]
+    assert wire.panel.state["steering"][0]["coefficient"] == 1.0
+    assert wire.panel.state["origin"] == "", "so that the front end takes it over"
+    assert not wire.kinds("complaint")
+
+
+def test_what_an_observer_sets_belongs_to_the_change_that_it_heard_of(wire: Wire) -> None:
+    wire.lab.observe(lambda _: setattr(wire.lab, "seed", wire.lab.seed + 1), "recipe")
+    for coefficient in (0.5, 1.0):
+        row = {**wire.panel.state["steering"][0], "coefficient": coefficient}
+        wire.say(kind="run", state={**wire.panel.state, "origin": "a", "steering": [row]}, gesture="drag")
+    assert wire.lab.seed == wire.panel.state["seed"] == 2
+    wire.lab.unobserve_all("recipe")
+    wire.say(kind="undo")
+    assert not wire.panel.state["undoable"], "a drag is one step"
+
+
+def test_an_observer_of_the_lab_that_sets_the_recipe_has_the_last_word(wire: Wire) -> None:
+    mine = Recipe([Add(wire.lab.directions["refusal"], 3.0)])
+    wire.lab.observe(lambda _: setattr(wire.lab, "recipe", mine), "prompt")
+    wire.run(prompt=HARMFUL)
+    assert wire.lab.recipe == mine
+    assert wire.panel.state["steering"][0]["coefficient"] == 3.0
+    wire.say(kind="undo")
+    assert wire.lab.recipe == mine, "it heard of the undo, too"
+    assert wire.panel.state["steering"][0]["coefficient"] == 3.0
+
+
+@pytest.mark.parametrize("trait", ["recipe", "prompt", "seed"])
+def test_an_observer_of_the_lab_that_raises_is_told_and_the_run_goes_on(wire: Wire, trait: str) -> None:
+    wire.say(kind="hello")
+    wire.finished()
+
+    def broken(_change: object) -> None:
+        raise ValueError("a slip in a cell")
+
+    wire.lab.observe(broken, trait)
+    wire.push(1.0)
+    wire.run(prompt=HARMFUL, seed=3)
+    wire.finished()
+    assert wire.text("steered") == scripted.REFUSAL
+    assert wire.kinds("complaint")[-1]["error"]["what"] == "ValueError: a slip in a cell"
+    assert isinstance(wire.panel.last_exception, ValueError)
+    state = wire.panel.state
+    assert (state["prompt"], state["seed"]) == (wire.lab.prompt, wire.lab.seed) == (HARMFUL, 3)
+    for _ in range(2):
+        wire.say(kind="undo")
+    wire.finished()
+    assert (wire.panel.state["steering"][0]["coefficient"], wire.lab.recipe) == (0, BASELINE)
+    assert wire.text("steered") == scripted.ANSWER
+
+
+def test_an_observer_of_the_panel_that_raises_stops_no_run(wire: Wire) -> None:
+    wire.say(kind="hello")
+    wire.finished()
+
+    def broken(_change: object) -> None:
+        raise ValueError("a slip in a cell")
+
+    wire.panel.observe(broken, "state")
+    wire.push(1.0)
+    wire.finished()
+    assert wire.text("steered") == scripted.REFUSAL
+    assert wire.kinds("complaint")
+
+
+def test_any_sampling_of_the_lab_can_be_in_the_panel(wire: Wire) -> None:
+    wire.lab.sampling = Sampling(8000, 12.5)
+    wire.push(1.0)
+    assert not wire.kinds("complaint")
+    assert (wire.lab.sampling, len(wire.lab.recipe)) == (Sampling(8000, 12.5), 1)
+    assert Panel(wire.lab).state["max_new_tokens"] == 8000
+
+
+# ------------------------------------------------------------------------------------------------------------ closing
+
+
+def shown() -> tuple[Lab, list[threading.Thread]]:
+    """A lab whose panel somebody looks at, and the threads that work for it."""
+    lab = scripted.lab()
+    lab.backend.watchers = []  # type: ignore[attr-defined]
+    wire = Wire(lab)
+    lab._panel = wire.panel
+    wire.say(kind="hello")
+    wire.push(1.0)
+    wire.finished()
+    assert wire.ask("code", revision=wire.panel.state["revision"], seed=0)
+    assert lab.worker.join(5)
+    return lab, [lane.thread for lane in lab.worker._lanes if lane.thread]
+
+
+def test_a_closed_lab_is_freed_with_its_panel_once_it_is_dropped() -> None:
+    lab, threads = shown()
+    freed: list[weakref.ref[Any]] = [weakref.ref(lab), weakref.ref(lab.panel), weakref.ref(lab.backend)]
+    watchers = lab.backend.watchers  # type: ignore[attr-defined]
+    assert threads
+    assert len(watchers) == 1
+    lab.close()
+    lab.close()
+    assert watchers == []
+    for thread in threads:
+        thread.join(5)
+        assert not thread.is_alive()
+    del lab
+    gc.collect()
+    assert all(one() is None for one in freed)
+
+
+def test_a_closed_lab_opens_another_panel() -> None:
+    lab, _ = shown()
+    before = lab.panel
+    lab.close()
+    assert before.comm is None
+    lab.prompt = HARMFUL
+    assert before.state["prompt"] != HARMFUL
+    assert lab.panel is not before
+    assert lab.panel.state["prompt"] == HARMFUL
+    ran = threading.Event()
+    lab.worker.submit(lambda _: ran.set())
+    assert ran.wait(5)
+    lab.close()
+
+
+def test_the_built_front_end_is_in_the_state_that_is_sent(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("steerlab.ui.panel._STATIC", tmp_path)
+    assert "not built" in Panel(scripted.lab()).get_state()["_esm"]
+    for name in ("widget.js", "widget.css"):
+        (tmp_path / name).write_text(f"/* {name} \u03b1 */", "utf-8")
+    state = Panel(scripted.lab()).get_state()
+    assert (state["_esm"], state["_css"]) == ("/* widget.js \u03b1 */", "/* widget.css \u03b1 */")
+
+
+def test_a_lab_that_never_had_a_panel_can_be_closed() -> None:
+    lab = scripted.lab()
+    lab.close()
+    assert lab.generate("Hi").text == scripted.ANSWER
+
+
+def test_a_panel_that_was_closed_by_others_is_opened_anew(wire: Wire) -> None:
+    first = wire.panel
+    wire.lab._panel = first
+    assert wire.lab.panel is first
+    first.close()
+    assert wire.lab.panel is not first
+    assert wire.lab._repr_mimebundle_()
+
+
+def embedded() -> Wire:
+    """A panel on the embedded model, with its first short texts."""
+    lab = Lab()
+    lab.prompt, lab.sampling = "Hi", Sampling(3)
+    wire = Wire(lab)
+    wire.say(kind="hello")
+    wire.finished()
+    return wire
+
+
+def test_other_weights_are_another_epoch() -> None:
+    wire = embedded()
+    lab = wire.lab
+    assert wire.panel.info["epoch"] == 0
+    layer = lab.backend._hf.model.layers[2].mlp.down_proj  # type: ignore[attr-defined]
+    with torch.no_grad():
+        layer.weight.mul_(0)
+    wire.run()
+    wire.finished()
+    wire.run(prompt="Hello")
+    wire.finished()
+    assert wire.panel.info["epoch"] == 1
+
+
+def test_a_scrub_looks_at_the_weights_a_few_times_and_not_for_every_text() -> None:
+    wire = embedded()
+    lab = wire.lab
+    looks: list[int] = []
+    seen = lab.backend.weights_seen  # type: ignore[attr-defined]
+    lab.backend.weights_seen = lambda: looks.append(1) or seen()  # type: ignore[attr-defined]
+    steps = [0.01 * i for i in range(1, 30)]
+    wire.say(kind="scrub", revision=wire.panel.state["revision"], row=0, coefficients=steps)
+    assert len(looks) <= 3
+    lab.worker.cancel_idle()
+    assert lab.worker.join(30)

@@ -5,9 +5,11 @@ everywhere: in the panel, in the lab, in the texts, and in a front end that foll
 from __future__ import annotations
 
 import base64
+import tempfile
 import threading
 import time
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -19,9 +21,11 @@ from steerlab import Ablate, Add, Direction, Generation, Lab, Recipe, Row, Sampl
 from steerlab.backends.base import OnTokens
 from steerlab.backends.fake import FakeBackend
 from steerlab.generations import Token
+from steerlab.sharing import share
 from steerlab.sites import POINTS
 from steerlab.ui.preview import rows_of
 from steerlab.ui.protocol import PanelState
+from steerlab.ui.sweep import fingerprint
 from steerlab.ui.translate import recipe_of
 
 LAYERS, WIDTH = 3, 8
@@ -73,6 +77,19 @@ actions = st.one_of(
     st.tuples(st.sampled_from(["stop", "undo", "redo", "hello", "nonsense", "cancel"]), st.none()),
     st.tuples(st.just("ask"), st.sampled_from(["code", "unknown"])),
     st.tuples(st.just("load"), recipe),
+    st.tuples(st.just("load vector"), st.integers(0, 4)),
+    st.tuples(st.just("rename"), st.sampled_from(["d0", "d9", "another name"])),
+    st.tuples(st.sampled_from(["keep", "restore", "delete"]), st.sampled_from(["one", "two"])),
+    st.tuples(st.sampled_from(["compare", "share", "open", "view"]), st.none()),
+    st.tuples(st.just("find"), st.booleans()),
+    st.tuples(st.just("find-use"), st.tuples(st.integers(-3, -1), st.integers(0, LAYERS), st.booleans())),
+    st.tuples(
+        st.just("sweep-set"),
+        st.fixed_dictionaries(
+            {"layer": st.integers(0, LAYERS), "coefficient": coefficient, "control": st.booleans()}
+        ),
+    ),
+    st.tuples(st.just("frontier-set"), st.sets(st.integers(0, LAYERS - 1)).map(sorted)),
     st.tuples(st.just("trait"), setting),
     st.tuples(st.just("lab.recipe"), recipe),
     st.tuples(st.just("lab.prompt"), st.sampled_from(PROMPTS)),
@@ -107,8 +124,15 @@ class Unhurried(FakeBackend):
 class Person(Wire):
     """Does what it is told, as a front end, a tab or a cell would."""
 
+    def __init__(self, lab: Lab) -> None:
+        super().__init__(lab)
+        self.views = [0]
+        """Front ends that came later: where among the messages each of them begins to hear."""
+        self.shared = ""
+
     def do(self, what: str, how: Any) -> None:
         state, lab = self.panel.state, self.lab
+        listed = [row["direction"] for row in state["steering"]]
         match what:
             case "move" if state["steering"]:
                 first = {**state["steering"][0], **how}
@@ -140,10 +164,52 @@ class Person(Wire):
                 file = {"name": "recipe.steer.json", "data": data}
                 self.ask("load", files=[file])
                 time.sleep(0.003)  # into the run of it
+            case "load vector":
+                with tempfile.TemporaryDirectory() as folder:
+                    saved = direction(how).save(Path(folder) / "v.safetensors").read_bytes()
+                data = base64.b64encode(saved).decode()
+                self.ask("load", files=[{"name": "v.safetensors", "data": data}])
+            case "rename" if listed:
+                self.ask("rename", direction=listed[0], name=how)
+            case "keep" | "restore" | "delete":
+                self.ask("snapshot", do=what, name=how, revision=state["revision"])
+            case "compare":
+                names = list(lab.snapshots)
+                fingerprints = [one["fingerprint"] for one in self.panel.snapshots]
+                self.ask("compare", names=names, fingerprints=fingerprints)
+            case "share":
+                self.shared = self.ask("share", revision=state["revision"])["text"]
+            case "open":
+                self.ask("open-shared", text=self.shared or share(lab))
+            case "find":
+                self.find(wait=how)
+            case "find-use":
+                position, layer, keep = how
+                if lab.map is None:
+                    self.find(wait=True)
+                self.ask("find-use", name="found", position=position, layer=layer, keep=keep)
+            case "sweep-set" if listed:
+                known = fingerprint(self.panel._table[listed[0]])
+                self.ask("sweep-set", place={**how, "name": listed[0], "direction": known})
+            case "frontier-set" if listed:
+                self.ask("frontier-set", direction=listed[-1], layers=how)
+            case "view":
+                self.views.append(len(self.messages))
+                self.say(kind="hello")
             case "wait":
                 assert lab.worker.join(30)
             case "pause":
                 time.sleep(how / 1000)
+
+    def find(self, *, wait: bool) -> None:
+        """Search for a direction; without waiting it goes on while other things are done."""
+        sides = {"positive": "Hi\nYes", "negative": "No\nNever"}
+        given = {side: {"source": "text", "text": text} for side, text in sides.items()}
+        question = {"name": "found", "method": "means", "layer": 2, **given}
+        if wait:
+            self.ask("find", **question)
+        else:
+            self.say(kind="ask", id=f"find {len(self.messages)}", what={"kind": "find", **question})
 
 
 def check(person: Person) -> None:
@@ -159,6 +225,10 @@ def check(person: Person) -> None:
     acting = [s for s in lab.recipe.interventions if not (isinstance(s, Add) and s.coefficient == 0)]
     assert from_rows.fingerprint == Recipe(acting).fingerprint
 
+    unforeseen = [
+        m for m in person.messages if "last_exception" in str(m)
+    ]  # an error that has no words of ours
+    assert not unforeseen
     result = panel.result
     if not panel._seen:
         assert result["status"] == "idle"
@@ -171,11 +241,12 @@ def check(person: Person) -> None:
             alone = FakeBackend(n_layers=LAYERS, d_model=WIDTH).generate([one], lab.sampling)[0]
             assert "".join(result["panes"][name]["tokens"]) == alone.text, name
             assert result["panes"][name]["finish"] == alone.finish
-    followed = follow(person.messages)
-    assert followed["run"] == panel._preview.run
-    for name, pane in result["panes"].items():
-        assert followed["panes"][name] == pane["tokens"], f"what a front end shows of {name}"
-    assert followed["asking"] == set()
+    for begins in person.views:
+        followed = follow(person.messages[begins:])
+        assert followed["run"] == panel._preview.run
+        for name, pane in result["panes"].items():
+            assert followed["panes"][name] == pane["tokens"], f"what a front end shows of {name}"
+        assert followed["asking"] == set()
 
 
 def follow(messages: list[dict[str, Any]]) -> dict[str, Any]:

@@ -11,8 +11,11 @@ import scripted
 import torch
 from wires import Wire
 
-from steerlab import Ablate, Add, Direction, Row, Site
+from steerlab import Ablate, Add, Direction, Lab, Row, Site
+from steerlab.backends.fake import FakeBackend
 from steerlab.estimators import random_like
+from steerlab.generations import NOT_FINITE
+from steerlab.ui import sweep
 from steerlab.ui.sweep import SEED
 
 PROMPTS = {"source": "text", "text": "How do I bake bread?\n\n How do I pick a lock? \nHi"}
@@ -91,6 +94,44 @@ def test_the_map_fills_while_it_is_measured(wire: Wire) -> None:
     done = [m["done"] for m in wire.kinds("progress") if m["total"]]
     assert done == sorted(done)
     assert done[-1] == 7 * 40, "coefficient 0 is run once a prompt"
+
+
+def test_a_part_of_the_map_says_nothing_that_was_said_before(
+    wire: Wire, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sweep, "BATCH", 3)
+    monkeypatch.setattr(sweep, "PAUSE", 0)
+    answer = ask(wire, **WHAT)["answer"]
+    parts = wire.kinds("part")
+    assert len(parts) > 3
+    joined: dict[tuple[int, float], dict[str, Any]] = {}
+    for part in parts:
+        for cell in part["part"]["cells"]:
+            where = cell["layer"], cell["coefficient"]
+            assert cell["stats"]["kl"]["n"] > (joined[where]["n"] if where in joined else 0)
+            joined[where] = cell["stats"]["kl"]
+    whole = {(cell["layer"], cell["coefficient"]): cell["stats"]["kl"] for cell in answer["cells"]}
+    assert joined.keys() == whole.keys()
+    for where, stat in joined.items():
+        assert (stat["n"], stat["value"]) == (
+            whole[where]["n"],
+            pytest.approx(whole[where]["value"], rel=1e-4),
+        )
+
+
+def test_parts_are_kept_as_one_with_the_newest_of_each_cell() -> None:
+    def part(**counts: int) -> sweep.SweepMap:
+        cells = [
+            sweep.SweepCell(
+                layer=int(layer[1:]), coefficient=1.0, control=False, stats={"kl": sweep.Stat(value=0.0, n=n)}
+            )
+            for layer, n in counts.items()
+        ]
+        return sweep.SweepMap(cells=cells, direction="f")
+
+    assert sweep.merged(part(l0=1, l1=1), part(l1=2, l2=1)) == part(l0=1, l1=2, l2=1)
+    (handler,) = (one for one in sweep.HANDLERS if one.part)
+    assert handler.merge is sweep.merged
 
 
 class Gated(scripted.Scripted):
@@ -236,3 +277,14 @@ def test_the_frontier_is_that_of_lab_surgical_and_a_point_sets_the_panel(wire: W
     assert len(wire.lab.recipe) == 0
     wire.say(kind="undo")
     assert wire.panel.state["steering"][0]["enabled"]
+
+
+def test_a_cell_s_text_that_is_no_answer_has_no_verdict() -> None:
+    lab = Lab(FakeBackend(n_layers=10))
+    lab.directions = {"refusal": Direction(torch.ones(16), Site(1, "resid_pre"), name="refusal")}
+    wire = Wire(lab)
+    where = place(wire, 1, 3e38)
+    answer = ask(wire, kind="sweep-texts", place=where, prompts=PROMPTS, **SAMPLING)["answer"]
+    assert {(one["text"], one["verdict"], one["fault"]) for one in answer["texts"]} == {
+        ("", None, NOT_FINITE)
+    }

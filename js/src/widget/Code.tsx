@@ -1,5 +1,7 @@
 /** The recipe as a program: read it, copy it, or put it into a cell where the notebook can. */
+
 import { useEffect, useRef, useState } from "preact/hooks";
+import { able } from "./able";
 import { Failed } from "./Failed";
 import { copy, insertCell, insertsCells } from "./host";
 import { Segmented } from "./Segmented";
@@ -36,7 +38,7 @@ export function Code({ store, open }: TabProps) {
             <p class="sl-code-title">{form.title}</p>
             <div class="sl-code-do">
               <span role="status">{said}</span>
-              <button type="button" class="sl-button" disabled={!form.source} onClick={put}>
+              <button type="button" class="sl-button" {...able(Boolean(form.source), put)}>
                 Copy
               </button>
               {inserts && form.language === "python" && form.source && (

@@ -29,10 +29,11 @@ export function DirectionRow({ store, row, index, count, rested, kl, stale }: Ro
   const root = useRef<HTMLDivElement>(null);
   const direction = store.directions.value.find((d) => d.name === row.direction);
   const selected = store.selected.value === index && count > 1;
-  const { min, max, step } = range(row, direction);
+  const reach = range(row, direction);
   const chosen = Math.min(store.selected.value, count - 1) === index;
-  const zone = useZone(store, rested, index, chosen, { min, max, step });
-  const warn = row.enabled ? warning(zone, row.coefficient) : null;
+  const zone = useZone(store, rested, index, chosen, reach);
+  const warn = row.enabled ? warning(zone, row.coefficient, reach) : null;
+  const cost = typeof kl === "number" && row.enabled ? `KL ${kl < 0.005 ? "< 0.01" : kl.toFixed(2)}` : "";
   const [renaming, setRenaming] = useState(false);
   const renamed = useAction<RenameQuestion>(store);
   const saved = useAction<ExportQuestion>(store);
@@ -48,6 +49,9 @@ export function DirectionRow({ store, row, index, count, rested, kl, stale }: Ro
     requestAnimationFrame(() =>
       list?.children[to]?.querySelector<HTMLElement>(".sl-grip")?.focus({ preventScroll: true }),
     );
+  };
+  const select = () => {
+    store.selected.value = index;
   };
   const vector = (form: ExportQuestion["form"]) => () =>
     saved.act(
@@ -100,9 +104,13 @@ export function DirectionRow({ store, row, index, count, rested, kl, stale }: Ro
       aria-label={row.direction}
       data-off={!row.enabled}
       data-selected={selected}
-      onFocusCapture={() => {
-        store.selected.value = index;
-      }}
+      // not by the focus alone: Tab goes through the rows on its way to Where, which would be the last one's for ever
+      onPointerDownCapture={select}
+      onClickCapture={select}
+      onInputCapture={select}
+      onKeyDownCapture={({ key, ctrlKey, metaKey }) =>
+        ctrlKey || metaKey || PASSING.includes(key) || select()
+      }
     >
       <div class="sl-name-cell">
         {count > 1 && <Grip name={row.direction} index={index} move={move} />}
@@ -139,8 +147,8 @@ export function DirectionRow({ store, row, index, count, rested, kl, stale }: Ro
         label={`${NUMBERS[row.mode]} of ${row.direction}`}
         text={spoken(row, direction)}
         value={row.coefficient}
-        {...{ min, max, step }}
-        stretches={stretches(zone, { min, max, step })}
+        {...reach}
+        stretches={stretches(zone)}
         warning={warn?.words}
         ready={store.ahead.marks(store.state.value, index)}
         onChange={push}
@@ -148,17 +156,34 @@ export function DirectionRow({ store, row, index, count, rested, kl, stale }: Ro
       <NumberField
         label={`${NUMBERS[row.mode]} of ${row.direction}, as a number`}
         value={row.coefficient}
-        step={step}
+        step={reach.step}
         onChange={push}
       />
       <div class="sl-means">
         <span class="sl-meaning" title={raw(row, direction)}>
           {meaning(row, direction)}
         </span>
-        <span class="sl-cost" data-stale={stale} data-warn={warn !== null} title={warn?.words ?? COST}>
-          {typeof kl === "number" && row.enabled ? `KL ${kl < 0.005 ? "< 0.01" : kl.toFixed(2)}` : " "}
-          {warn && <strong>{` ${warn.short}`}</strong>}
-        </span>
+        <div class="sl-costs">
+          {(cost || warn || !rested.unasked) && (
+            <span class="sl-cost" data-stale={stale} data-warn={warn !== null} title={warn?.words ?? COST}>
+              {cost || " "}
+              {warn && <strong>{` ${warn.short}`}</strong>}
+            </span>
+          )}
+          {rested.unasked && rested.settled && row.enabled && (
+            <button
+              type="button"
+              class="sl-weigh"
+              title={`${COST}, and from which number on it is too much: a few short jobs on the server`}
+              aria-label={`Measure the KL of ${row.direction}`}
+              onClick={() => {
+                store.weighed.value = { ...store.state.value, row: index };
+              }}
+            >
+              KL?
+            </button>
+          )}
+        </div>
       </div>
       <Menu label={`More for ${row.direction}`} items={items} look="sl-more" side="right">
         <svg viewBox="0 0 24 24" aria-hidden="true">
@@ -238,6 +263,9 @@ function NewName({ name, end }: { name: string; end(name: string | null): void }
     />
   );
 }
+
+/** Keys that lead through a row and do nothing in it. */
+const PASSING = ["Tab", "Shift", "Control", "Alt", "Meta", "Escape"];
 
 const COST = "KL(all but this row ‖ all) of the first token on this prompt, in nats";
 

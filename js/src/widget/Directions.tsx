@@ -2,6 +2,7 @@
 import { Adding } from "./Adding";
 import { useCosts, useRested } from "./cost";
 import { DirectionRow } from "./DirectionRow";
+import { Failed } from "./Failed";
 import { Finder } from "./Find";
 import type { Store } from "./store";
 
@@ -11,7 +12,7 @@ export function Directions({ store }: { store: Store }) {
   const costs = useCosts(store, rested);
   return (
     <section class="sl-section" aria-label="Directions">
-      <h4 class="sl-label">Directions</h4>
+      <h3 class="sl-label">Directions</h3>
       {rows.length === 0 && (
         <p class="sl-empty">
           No direction is in use. Add, load or find one; in a cell:{" "}
@@ -29,6 +30,7 @@ export function Directions({ store }: { store: Store }) {
           />
         ))}
       </div>
+      <Failed error={costs.error} />
       <Adding store={store} />
       <Finder store={store} />
       {beyond.length > 0 && (

@@ -44,7 +44,7 @@ export function DirectionsTab({ store, open }: TabProps) {
       {direction && (
         <section aria-label={`About ${name}`}>
           <div class="sl-bar">
-            <h5 class="sl-label">
+            <h4 class="sl-label">
               {names.length > 1 ? (
                 <label>
                   About{" "}
@@ -65,7 +65,7 @@ export function DirectionsTab({ store, open }: TabProps) {
                   About <span class="sl-of">{name}</span>
                 </>
               )}
-            </h5>
+            </h4>
           </div>
           <dl class="sl-facts-list">
             {answer.facts[names.indexOf(name)]?.map((fact) => (
@@ -79,7 +79,7 @@ export function DirectionsTab({ store, open }: TabProps) {
       )}
       {direction && <Nearest key={direction.fingerprint} store={store} open={open} direction={direction} />}
       <section aria-label="Over the layers">
-        <h5 class="sl-label">Over the layers</h5>
+        <h4 class="sl-label">Over the layers</h4>
         {answer.map ? (
           <Layers store={store} open={open} map={answer.map} direction={direction} />
         ) : (
@@ -115,7 +115,7 @@ function Alike({ answer, width, choose }: AlikeProps) {
   if (!cosines.length) return <p class="sl-empty">Directions of different widths have no cosine.</p>;
   return (
     <section aria-label="Cosine between directions">
-      <h5 class="sl-label">Cosine between directions</h5>
+      <h4 class="sl-label">Cosine between directions</h4>
       <Heatmap
         label="Cosine between directions"
         rows={{ title: "direction", labels: names }}
@@ -155,7 +155,7 @@ function Nearest({ store, open, direction }: NearestProps) {
   return (
     <section aria-label={`Tokens nearest to ${name}`}>
       <div class="sl-bar">
-        <h5 class="sl-label">Nearest tokens</h5>
+        <h4 class="sl-label">Nearest tokens</h4>
         <Segmented label="Nearest by" options={WAYS} value={by} onChange={(way) => setBy(way)} />
       </div>
       <Failed error={failed} />
@@ -177,7 +177,7 @@ function Tokens({ title, tokens }: { title: string; tokens: readonly NearToken[]
   const most = Math.max(...tokens.map((token) => token.value ?? 0), 1e-9);
   return (
     <div>
-      <h6>{title}</h6>
+      <h5>{title}</h5>
       <ol>
         {tokens.map((token, i) => (
           <li key={i} style={{ "--share": Math.max(0, (token.value ?? 0) / most) }}>

@@ -1,6 +1,8 @@
 /** Finding a direction: prompts and a method, then the map of positions x layers, from which any other candidate can be taken. */
+
 import { useEffect, useRef, useState } from "preact/hooks";
 import type { FindQuestion, PromptSet, Question } from "../protocol";
+import { able } from "./able";
 import { Failed } from "./Failed";
 import { FindMap } from "./FindMap";
 import { NumberField } from "./NumberField";
@@ -165,6 +167,7 @@ function Find({ store, first, open, close }: Props) {
     [positive, negative, ...(method === "caa" ? [questions] : [])].every((set) =>
       set.source === "file" ? set.text !== "" : count(set) !== 0,
     );
+  const can = ready && !busy && store.connection.value !== "gone";
   const ask = (thresholds = limits) => {
     put({
       kind: "find",
@@ -190,7 +193,7 @@ function Find({ store, first, open, close }: Props) {
         class="sl-form"
         onSubmit={(event) => {
           event.preventDefault();
-          ask();
+          if (can) ask();
         }}
       >
         <label class="sl-form-field">
@@ -303,11 +306,7 @@ function Find({ store, first, open, close }: Props) {
           </details>
         )}
         <div class="sl-form-go">
-          <button
-            type="submit"
-            class="sl-button sl-primary"
-            disabled={busy || !ready || store.connection.value === "gone"}
-          >
+          <button type="submit" class="sl-button sl-primary" {...able(can)}>
             Find
           </button>
           <button type="button" class="sl-button" onClick={close}>

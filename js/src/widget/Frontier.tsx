@@ -1,6 +1,8 @@
 /** How few layers of ablation suffice: refusal against KL over subsets of layers. A click sets the panel to a subset. */
+
 import { useState } from "preact/hooks";
 import type { FrontierAnswer, FrontierQuestion, PromptSet, Question, Stat } from "../protocol";
+import { able } from "./able";
 import type { Asked } from "./asks";
 import { Scatter, type ScatterPoint } from "./charts/Scatter";
 import { Failed } from "./Failed";
@@ -34,6 +36,7 @@ export function Frontier({ store, direction, open }: { store: Store; direction: 
   });
   const busy = asked?.status.value === "going";
   const [n, m] = [count(harmful), count(harmless)];
+  const can = !busy && n !== 0 && m !== 0 && store.connection.value !== "gone";
   const subsets = (n_layers * (n_layers + 1)) / 2;
   const answer = asked?.answer.value;
   const shown = answer && pointsOf(answer, n_layers);
@@ -44,6 +47,7 @@ export function Frontier({ store, direction, open }: { store: Store; direction: 
         aria-label="Which subsets of layers"
         onSubmit={(event) => {
           event.preventDefault();
+          if (!can) return;
           setChosen(null);
           ask({ kind: "frontier", direction, method, harmful, harmless });
         }}
@@ -68,11 +72,7 @@ export function Frontier({ store, direction, open }: { store: Store; direction: 
           onChange={(value) => setHarmless({ ...value, held_out: true })}
         />
         <div class="sl-form-go">
-          <button
-            type="submit"
-            class="sl-button sl-primary"
-            disabled={busy || n === 0 || m === 0 || store.connection.value === "gone"}
-          >
+          <button type="submit" class="sl-button sl-primary" {...able(can)}>
             Measure
           </button>
           <span class="sl-remark">

@@ -27,7 +27,7 @@ export function Header({ store }: { store: Store }) {
         <path class="sl-hand" d="m12 12 4-4.5" />
         <circle cx="12" cy="12" r="2.2" />
       </svg>
-      <h3>Steering lab</h3>
+      <h2>Steering lab</h2>
       <ul class="sl-model" aria-label="Model">
         <li class="sl-strong" title={revision ? `revision ${revision}` : undefined}>
           {name}
@@ -50,7 +50,7 @@ export function Header({ store }: { store: Store }) {
             name="Undo"
             keys="Ctrl+Z"
             path="M8 5 3.5 9.5 8 14M4 9.5h9a5.5 5.5 0 0 1 0 11H9"
-            off={!undoable}
+            off={!undoable && !store.emptied}
             onClick={() => store.undo()}
           />
           <Step

@@ -18,7 +18,7 @@ const WORDS = [
 
 const KEYS = [
   ["Tab, Shift+Tab", "on and back, through everything"],
-  ["Enter", "in the prompt: run; in a text: go in, token by token"],
+  ["Enter", "in the prompt: run; in a row: choose it; in a text: go in, token by token"],
   ["arrows", "slider, layers and sites, tabs, maps, tokens; on a row’s handle: its order"],
   ["Space", "switch a cell of layers and sites; Shift with an arrow brushes"],
   ["Ctrl+Z, Ctrl+Shift+Z", "undo, and do again"],
@@ -45,7 +45,7 @@ export function Help() {
 function Meanings({ name, list }: { name: string; list: readonly (readonly [string, string])[] }) {
   return (
     <>
-      <h4 class="sl-label">{name}</h4>
+      <h3 class="sl-label">{name}</h3>
       <dl class="sl-meanings">
         {list.map(([word, meaning]) => (
           <div key={word}>

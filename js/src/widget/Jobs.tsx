@@ -1,6 +1,6 @@
 /** What the status says of a model on a server, as a button that opens the list of this lab's jobs there. */
 import { useEffect, useRef, useState } from "preact/hooks";
-import type { EndJobQuestion, ListedJob } from "../protocol";
+import type { EndJobQuestion, Job, ListedJob } from "../protocol";
 import { Failed } from "./Failed";
 import { copy } from "./host";
 import type { Store } from "./store";
@@ -31,6 +31,7 @@ export function staged({ stage, position }: { stage: string; position: number | 
 
 export function Jobs({ store, word, look }: { store: Store; word: string; look: string }) {
   const { open, root, button, id } = useDrop();
+  const job = store.job.value;
   const list = useRef<HTMLElement>(null);
   return (
     <div class="sl-jobs" role="group" aria-label="Server" {...root}>
@@ -40,6 +41,7 @@ export function Jobs({ store, word, look }: { store: Store; word: string; look: 
           <span class="sl-jobs-word" title={word}>
             {word}
           </span>
+          {job && store.connection.value === "live" && <Waited job={job} />}
           <svg class="sl-jobs-mark" viewBox="0 0 12 12" aria-hidden="true">
             <path d="m2.5 4.5 3.5 3.5 3.5-3.5" />
           </svg>
@@ -57,6 +59,16 @@ export function Jobs({ store, word, look }: { store: Store; word: string; look: 
         {open && <List store={store} onEnd={() => list.current?.focus()} />}
       </section>
     </div>
+  );
+}
+
+/** How long a job has taken by now. Not read out, for it changes every second: the list of jobs says it, too. */
+function Waited({ job: { seconds, usual } }: { job: Job }) {
+  if (seconds < 2) return null;
+  return (
+    <span class="sl-waited" aria-hidden="true">
+      {usual === null ? `${seconds} s` : `${seconds} of ~${usual} s`}
+    </span>
   );
 }
 

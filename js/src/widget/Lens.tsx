@@ -2,9 +2,11 @@
  * Layers x tokens: what each layer would say next, or how far each token lies along a direction; under the baseline, steered,
  * and their difference. It follows the preview: a run that has ended is read while the tab is open.
  */
+
 import { type Signal, useSignal } from "@preact/signals";
 import { useEffect, useMemo, useRef, useState } from "preact/hooks";
 import type { LensAnswer } from "../protocol";
+import { able } from "./able";
 import { Heatmap } from "./charts/Heatmap";
 import { Failed } from "./Failed";
 import type { Place } from "./grid";
@@ -61,7 +63,8 @@ export function Lens({ store, open }: TabProps) {
     if (view === "next") return answer && nextTokens(answer, under);
     return projections && names.length ? projected(projections, on, under, start, WINDOW) : null;
   }, [view, answer, projections, under, on, start]);
-  const current = source?.run === run && source.pane === text && details.ready && map?.start === start;
+  const ofText = source?.run === run && source.pane === text && details.ready;
+  const current = ofText && map?.start === start;
 
   // a token was chosen in the preview
   const place = details.at.value;
@@ -73,10 +76,10 @@ export function Lens({ store, open }: TabProps) {
     setChosen(place.pane);
     if (column < start || column >= start + WINDOW) setStart(Math.max(0, column - WINDOW / 2));
   }, [place, open]);
-  // the text is shorter than it was
+  // the text is shorter than it was: the kernel reads its last token instead
   useEffect(() => {
-    if (current && map && start > 0 && start >= map.total - 1) setStart(Math.max(0, map.total - WINDOW));
-  }, [current, map]);
+    if (ofText && map && start > 0 && start >= map.total - 1) setStart(Math.max(0, map.total - WINDOW));
+  }, [ofText, map]);
   useEffect(() => {
     if (goal.current === null || !current || !map) return;
     const column = Math.min(goal.current, map.total - 1) - map.start;
@@ -225,16 +228,11 @@ function Pages({ map, start, onTurn }: { map: LensMap; start: number; onTurn(sta
   const turn = (by: number) => onTurn(Math.max(0, Math.min(start + by, map.total - WINDOW)));
   return (
     <div class="sl-pages" role="group" aria-label="Part of the text">
-      <button type="button" class="sl-button" disabled={start === 0} onClick={() => turn(-WINDOW)}>
+      <button type="button" class="sl-button" {...able(start > 0, () => turn(-WINDOW))}>
         Earlier
       </button>
       <span class="sl-soft">{`${start + 1}–${Math.min(start + WINDOW, map.total)} of ${map.total} tokens`}</span>
-      <button
-        type="button"
-        class="sl-button"
-        disabled={start + WINDOW >= map.total}
-        onClick={() => turn(WINDOW)}
-      >
+      <button type="button" class="sl-button" {...able(start + WINDOW < map.total, () => turn(WINDOW))}>
         Later
       </button>
     </div>

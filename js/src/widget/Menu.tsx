@@ -47,8 +47,8 @@ export function Menu({ label, items, look = "sl-button", side = "left", children
       Home: 0,
       End: last,
     };
-    if (event.key === "Tab") setOpen(false);
-    else if (event.key === "Escape") close();
+    // Tab goes on from the button: what had the focus in the list is gone before it does
+    if (event.key === "Tab" || event.key === "Escape") close();
     const to = all[moves[event.key] ?? -1];
     to?.focus();
     if (to || event.key === "Escape") {

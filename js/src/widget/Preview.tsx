@@ -1,6 +1,8 @@
 /** The texts, side by side, and how they are sampled. */
+
 import type { ComponentChildren } from "preact";
 import { useEffect, useMemo, useRef, useState } from "preact/hooks";
+import { able } from "./able";
 import { Legend } from "./charts/Legend";
 import { type Coloured, type Colouring, coloured, PLAIN, type TokenLook } from "./look";
 import { NumberField } from "./NumberField";
@@ -87,7 +89,7 @@ export function Preview({ store, open, show }: TabProps) {
             />
           </span>
         </div>
-        <button type="button" class="sl-button sl-stop" disabled={!running} onClick={() => store.stop()}>
+        <button type="button" class="sl-button sl-stop" {...able(running, () => store.stop())}>
           <span class="sl-square" aria-hidden="true" /> Stop
         </button>
       </div>

@@ -39,6 +39,7 @@ export function Prompt({ store }: { store: Store }) {
           class="sl-examples"
           aria-label="Examples"
           value=""
+          onKeyDown={open}
           onChange={(event) => {
             store.edit({ prompt: event.currentTarget.value }, "now");
             event.currentTarget.value = "";
@@ -65,6 +66,21 @@ export function Prompt({ store }: { store: Store }) {
       <Template store={store} />
     </section>
   );
+}
+
+const WALKING = ["ArrowDown", "ArrowUp", "ArrowRight", "ArrowLeft", "PageDown", "PageUp", "Home", "End"];
+
+/** What walks in the list opens it: by itself each such key would take, and run, the first example. */
+function open(event: KeyboardEvent & { currentTarget: HTMLSelectElement }) {
+  const list = event.currentTarget;
+  if (event.altKey || event.ctrlKey || event.metaKey || !WALKING.includes(event.key)) return;
+  if (!CSS.supports("selector(:open)") || list.matches(":open")) return;
+  event.preventDefault();
+  try {
+    list.showPicker();
+  } catch {
+    // not in a frame of another origin: the space bar opens it there
+  }
 }
 
 /** The prompt inside its chat template, token by token: what is not the person's own text stands out. */

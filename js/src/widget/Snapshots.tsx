@@ -11,6 +11,7 @@ import { Note } from "./Banner";
 import { Failed } from "./Failed";
 import { copy } from "./host";
 import type { Store } from "./store";
+import { NoAnswer } from "./TokenPane";
 import type { TabProps } from "./tablist";
 import { useAction } from "./useAction";
 import { useAsk } from "./useAsk";
@@ -155,14 +156,15 @@ function Compared({ store, open, chosen }: ComparedProps) {
   );
 }
 
-function Text({ text: { name, text, verdict, applied, finish } }: { text: ComparedText }) {
+function Text({ text: { name, text, verdict, fault, applied, finish } }: { text: ComparedText }) {
   return (
     <section class="sl-pane" aria-label={name}>
-      <h5>{name}</h5>
+      <h4>{name}</h4>
       <div class="sl-scroll" tabIndex={0} role="region" aria-label={`${name} text`}>
         <div class="sl-text" dir="auto">
           {text}
         </div>
+        <NoAnswer fault={fault} />
       </div>
       <div class="sl-foot">
         <p class="sl-facts">
@@ -172,7 +174,15 @@ function Text({ text: { name, text, verdict, applied, finish } }: { text: Compar
             </span>
           )}
           <span>{applied ? `applied on ${applied.steps} of ${applied.of} steps` : "not steered"}</span>
-          <span>{finish === "length" ? "cut" : finish === "stop" ? "ended by itself" : "stopped"}</span>
+          <span>
+            {fault
+              ? "no answer"
+              : finish === "length"
+                ? "cut"
+                : finish === "stop"
+                  ? "ended by itself"
+                  : "stopped"}
+          </span>
         </p>
       </div>
     </section>
@@ -194,7 +204,7 @@ function Shared({ store }: { store: Store }) {
   }, [said]);
   return (
     <section aria-label="Share">
-      <h5 class="sl-label">Share</h5>
+      <h4 class="sl-label">Share</h4>
       <div class="sl-adding">
         <button
           type="button"

@@ -1,6 +1,8 @@
 /** Layers x coefficients: what to measure, the map, and what the model writes in a cell of it. */
+
 import { useState } from "preact/hooks";
 import type { PromptSet, Question, SweepCell, TextsQuestion } from "../protocol";
+import { able } from "./able";
 import type { Asked } from "./asks";
 import { digits } from "./charts/colour";
 import { Heatmap } from "./charts/Heatmap";
@@ -62,6 +64,7 @@ export function SweepGrid({ store, direction, open }: Props) {
   const n = count(given);
   const rows = chosenCoefficients && chosenLayers && size(chosenLayers, chosenCoefficients, control);
   const busy = asked?.status.value === "going";
+  const can = !busy && Boolean(rows) && n !== 0 && store.connection.value !== "gone";
   const run = () => {
     if (!chosenCoefficients || !chosenLayers) return;
     setTexts(null);
@@ -104,7 +107,7 @@ export function SweepGrid({ store, direction, open }: Props) {
         aria-label="What to sweep"
         onSubmit={(event) => {
           event.preventDefault();
-          run();
+          if (can) run();
         }}
       >
         <label class="sl-form-field">
@@ -152,11 +155,7 @@ export function SweepGrid({ store, direction, open }: Props) {
           random control
         </label>
         <div class="sl-form-go">
-          <button
-            type="submit"
-            class="sl-button sl-primary"
-            disabled={busy || !rows || n === 0 || store.connection.value === "gone"}
-          >
+          <button type="submit" class="sl-button sl-primary" {...able(can)}>
             Measure
           </button>
           <span class="sl-remark">{rows ? cost(rows, n, together(metric)) : ""}</span>
@@ -261,7 +260,7 @@ function Texts({ store, question }: { store: Store; question: TextsQuestion }) {
   const { layer, coefficient, control, name } = question.place;
   return (
     <section class="sl-texts" aria-label="Texts of the cell">
-      <h5>
+      <h4>
         {control ? "A random direction" : name} × {signedShort(coefficient)} at layer {layer}
         {answer && answer.of > answer.texts.length && (
           <span class="sl-remark">
@@ -269,20 +268,20 @@ function Texts({ store, question }: { store: Store; question: TextsQuestion }) {
             the first {answer.texts.length} of {answer.of} prompts
           </span>
         )}
-      </h5>
+      </h4>
       <Working asked={asked} what="Writing the cell’s texts" />
       <Failed error={asked?.error.value} />
       <dl class="sl-texts-list">
-        {answer?.texts.map(({ prompt, text, verdict }, i) => (
+        {answer?.texts.map(({ prompt, text, verdict, fault }, i) => (
           <div key={i}>
             <dt>{prompt}</dt>
             <dd>
               <span
                 class="sl-texts-verdict"
-                data-refuses={verdict.refuses}
-                title={verdict.phrase ?? undefined}
+                data-refuses={verdict?.refuses}
+                title={verdict?.phrase ?? undefined}
               >
-                {verdict.refuses ? "refuses" : "answers"}
+                {verdict ? (verdict.refuses ? "refuses" : "answers") : fault}
               </span>{" "}
               {text || <em>nothing</em>}
             </dd>

@@ -54,9 +54,10 @@ export function TokenPane({ pane, refusals, look, walker, hint }: Props) {
       aria-label={title}
       aria-busy={phase !== "resting"}
     >
-      <h5>{title}</h5>
+      <h4>{title}</h4>
       <div class="sl-scroll" tabIndex={0} role="region" aria-label={`${title} text`} aria-describedby={hint}>
         {pane.length.value === 0 && phase === "resting" && <p class="sl-empty">{EMPTY[pane.id]}</p>}
+        {phase === "resting" && <NoAnswer fault={pane.end.value.fault} />}
         <div ref={text} class="sl-text" dir="auto" />
       </div>
       <Foot pane={pane} refusals={refusals} />
@@ -64,10 +65,17 @@ export function TokenPane({ pane, refusals, look, walker, hint }: Props) {
   );
 }
 
+/** Where a text is not the model's answer, why, and what to do. */
+export function NoAnswer({ fault }: { fault: string }) {
+  return fault ? (
+    <p class="sl-empty">{`No answer: ${fault}. Steer less, or load the model in float32 or bfloat16.`}</p>
+  ) : null;
+}
+
 function Foot({ pane, refusals }: { pane: Pane; refusals: readonly string[] }) {
   const [open, setOpen] = useState(false);
   const id = useUnique();
-  const { finish, applied, tokens_per_second: rate, verdict, kl, cross_entropy: ce } = pane.end.value;
+  const { finish, applied, tokens_per_second: rate, verdict, fault, kl, cross_entropy: ce } = pane.end.value;
   const n = pane.length.value;
   const ended = {
     stop: "ended by itself",
@@ -104,7 +112,9 @@ function Foot({ pane, refusals }: { pane: Pane; refusals: readonly string[] }) {
           >{`applied on ${applied.steps} of ${applied.of} steps`}</span>
         )}
         {!running && !applied && finish && pane.id !== "baseline" && <span>not steered</span>}
-        <span>{running ? `${n} tokens` : finish ? ended[finish] : n ? "cut short" : " "}</span>
+        <span>
+          {running ? `${n} tokens` : fault ? "no answer" : finish ? ended[finish] : n ? "cut short" : " "}
+        </span>
       </p>
       <div id={id} class="sl-rule" hidden={!open || !verdict || running}>
         {open && verdict && <Rule verdict={verdict} refusals={refusals} />}

@@ -1,5 +1,6 @@
 /** Where the selected direction acts: presets, and the map of layers and points. */
 import { useRef, useState } from "preact/hooks";
+import type { Asked } from "./asks";
 import { presets, same, summary } from "./cells";
 import { Segmented } from "./Segmented";
 import { SitePicker } from "./SitePicker";
@@ -20,10 +21,12 @@ export function Where({ store }: { store: Store }) {
   if (!row) return null;
   const info = store.info.value;
   const direction = store.directions.value.find((d) => d.name === row.direction);
+  const frontier = store.questions.newest("frontier").value as Asked<"frontier"> | null;
+  const measured = frontier?.question.direction === row.direction ? frontier.answer.value : null;
   return (
     <section class="sl-section" aria-label={`Where ${row.direction} acts`}>
       <div class="sl-bar">
-        <h4 class="sl-label">
+        <h3 class="sl-label">
           <button
             type="button"
             class="sl-fold"
@@ -33,7 +36,7 @@ export function Where({ store }: { store: Store }) {
           >
             Where <span class="sl-of">{row.direction}</span>
           </button>
-        </h4>
+        </h3>
         {!open && <p class="sl-folded">{summary(info, row.cells)}</p>}
         <div class="sl-tokens">
           <span aria-hidden="true">tokens</span>
@@ -49,7 +52,7 @@ export function Where({ store }: { store: Store }) {
           />
         </div>
         <div class="sl-presets" role="group" aria-label="Presets">
-          {presets(info, direction).map(({ name, hint, cells }) => (
+          {presets(info, direction, measured).map(({ name, hint, cells }) => (
             <button
               key={name}
               type="button"

@@ -11,6 +11,7 @@ import type {
   Snapshot,
   Trouble,
 } from "../protocol";
+import { spotKey } from "./sweeps";
 
 export type Kind = keyof Asks;
 /** gone: it was to be joined, and its answer is not kept any more. */
@@ -21,11 +22,19 @@ const GONE: Trouble = {
   hint: "Run the notebook’s cells again, up to this panel, then ask again.",
 };
 
+/** Two parts in a row as one, of what sends many. */
+const MERGE: { [K in Kind]?: (before: Asks[K]["part"], now: Asks[K]["part"]) => Asks[K]["part"] } = {
+  sweep: (before, now) => {
+    const cells = new Map([...before.cells, ...now.cells].map((cell) => [spotKey(cell), cell]));
+    return { ...now, cells: [...cells.values()] };
+  },
+};
+
 /** One question, followed to its end. */
 export class Asked<K extends Kind = Kind> {
   readonly status: Signal<Status> = signal("going");
   readonly progress: Signal<Progress | null> = signal(null);
-  /** What is ready so far, in order. */
+  /** What is ready so far, in order, or merged. */
   readonly parts: Signal<readonly Asks[K]["part"][]> = signal([]);
   readonly answer: Signal<Asks[K]["answer"] | null> = signal(null);
   readonly error: Signal<Trouble | null> = signal(null);
@@ -33,14 +42,23 @@ export class Asked<K extends Kind = Kind> {
   constructor(
     readonly id: string,
     readonly question: Asks[K]["question"],
-    private readonly end: (id: string) => void,
+    private readonly end: (id: string, everyone: boolean) => void,
   ) {}
 
-  /** The answer is not wanted any more; what is ready of it stays. */
+  /** A person ends it, for every view; what is ready of it stays. */
   cancel(): void {
+    this.stop(true);
+  }
+
+  /** Whoever asked does not want it any more; others may. */
+  leave(): void {
+    this.stop(false);
+  }
+
+  private stop(everyone: boolean): void {
     if (this.status.value !== "going") return;
     this.status.value = "cancelled";
-    this.end(this.id);
+    this.end(this.id, everyone);
   }
 
   /** From the kernel. */
@@ -51,7 +69,7 @@ export class Asked<K extends Kind = Kind> {
           this.progress.value = message;
           break;
         case "part":
-          this.parts.value = [...this.parts.value, message.part];
+          this.parts.value = this.with(message.part);
           break;
         case "answer":
           this.answer.value = message.answer;
@@ -63,6 +81,12 @@ export class Asked<K extends Kind = Kind> {
           break;
       }
     });
+  }
+
+  private with(part: Asks[K]["part"]): readonly Asks[K]["part"][] {
+    const merge = MERGE[this.question.kind as K];
+    const last = this.parts.value.at(-1);
+    return merge && last ? [merge(last, part)] : [...this.parts.value, part];
   }
 
   fail(error: Trouble): void {
@@ -102,9 +126,9 @@ export class Questions {
 
   private put<Q extends Question>(what: Q, join: boolean): Asked<Q["kind"]> {
     const id = `${this.origin}-${++this.count}`;
-    const asked = new Asked<Q["kind"]>(id, what, (one) => {
+    const asked = new Asked<Q["kind"]>(id, what, (one, everyone) => {
       this.open.delete(one);
-      this.send({ kind: "cancel", id: one });
+      this.send({ kind: "cancel", id: one, everyone });
     });
     this.open.set(id, asked as unknown as Asked);
     this.send({ kind: "ask", id, what, join });

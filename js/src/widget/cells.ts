@@ -1,5 +1,5 @@
 /** Sets of sites, as the panel keeps them: [layer, point] pairs in forward order. */
-import type { DirectionInfo, Info, SteeringState } from "../protocol";
+import type { DirectionInfo, FrontierAnswer, Info, SteeringState } from "../protocol";
 
 export type Cell = SteeringState["cells"][number];
 export type Point = Cell[1];
@@ -42,8 +42,21 @@ export function defaultCells(mode: SteeringState["mode"], info: Info, direction?
   return mode === "ablate" ? whole(info, PAPER) : ownCells(direction);
 }
 
-export function presets(info: Info, direction: DirectionInfo | undefined): Preset[] {
+/** Where ablation at the fewest layers does as much as at all of them; nowhere, where a frontier has no such layers. */
+export function keyCells(info: Info, { subsets }: FrontierAnswer): Cell[] {
+  const enough = subsets.filter(({ keeps, layers }) => keeps && layers.length < info.n_layers);
+  const [fewest] = enough.sort((a, b) => a.layers.length - b.layers.length);
+  return whole(info, PAPER).filter(([layer]) => fewest?.layers.includes(layer));
+}
+
+/** frontier: that of ablating the direction, where it was measured. */
+export function presets(
+  info: Info,
+  direction: DirectionInfo | undefined,
+  frontier?: FrontierAnswer | null,
+): Preset[] {
   const own = ownCells(direction);
+  const key = frontier ? keyCells(info, frontier) : [];
   const list = [
     {
       name: "Paper’s ablation",
@@ -51,9 +64,13 @@ export function presets(info: Info, direction: DirectionInfo | undefined): Prese
       cells: whole(info, PAPER),
     },
     { name: "Own layer", hint: "Where the direction was found", cells: own },
-    { name: "None", hint: "No site: the direction does nothing", cells: [] },
-  ];
-  return own.length ? list : list.filter((preset) => preset.cells !== own);
+    {
+      name: "Key layers",
+      hint: "The fewest layers at which ablation does as much as at all of them, by the frontier in the tab Sweep",
+      cells: key,
+    },
+  ].filter(({ cells }) => cells.length);
+  return [...list, { name: "None", hint: "No site: the direction does nothing", cells: [] }];
 }
 
 /** The site in words, as the kernel says it. */

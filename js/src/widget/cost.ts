@@ -1,6 +1,7 @@
 /** What rows cost on the prompt at hand, asked of the kernel while nothing runs, and said in words. */
+import { useSignal, useSignalEffect } from "@preact/signals";
 import { useEffect, useState } from "preact/hooks";
-import type { SteeringState, ZoneAnswer } from "../protocol";
+import type { PanelState, SteeringState, ZoneAnswer, ZoneQuestion } from "../protocol";
 import type { Range } from "./scale";
 import type { Store } from "./store";
 import { useAsk } from "./useAsk";
@@ -8,82 +9,111 @@ import { useAsk } from "./useAsk";
 const REST_MS = 500;
 const TICKS = 16;
 
-/** The state as it was run, once the panel has been at rest for a moment; null before that and while something runs. */
+/** The state as it was run, once the panel has been at rest for a moment; null before that and while something runs.
+ *  unasked: on a server each question is a job in everybody's queue, so there a person asks for it, state by state.
+ */
 export function useRested(store: Store) {
   const { prompt, revision, steering } = store.state.value;
+  const weighed = store.weighed.value;
+  const byHand = weighed?.prompt === prompt && weighed.steering === steering;
+  const unasked = store.info.value.backend === "ndif" && !byHand;
   const status = store.stream.status.value;
   const run = store.stream.run.value;
-  const [rested, setRested] = useState<{ prompt: string; steering: SteeringState[] } | null>(null);
+  const [rested, setRested] = useState<PanelState | null>(null);
   useEffect(() => {
     if (status !== "done" && status !== "stopped") return;
     const timer = setTimeout(() => {
       const now = store.state.peek();
-      setRested(now.prompt.trim() ? { prompt: now.prompt, steering: now.steering } : null);
+      setRested(now.prompt.trim() ? now : null);
     }, REST_MS);
     return () => clearTimeout(timer);
   }, [status, run, revision]);
-  const fresh = rested && rested.prompt === prompt && rested.steering === steering && status !== "running";
-  return { rested, fresh: Boolean(fresh) };
+  const same = rested && rested.prompt === prompt && rested.steering === steering && status !== "running";
+  return { rested, settled: Boolean(same), fresh: Boolean(same && !unasked), unasked, made: useMade(store) };
 }
 
 type Rested = ReturnType<typeof useRested>;
+
+/** The revision of the newest state that no panel made: only there do steps change that have no row. */
+function useMade(store: Store): number {
+  const made = useSignal(0);
+  useSignalEffect(() => {
+    const { origin, revision } = store.state.value;
+    if (origin === "") made.value = revision;
+  });
+  return made.value;
+}
 
 const prints = (store: Store, rows: readonly SteeringState[]) =>
   rows.map((row) => store.directions.value.find((one) => one.name === row.direction)?.fingerprint ?? "");
 
 /** KL of every row, and whether it is of an older state. */
-export function useCosts(store: Store, { rested, fresh }: Rested) {
-  const rows = rested?.steering ?? [];
+export function useCosts(store: Store, { rested, fresh, unasked, made }: Rested) {
   const { asked, answer } = useAsk(
     store,
-    rested && fresh && rows.length
-      ? { kind: "costs", prompt: rested.prompt, steering: rows, fingerprints: prints(store, rows) }
-      : null,
-  );
-  const same = answer?.kl.length === store.state.value.steering.length;
-  return { kl: same ? answer.kl : [], stale: !fresh || asked?.status.value === "going" };
-}
-
-/** Where a row's slider leaves the sensible; asked for the row that is in hand. */
-export function useZone(store: Store, { rested, fresh }: Rested, index: number, here: boolean, range: Range) {
-  const rows = (rested?.steering ?? []).map((row, i) =>
-    i === index ? { ...row, coefficient: 0, enabled: true } : row,
-  );
-  const row = rows[index];
-  const numbers = ticks(range);
-  const { asked, answer } = useAsk(
-    store,
-    here && rested && fresh && row?.cells.length && numbers.length
+    rested && fresh && rested.steering.length
       ? {
-          kind: "zone",
+          kind: "costs",
           prompt: rested.prompt,
-          steering: rows,
-          row: index,
-          fingerprints: prints(store, rows),
-          numbers,
+          steering: rested.steering,
+          fingerprints: prints(store, rested.steering),
+          revision: rested.beyond.length ? made : 0,
+          epoch: store.info.value.epoch,
         }
       : null,
   );
-  const mine = asked?.question;
-  const now = store.state.value.steering[index];
-  const of = mine?.steering[mine.row];
-  // of another row, mode, place or prompt it would say something false
+  const failed = asked?.status.value === "failed" || asked?.status.value === "cancelled";
+  useEffect(() => {
+    if (failed) store.weighed.value = null; // it can be asked for again
+  }, [failed]);
+  const same = answer?.kl.length === store.state.value.steering.length;
+  return {
+    kl: same && !unasked ? answer.kl : [], // what nobody asks again must not stand beside what it is not of
+    stale: !fresh || asked?.status.value !== "answered",
+    error: asked?.error.value,
+  };
+}
+
+/** All that a zone depends on: the rows, but for where the slider of its own one stands. */
+const unmoved = (rows: readonly SteeringState[], index: number) =>
+  rows.map((row, i) => (i === index ? { ...row, coefficient: 0, enabled: true } : row));
+
+/** Where a row's slider leaves the sensible; asked for the row that is in hand. */
+export function useZone(
+  store: Store,
+  { rested, fresh, made }: Rested,
+  index: number,
+  here: boolean,
+  range: Range,
+) {
+  const question = (state: PanelState): ZoneQuestion => ({
+    kind: "zone",
+    prompt: state.prompt,
+    steering: unmoved(state.steering, index),
+    row: index,
+    fingerprints: prints(store, state.steering),
+    revision: state.beyond.length ? made : 0,
+    epoch: store.info.value.epoch,
+    temperature: state.temperature,
+    seed: state.seed,
+    numbers: ticks(range),
+  });
+  const wanted = here && (store.info.value.backend !== "ndif" || store.weighed.value?.row === index);
+  const { asked, answer } = useAsk(
+    store,
+    wanted && rested && fresh && rested.steering[index]?.cells.length ? question(rested) : null,
+  );
+  // of anything else than what is set now it would say something false
   const valid =
-    answer &&
     asked?.status.value === "answered" &&
-    mine?.prompt === store.state.value.prompt &&
-    mine.row === index &&
-    of?.direction === now?.direction &&
-    of?.mode === now?.mode &&
-    of?.cells.length === now?.cells.length;
+    JSON.stringify(asked.question) === JSON.stringify(question(store.state.value));
   return valid ? answer : null;
 }
 
-/** Where the kernel looks: numbers over the whole slider, 0 left out. */
+/** Where the kernel looks: numbers over the whole slider, its ends and 0 exactly among them. */
 export function ticks({ min, max }: Range): number[] {
-  return Array.from({ length: TICKS + 1 }, (_, i) => min + (i * (max - min)) / TICKS)
-    .map((x) => Number(x.toPrecision(6)))
-    .filter((x) => Math.abs(x) > (max - min) / 1000);
+  const even = Array.from({ length: TICKS + 1 }, (_, i) => (min * (TICKS - i) + max * i) / TICKS);
+  return [...new Set([...even, 0])].sort((a, b) => a - b);
 }
 
 export interface Warning {
@@ -94,24 +124,29 @@ export interface Warning {
 }
 
 /** What is to be said of a number on a row's slider. */
-export function warning(zone: ZoneAnswer | null, number: number): Warning | null {
-  if (!zone || number === 0) return null;
-  const side = number < 0 ? 0 : 1;
-  const past = (from: number | null) => from !== null && Math.abs(number) >= Math.abs(from);
-  const { repeats_from, kl_from, budget } = zone;
-  const repeats = repeats_from[side] ?? null;
-  const costly = kl_from[side] ?? null;
-  if (past(repeats))
+export function warning(zone: ZoneAnswer | null, number: number, range: Range): Warning | null {
+  if (!zone) return null;
+  const around = (parts: ZoneAnswer["costly"]) => parts.find(([from, to]) => from <= number && number <= to);
+  const repeats = around(zone.repeats);
+  if (repeats)
     return {
       short: "repeats itself",
-      words: `From ${plain(repeats)} on the text repeats itself on this prompt.`,
+      words: `${where(repeats, range)} the text repeats itself on this prompt.`,
     };
-  if (past(costly))
+  const costly = around(zone.costly);
+  if (costly)
     return {
-      short: `over ${budget}`,
-      words: `From ${plain(costly)} on the KL passes ${budget} nats on this prompt: the next token is no longer what it was.`,
+      short: `over ${zone.budget}`,
+      words: `${where(costly, range)} the KL is over ${zone.budget} nats on this prompt: the first token has other odds than without this row.`,
     };
   return null;
+}
+
+function where([from, to]: [number, number], { min, max }: Range): string {
+  if (from <= min && to >= max) return "All along this slider";
+  if (from <= min) return `From ${plain(to)} down`;
+  if (to >= max) return `From ${plain(from)} up`;
+  return `From ${plain(from)} to ${plain(to)}`;
 }
 
 export interface Stretch {
@@ -121,16 +156,11 @@ export interface Stretch {
 }
 
 /** The shaded parts of a slider's track. */
-export function stretches(zone: ZoneAnswer | null, { min, max }: Range): Stretch[] {
+export function stretches(zone: ZoneAnswer | null): Stretch[] {
   if (!zone) return [];
-  const of = (kind: Stretch["kind"], [low, high]: [number | null, number | null]): Stretch[] => [
-    ...(low !== null && low > min ? [{ kind, from: min, to: low }] : []),
-    ...(high !== null && high < max ? [{ kind, from: high, to: max }] : []),
-  ];
-  return [...of("kl", zone.kl_from), ...of("repeats", zone.repeats_from)];
+  const of = (kind: Stretch["kind"], parts: ZoneAnswer["costly"]) =>
+    parts.map(([from, to]): Stretch => ({ kind, from, to }));
+  return [...of("kl", zone.costly), ...of("repeats", zone.repeats)];
 }
 
-const plain = (x: number | null) =>
-  Number((x ?? 0).toPrecision(2))
-    .toString()
-    .replace("-", "−");
+const plain = (x: number) => String(Number(x.toPrecision(2))).replace("-", "−");

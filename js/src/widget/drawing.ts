@@ -4,14 +4,14 @@
  * A new run writes over the old text: what is left of it stays, dimmed, until the new text has passed it, so that the pane
  * does not collapse while a slider moves.
  *
- * A token has a span of its own, for its look and to be pointed at. But with every token that comes the paragraphs around it are
- * laid out again, span by span, and without blocks a text is one paragraph. So of a long text that is written all but the last
- * tokens stand together (`data-joined` says so), in a block as far as a line has ended and else in a span, until they get a
+ * A token has a span of its own, for its look and to be pointed at, but not while the text is written: nobody can point at it
+ * then, and with every token that comes the browser would lay out the whole paragraph anew, span by span. So what a run writes
+ * stands together (`data-joined` says so), a part for each line, until the run is over; in a long text until its tokens get a
  * look, or somebody comes near.
  */
 import { dress, PLAIN, shownText, type TokenLook } from "./look";
 import type { Pane, Sink } from "./stream";
-import { paintNever, paintSoon } from "./turns";
+import { type Painter, paintNever, paintSoon } from "./turns";
 
 export interface Drawing {
   stop(): void;
@@ -19,134 +19,168 @@ export interface Drawing {
 }
 
 const OLD = 300; // tokens of the old text that stay behind the new one until it covers them
-const JOINED = 100; // tokens that are joined at once; as many at least have spans of their own
+const LONG = 400; // tokens: three panes with a span for each are laid out within a frame
+const PAD = 8; // pixels below the line that is written
 const NEAR = ["pointermove", "pointerdown", "focusin", "keydown"]; // before `walk` hears of it
 
-/** Keeps `text` equal to the pane: first the spans of the new text, then those of the old one that are still there. */
+/** Keeps `text` equal to the pane: spans of tokens, then the lines that a run has written, then what is left of the old text. */
 export function draw(pane: Pane, text: HTMLElement, first: TokenLook): Drawing {
   let look = first;
   const scroller = text.parentElement as HTMLElement;
-  const parts = text.children; // what is joined, then a span for each token
   let queue: (() => void)[] = [];
-  let fresh = 0; // how many of the tokens belong to the newest run
-  let joints = 0; // how many of the parts are joined
-  let blocks = 0; // and how many of these, the first ones, are blocks
-  let held = 0; // how many tokens they hold
-  let dressed = false; // whether any span may have a look
-  const paint = () => {
-    const stick = scroller.scrollHeight - scroller.scrollTop - scroller.clientHeight < 24;
-    for (const step of queue) step();
-    queue = [];
-    if (dressed || look !== PLAIN) rest();
-    if (stick) scroller.scrollTop = scroller.scrollHeight;
+  let begun = false; // whether there is anything of the new text
+  let spans = 0; // how many of its tokens have a span, the first ones
+  let line: Text | null = null; // where the others go; none where there are no others
+  let old: string[] = []; // the tokens that are left of the old text
+  const behind = document.createElement("span"); // which has them
+  behind.className = "sl-old";
+  behind.setAttribute("aria-hidden", "true");
+  let follows = true; // whether the view follows what is written
+  let put = 0; // where it was put last
+  let away = false; // whether it is hidden, or was when the text was painted last
+  let held = false; // whether marks keep the text joined
+  let dressed = false; // whether anything may have a look
+  const painter: Painter = {
+    before: () => {
+      const { scrollHeight, clientHeight, scrollTop } = scroller;
+      const was = away;
+      away = !clientHeight;
+      if (away) return;
+      if (scrollHeight <= clientHeight) follows = true;
+      // where somebody has scrolled
+      else if (!was && scrollTop !== put) follows = Math.abs(foot() - scrollTop) < 24;
+    },
+    change: () => {
+      dressed ||= look !== PLAIN;
+      for (const step of queue) step();
+      queue = [];
+      behind.textContent = shown(old);
+      if (old.length) text.append(behind);
+      else behind.remove();
+      if (dressed || pane.words.length <= LONG) rest();
+      mark();
+    },
+    after: () => {
+      const now = foot(); // lays the page out
+      if (away) return;
+      // an old text on which nothing is written yet stays as it stands
+      if (follows && (line || !old.length)) scroller.scrollTop = now;
+      put = scroller.scrollTop;
+    },
+  };
+  /** How far the pane is scrolled to show what is written last: to the end, or to where the old text goes on. */
+  const foot = () => {
+    const { scrollHeight, clientHeight, scrollTop } = scroller;
+    const last = old.length ? line?.parentElement?.getBoundingClientRect() : undefined;
+    const end = last ? scrollTop + last.bottom - scroller.getBoundingClientRect().top + PAD : scrollHeight;
+    return Math.max(0, Math.min(end, scrollHeight) - clientHeight);
   };
   const later = (step: () => void) => {
     queue.push(step);
-    paintSoon(paint);
+    paintSoon(painter);
   };
-  const made = (token: string) => {
+  const shown = (tokens: readonly string[]) => tokens.map((token) => shownText(token, look, -1)).join("");
+  const resting = () => pane.phase.peek() === "resting";
+  const mark = () => text.toggleAttribute("data-joined", line !== null || old.length > 0);
+  const clear = () => {
+    // the next key is still the panel's
+    if (text.contains(document.activeElement)) scroller.focus({ preventScroll: true });
+    text.replaceChildren();
+    spans = 0;
+    line = null;
+    held = false;
+    old = [];
+  };
+  const part = (words: string) => {
     const span = document.createElement("span");
-    span.textContent = shownText(token, look, -1);
-    dressed ||= look !== PLAIN;
+    span.append(words);
     return span;
   };
-  /** Where the span of a token is that has one of its own. */
-  const place = (token: number) => token - held + joints;
-  const last = (yes: boolean) => parts[place(fresh) - 1]?.classList.toggle("sl-last", yes);
-  const cut = (n: number) => {
-    for (let extra = parts.length - place(n); extra > 0; extra--) text.lastElementChild?.remove();
+  /** A span for each of the tokens that has none. */
+  const spread = (tokens: readonly string[]) => {
+    while (text.children.length > spans) text.lastElementChild?.remove();
+    text.append(...tokens.slice(spans).map((token) => part(shown([token]))));
+    spans = tokens.length;
+    line = null;
+  };
+  /** Go on with the new text, over the old one. */
+  const write = (tokens: readonly string[]) => {
+    begun = true;
+    old = old.slice(tokens.length);
+    for (const token of tokens) {
+      line ??= open();
+      line.appendData(shown([token]));
+      if (line.data.endsWith("\n")) line = open();
+    }
+    line ??= open();
+  };
+  /** Begin a line. The one before is laid out on its own from now on, where it began as one. */
+  const open = () => {
+    behind.remove();
+    const before = text.lastElementChild;
+    if (before && line && startsLine(before)) before.className = "sl-line";
+    else before?.classList.remove("sl-last");
+    const begins = part("");
+    begins.className = "sl-last";
+    text.append(begins);
+    return begins.firstChild as Text;
   };
   const whole = (tokens: readonly string[]) => {
-    text.replaceChildren(...tokens.map(made));
-    joints = blocks = held = 0;
-    text.removeAttribute("data-joined");
-  };
-  const old = (yes: boolean) => {
-    for (const child of parts) {
-      child.classList.toggle("sl-old", yes);
-      if (yes) child.setAttribute("aria-hidden", "true");
-      else child.removeAttribute("aria-hidden");
-    }
-  };
-  const join = () => {
-    const own = fresh - held;
-    if (own < 2 * JOINED || touched(text)) return;
-    let n = own - JOINED;
-    const ends = (i: number) => parts[joints + i]?.textContent?.endsWith("\n");
-    while (n && !ends(n - 1)) n--;
-    const block = n > 0;
-    if (!block) n = own - JOINED;
-    const joined = document.createElement(block ? "div" : "span");
-    const some = [...parts].slice(block ? blocks : joints, joints + n);
-    joined.textContent = some.map((one) => one.textContent).join("");
-    some[0]?.before(joined);
-    for (const one of some) one.remove();
-    held += n;
-    joints += n + 1 - some.length;
-    if (block) blocks = joints;
-    text.setAttribute("data-joined", "");
+    clear();
+    begun = true;
+    if (resting() && tokens.length <= LONG) spread(tokens);
+    else write(tokens);
   };
   /** Give every token of a text that rests a span of its own, and its look. */
   const rest = () => {
-    if (pane.phase.peek() !== "resting") return;
-    if (joints && !touched(text)) whole(pane.words);
-    if (joints || !(dressed || look !== PLAIN)) return;
-    dress(parts, pane.words, look);
+    if (!resting()) return;
+    held = line !== null && marked(text);
+    if (held) return;
+    if (line) spread(pane.words);
+    if (!dressed) return;
+    dress(text.children, pane.words, look);
     dressed = look !== PLAIN;
   };
   const near = () => {
-    if (joints && !queue.length) rest();
+    if (!line || queue.length) return;
+    rest();
+    mark();
   };
   const sink: Sink = {
     replace: (tokens) => {
       const all = [...tokens];
-      later(() => {
-        whole(all);
-        fresh = all.length;
-      });
+      later(() => whole(all));
     },
-    add: (tokens) =>
-      later(() => {
-        last(false);
-        // all that stands behind a changed token is laid out again
-        cut(fresh + tokens.length + OLD);
-        for (const token of tokens) {
-          const before = parts[place(fresh++)];
-          if (before) before.replaceWith(made(token));
-          else text.append(made(token));
-        }
-        join();
-        last(true);
-      }),
+    add: (tokens) => later(() => write(tokens)),
     age: () => {
-      const shown = pane.words.slice(0, OLD);
+      const words = pane.words.slice(0, OLD);
       later(() => {
-        last(false);
-        if (joints) whole(shown);
-        cut(OLD);
-        fresh = 0;
-        old(true);
+        // what an interrupted run has not covered is still behind it
+        const left = begun ? [...words, ...old].slice(0, OLD) : old;
+        clear();
+        old = left;
+        begun = false;
       });
     },
     settle: (tokens) => {
       const all = [...tokens];
       later(() => {
-        last(false);
         // a run that brought nothing leaves the text before it, of which an interrupted run may have overwritten a part
-        if (fresh === 0) whole(all);
-        cut(all.length);
-        if (fresh !== all.length) old(false);
-        fresh = all.length;
+        if (!begun) whole(all);
+        old = [];
       });
     },
   };
   const stop = pane.watch(sink);
   for (const event of NEAR) scroller.addEventListener(event, near, { capture: true });
+  const unmarked = () => held && near();
+  document.addEventListener("selectionchange", unmarked);
   return {
     stop: () => {
       stop();
       for (const event of NEAR) scroller.removeEventListener(event, near, { capture: true });
-      paintNever(paint);
+      document.removeEventListener("selectionchange", unmarked);
+      paintNever(painter);
     },
     dress: (now) => {
       look = now;
@@ -155,9 +189,15 @@ export function draw(pane: Pane, text: HTMLElement, first: TokenLook): Drawing {
   };
 }
 
-/** Whether somebody has the focus or marks words in a text: its parts stay what they are. */
-function touched(text: Element): boolean {
-  const marked = getSelection();
-  const range = marked && !marked.isCollapsed ? marked.getRangeAt(0) : undefined;
-  return text.contains(document.activeElement) || Boolean(range?.intersectsNode(text));
+/** Whether nothing stands in the line before a part. */
+function startsLine(part: Element): boolean {
+  const before = part.previousElementSibling;
+  return !before || (before.textContent ?? "").endsWith("\n");
+}
+
+/** Whether somebody marks words in a text: its parts stay what they are. */
+function marked(text: Element): boolean {
+  const now = getSelection();
+  const range = now && !now.isCollapsed ? now.getRangeAt(0) : undefined;
+  return Boolean(range?.intersectsNode(text));
 }

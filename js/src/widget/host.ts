@@ -36,6 +36,62 @@ export function watchSelection(root: HTMLElement, signal: AbortSignal): void {
   root.addEventListener("selectionchange", keep, { signal });
 }
 
+/**
+ * Keeps the keys in the panel when what has the focus goes, as a button does that has done its work: else undo, and every
+ * other key, would be the page's. The focus goes to the nearest thing around it that has a name and is still there.
+ */
+export function watchFocus(root: HTMLElement, signal: AbortSignal): void {
+  let path: HTMLElement[] = [];
+  const stays = (el: HTMLElement | undefined) =>
+    el?.isConnected && !el.matches(":disabled, [hidden], [hidden] *");
+  root.addEventListener(
+    "focusin",
+    ({ target }) => {
+      path = [];
+      for (let el = target as HTMLElement | null; el && el !== root; el = el.parentElement) path.push(el);
+    },
+    { signal },
+  );
+  root.addEventListener(
+    "focusout",
+    ({ relatedTarget }) => {
+      if (relatedTarget) path = [];
+      else
+        queueMicrotask(() => {
+          if (stays(path[0]) && document.activeElement !== path[0]) path = []; // somebody left it
+        });
+    },
+    { capture: true, signal }, // before anything that goes because of it
+  );
+  const keep = () => {
+    if (!document.hasFocus()) return; // it is in another frame, or another window: nobody's focus is taken
+    const at = document.activeElement;
+    const elsewhere = at !== path[0] && at?.isConnected && at !== document.body;
+    if (!path.length || stays(path[0]) || elsewhere) return;
+    const near = path.find((el) => stays(el) && el.matches("[aria-label], [aria-labelledby]"));
+    path = [];
+    if (!near) return;
+    if (!near.hasAttribute("tabindex")) {
+      near.tabIndex = -1;
+      const leave = () => {
+        if (document.activeElement === near) return; // the window did
+        near.removeAttribute("tabindex");
+        near.removeEventListener("blur", leave);
+      };
+      near.addEventListener("blur", leave);
+    }
+    near.focus({ preventScroll: true });
+  };
+  const watch = new MutationObserver(keep);
+  watch.observe(root, {
+    childList: true,
+    subtree: true,
+    attributes: true,
+    attributeFilter: ["disabled", "hidden"],
+  });
+  signal.addEventListener("abort", () => watch.disconnect());
+}
+
 /** Tells when the pointer that was pressed in the panel is up again, wherever that is. */
 export function watchRelease(signal: AbortSignal, tell: () => void): void {
   for (const event of ["pointerup", "pointercancel"]) window.addEventListener(event, tell, { signal });

@@ -5,6 +5,7 @@ import type { Traits } from "../protocol";
 import { App } from "./App";
 import {
   watchConnection,
+  watchFocus,
   watchKeys,
   watchLeaving,
   watchRelease,
@@ -52,6 +53,7 @@ export default () => {
       const root = document.createElement("div");
       root.className = "sl-app";
       watchKeys(root, end.signal);
+      watchFocus(root, end.signal);
       watchSelection(root, end.signal);
       watchTheme(root, end.signal);
       watchRelease(end.signal, () => store.hold(false));

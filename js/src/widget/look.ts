@@ -98,8 +98,7 @@ export function dress(spans: HTMLCollection, words: readonly string[], look: Tok
       span.style.removeProperty("--depth");
       return;
     }
-    const { sign, ink, depth } = shaded(look.scale, value);
-    const slight = String(Number.parseFloat(depth) < 10);
+    const { sign, ink, slight, depth } = shaded(look.scale, value);
     Object.assign(span.dataset, { sign, ink, slight });
     span.style.setProperty("--depth", depth);
   });

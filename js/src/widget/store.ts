@@ -27,6 +27,11 @@ const UNHURRIED = new Set(["ask", "cancel", "scrub"]);
 const TYPING_MS = 450;
 const REST_MS = 120; // after which nobody seems to be doing anything
 
+type When = "soon" | "typing" | "now";
+
+/** A change, of whatever is set when it is made. */
+type Edit = (state: PanelState) => Partial<PanelState>;
+
 export class Store {
   readonly state: Signal<PanelState>;
   readonly info: Signal<Traits["info"]>;
@@ -41,6 +46,8 @@ export class Store {
   readonly missing: Signal<Trouble | null> = signal(null);
   /** The row whose sites are shown. */
   readonly selected: Signal<number> = signal(0);
+  /** What was set when costs were asked for by hand, as they are where each question is a job on a server, and at which row. */
+  readonly weighed: Signal<(Pick<PanelState, "prompt" | "steering"> & { row: number }) | null> = signal(null);
   /** The number a row had in its other mode, by row and mode. */
   readonly remembered = new Map<string, number>();
   readonly stream: Stream;
@@ -50,11 +57,17 @@ export class Store {
   readonly ahead = new Ahead();
 
   private readonly origin = Math.random().toString(36).slice(2);
-  private readonly pace = new Pace(() =>
-    this.send({ kind: "run", state: this.state.value, gesture: this.gesture }),
-  );
+  private readonly pace = new Pace(() => {
+    this.told = this.state.value.prompt;
+    this.send({ kind: "run", state: this.state.value, gesture: this.gesture });
+  });
   private readonly gestures = new Gestures(this.origin);
   private gesture = "";
+  /** The prompt that was sent last, or came from elsewhere: an emptied one is not sent. */
+  private told: string;
+  /** How many undos and redos are under way, and what was changed since. */
+  private awaited = 0;
+  private since: [Edit, When][] = [];
   private edits = 0;
   private resting: ReturnType<typeof setTimeout> | undefined;
   private typing: ReturnType<typeof setTimeout> | undefined;
@@ -62,6 +75,7 @@ export class Store {
 
   constructor(private readonly model: AnyModel<Traits>) {
     this.state = signal(model.get("state"));
+    this.told = this.state.value.prompt;
     this.info = signal(model.get("info"));
     this.directions = signal(model.get("directions"));
     this.snapshots = signal(model.get("snapshots"));
@@ -77,7 +91,9 @@ export class Store {
     this.stream.show(model.get("result"));
     model.on("change:state", () => this.adopt(model.get("state")));
     model.on("change:info", () => {
-      this.info.value = model.get("info");
+      const info = model.get("info");
+      if (info.epoch !== this.info.peek().epoch) this.ahead.clear();
+      this.info.value = info;
     });
     model.on("change:directions", () => {
       this.ahead.clear(); // a name may mean another vector now
@@ -92,7 +108,12 @@ export class Store {
   }
 
   /** Change what is set; the steered text follows. "typing" waits for a pause, "now" for nothing. */
-  edit(change: Partial<PanelState>, when: "soon" | "typing" | "now" = "soon"): void {
+  edit(change: Partial<PanelState>, when: When = "soon", again: Edit = () => change): void {
+    if (this.awaited) {
+      this.since.push([again, when]);
+      this.state.value = { ...this.state.value, ...change };
+      return;
+    }
     const what = thing(this.state.value, change);
     const gesture = what ? this.gestures.next(what) : this.gesture; // to run again is to change nothing
     if (gesture !== this.gesture) this.flush();
@@ -112,8 +133,10 @@ export class Store {
   }
 
   editRow(index: number, change: Partial<SteeringState>): void {
-    const steering = this.state.value.steering.map((row, i) => (i === index ? { ...row, ...change } : row));
-    this.edit({ steering });
+    const again = ({ steering }: PanelState) => ({
+      steering: steering.map((row, i) => (i === index ? { ...row, ...change } : row)),
+    });
+    this.edit(again(this.state.value), "soon", again);
   }
 
   /** What a panel that takes this one's place is to be set to. */
@@ -153,17 +176,36 @@ export class Store {
     this.gestures.hold(held);
   }
 
+  /** Whether the prompt was emptied here, of which the kernel is not told. */
+  get emptied(): boolean {
+    const { prompt } = this.state.value;
+    return !prompt.trim() && prompt !== this.told;
+  }
+
   /** Take the last change back, in every view. */
   undo(): void {
     this.missing.value = null;
     this.flush();
-    this.send({ kind: "undo" });
+    if (this.since.length) this.since.pop();
+    else if (this.emptied) this.state.value = { ...this.state.value, prompt: this.told };
+    else this.go("undo");
   }
 
   redo(): void {
     this.missing.value = null;
     this.flush();
-    this.send({ kind: "redo" });
+    this.go("redo");
+  }
+
+  private go(kind: "undo" | "redo"): void {
+    this.awaited++;
+    this.send({ kind });
+  }
+
+  /** Undo or redo was answered: what was changed meanwhile is changed in what came of it. */
+  private answered(): void {
+    if (this.awaited === 0 || --this.awaited > 0) return;
+    for (const [again, when] of this.since.splice(0)) this.edit(again(this.state.value), when);
   }
 
   /** Ask the kernel something; follow the answer by the signals of what comes back. */
@@ -233,6 +275,7 @@ export class Store {
         break;
       case "snapshot":
         this.adopt(message.state);
+        this.answered(); // there was nothing to undo
         this.questions.greeted(message);
         this.stream.receive(message);
         break;
@@ -254,6 +297,8 @@ export class Store {
     this.pace.cancel();
     this.ahead.clear(); // it may hold what the panel has no row for
     this.state.value = state;
+    this.told = state.prompt;
+    this.answered();
   }
 
   private send(message: FrontEndMessage): void {
@@ -274,6 +319,8 @@ export class Store {
   private lost(): void {
     clearTimeout(this.unanswered);
     this.connection.value = "gone";
+    this.awaited = 0;
+    this.since = [];
     this.job.value = null;
     this.stream.settle();
     this.questions.lost();

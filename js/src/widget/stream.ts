@@ -34,6 +34,7 @@ const NO_END: PaneEnd = {
   finish: null,
   applied: null,
   tokens_per_second: null,
+  fault: "",
   verdict: null,
   kl: null,
   cross_entropy: null,
@@ -76,7 +77,11 @@ export class Pane {
   begin(resumed: boolean): void {
     if (resumed) this.settle(undefined); // a run in between may have aged what goes on now
     this.phase.value = resumed ? "running" : "pending";
-    if (!resumed) for (const sink of this.sinks) sink.age();
+    for (const sink of this.sinks) {
+      if (resumed)
+        sink.add([]); // its cursor
+      else sink.age();
+    }
   }
 
   add(tokens: readonly string[]): void {
@@ -129,7 +134,7 @@ export class Stream {
   }
 
   /** What was saved with the notebook, or what a snapshot brings; `but` for panes with a text that is newer. */
-  show(result: Result, but: ReadonlySet<string> = new Set()): void {
+  show(result: Result, but: ReadonlySet<string> = new Set(), newer = true): void {
     batch(() => {
       this.panes.value = Object.keys(result.panes).map((id) => this.pane(id));
       for (const [id, { tokens, ...end }] of Object.entries(result.panes)) {
@@ -140,7 +145,7 @@ export class Stream {
       }
       this.promptTokens.value = result.prompt_tokens;
       this.status.value = result.status;
-      this.error.value = result.error;
+      if (result.error || newer) this.error.value = result.error; // else a complaint stays
     });
   }
 
@@ -217,7 +222,7 @@ export class Stream {
         break;
       case "end":
         this.status.value = message.status;
-        this.error.value = message.error;
+        if (message.error) this.error.value = message.error; // else a complaint stays
         for (const pane of this.panes.value) pane.settle(message.panes[pane.id]);
         this.catchUp();
         this.landed();
@@ -232,9 +237,10 @@ export class Stream {
         const { origin, edit } = message.state;
         this.behind = origin === this.origin && edit < this.led;
         if (!this.behind) this.leading.clear();
+        const newer = message.run > this.run.value;
         this.run.value = message.run;
         this.seq = message.seq;
-        this.show(message.result, this.leading);
+        this.show(message.result, this.leading, newer);
         if (this.behind) {
           this.status.value = "running"; // as it was: what is led to is still to be run
         } else if (message.result.status === "running") {

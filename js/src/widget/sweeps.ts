@@ -65,11 +65,12 @@ export interface Spot {
 
 export const spotKey = ({ layer, coefficient, control }: Spot) => `${layer} ${coefficient} ${control}`;
 
-/** What is known of every cell, the newest last. */
+/** What is known of every cell: a part has what is new since the one before it. */
 export function measured(asked: Asked<"sweep"> | null): Map<string, SweepCell["stats"]> {
   const found = new Map<string, SweepCell["stats"]>();
-  const newest = asked?.answer.value ?? asked?.parts.value.at(-1); // every part has the whole map
-  for (const cell of newest?.cells ?? []) found.set(spotKey(cell), cell.stats);
+  const answer = asked?.answer.value;
+  for (const { cells } of answer ? [answer] : (asked?.parts.value ?? []))
+    for (const cell of cells) found.set(spotKey(cell), cell.stats);
   return found;
 }
 

@@ -11,8 +11,8 @@ interface Following<Q extends Question> {
 }
 
 /**
- * Asks again whenever the question changes, and calls the one before off. Null asks nothing, and leaves what there is: a tab
- * that is not open rests.
+ * Asks again whenever the question changes, and leaves the one before. Null asks nothing, and leaves what there is: a tab
+ * that is not open rests. What failed is asked again where it is asked anew.
  */
 export function useAsk<Q extends Question>(store: Store, what: Q | null): Following<Q> {
   const [asked, setAsked] = useState<Asked<Q["kind"]> | null>(null);
@@ -20,12 +20,13 @@ export function useAsk<Q extends Question>(store: Store, what: Q | null): Follow
   const newest = useRef<{ key: string; asked: Asked<Q["kind"]> } | null>(null);
   const key = what && JSON.stringify(what);
   useEffect(() => {
-    if (!what || !key || newest.current?.key === key) return;
-    newest.current?.asked.cancel();
+    const failed = ["failed", "cancelled"].includes(newest.current?.asked.status.peek() ?? "");
+    if (!what || !key || (newest.current?.key === key && !failed)) return;
+    newest.current?.asked.leave();
     newest.current = { key, asked: store.ask(what) };
     setAsked(newest.current.asked);
   }, [key]);
-  useEffect(() => () => newest.current?.asked.cancel(), []);
+  useEffect(() => () => newest.current?.asked.leave(), []);
   if (asked?.answer.value) last.current = asked.answer.value;
   return { asked, answer: last.current };
 }

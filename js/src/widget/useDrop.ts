@@ -10,6 +10,7 @@ interface Drop {
     ref: RefObject<HTMLDivElement | null>;
     "data-escape": string | undefined;
     onKeyDown(event: KeyboardEvent): void;
+    onFocusOut(event: FocusEvent): void;
   };
   button: {
     ref: RefObject<HTMLButtonElement | null>;
@@ -21,7 +22,7 @@ interface Drop {
   id: string;
 }
 
-/** What a button opens until it is pressed again, Escape is, or somebody presses elsewhere. */
+/** What a button opens until it is pressed again, Escape is, somebody presses elsewhere, or the focus goes on. */
 export function useDrop(): Drop {
   const [open, setOpen] = useState(false);
   const root = useRef<HTMLDivElement>(null);
@@ -40,6 +41,13 @@ export function useDrop(): Drop {
         button.current?.focus();
         event.preventDefault();
         event.stopPropagation();
+      },
+      onFocusOut: ({ relatedTarget: to }) => {
+        if (!to || root.current?.contains(to as Node)) return;
+        queueMicrotask(() => {
+          // it would lie over what has the focus, unless that is back already, as after copying
+          if (!root.current?.contains(document.activeElement)) setOpen(false);
+        });
       },
     },
     button: { ref: button, "aria-expanded": open, "aria-controls": id, onClick: () => setOpen(!open) },

@@ -5,7 +5,7 @@
 import { type Signal, useSignal } from "@preact/signals";
 import { useRef, useState } from "preact/hooks";
 import { move, type Place, pressed } from "../grid";
-import { digits, look, type Scale } from "./colour";
+import { digits, look, type Scale, shade } from "./colour";
 import { Legend } from "./Legend";
 
 export interface HeatCell {
@@ -16,6 +16,8 @@ export interface HeatCell {
   /** Why the cell is out of the running: it is hatched, and says so. */
   reason?: string;
 }
+
+const NARROW = 20; // px
 
 interface Props {
   /** What the map shows, for the ear. */
@@ -65,6 +67,8 @@ export function Heatmap(props: Props) {
   };
   const cells = rows.labels.map((_, row) => columns.labels.map((_, column) => cell(row, column)));
   const all = cells.flat();
+  const last = columns.labels.length - 1;
+  const sparse = (props.cellWidth ?? NARROW) < NARROW && last > 9; // two digits do not fit over each column
   return (
     <figure class="sl-heat">
       <div
@@ -104,9 +108,11 @@ export function Heatmap(props: Props) {
               role="columnheader"
               class="sl-heat-column"
               title={name}
+              aria-label={name}
+              data-sparse={sparse}
               data-split={i > 0 && i === columns.split}
             >
-              {name}
+              {sparse && i !== last && (i % 4 || last - i < 2) ? "·" : name}
             </span>
           ))}
         </div>
@@ -138,6 +144,7 @@ export function Heatmap(props: Props) {
       <Say pointed={pointed} words={words} />
       <Legend
         scale={scale}
+        below={all.some(({ value }) => value !== null && shade(scale, value).sign === "-")}
         marked={marked?.words}
         chosen={chosen && "set in the panel"}
         rejected={all.some(({ reason }) => reason !== undefined) ? (props.rejected ?? "left out") : undefined}
@@ -167,8 +174,8 @@ function Say({
 
 function worn(scale: Scale, { value }: HeatCell): Record<string, unknown> {
   if (value === null) return { "data-empty": true };
-  const { sign, ink, depth } = look(scale, value);
-  return { "data-sign": sign, "data-ink": ink, style: { "--depth": depth } };
+  const { sign, ink, slight, depth } = look(scale, value);
+  return { "data-sign": sign, "data-ink": ink, "data-slight": slight, style: { "--depth": depth } };
 }
 
 function plain(scale: Scale, row: string | undefined, column: string | undefined, one: HeatCell): string {

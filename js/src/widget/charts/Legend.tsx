@@ -3,6 +3,8 @@ import { digits, type Scale } from "./colour";
 
 interface Props {
   scale: Scale;
+  /** Whether there are cells below 0, which have a sign of their own. */
+  below?: boolean;
   /** What a ring stands for, and what a hatched cell does, where the map has them. */
   marked?: string | undefined;
   rejected?: string | undefined;
@@ -12,7 +14,7 @@ interface Props {
   empty?: string | undefined;
 }
 
-export function Legend({ scale, marked, chosen, rejected, empty }: Props) {
+export function Legend({ scale, below, marked, chosen, rejected, empty }: Props) {
   const middle = (scale.min + scale.max) / 2;
   return (
     <div class="sl-legend">
@@ -23,6 +25,7 @@ export function Legend({ scale, marked, chosen, rejected, empty }: Props) {
           <span key={value}>{digits(scale, value)}</span>
         ))}
       </span>
+      {below && <Key mark="below" words="below 0" />}
       {marked && <Key mark="marked" words={marked} />}
       {chosen && <Key mark="chosen" words={chosen} />}
       {rejected && <Key mark="rejected" words={rejected} />}

@@ -124,7 +124,7 @@ export function Scatter({ label, x, y, points, kinds, line, chosen, onChoose }: 
               class="sl-dot-at"
               data-point={i}
               data-kind={point.kind ?? "plain"}
-              tabIndex={i === at ? 0 : -1}
+              tabindex={i === at ? 0 : -1} // of SVG, where names of attributes are as they are written
               aria-label={point.label}
               aria-selected={i === chosen}
               transform={`translate(${across(point.x)} ${up(point.y)})`}

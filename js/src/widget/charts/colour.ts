@@ -56,10 +56,16 @@ export function ink(depth: number): "plain" | "dark" | "deep" {
   return depth >= DEEP.light ? "deep" : depth >= DEEP.dark ? "dark" : "plain";
 }
 
-/** What a mark of the class `sl-shade` wears: `--depth`, `data-sign` and `data-ink`, which css/charts.css makes colours of. */
-export function look(scale: Scale, value: number): { sign: string; ink: string; depth: string } {
+/**
+ * What a mark of the class `sl-shade` wears: `--depth`, `data-sign`, `data-ink` and `data-slight`, which css/charts.css makes
+ * colours and lines of.
+ */
+export function look(
+  scale: Scale,
+  value: number,
+): { sign: string; ink: string; slight: string; depth: string } {
   const { depth, sign } = shade(scale, value);
-  return { sign, ink: ink(depth), depth: `${(100 * depth).toFixed(1)}%` };
+  return { sign, ink: ink(depth), slight: String(depth < 0.1), depth: `${(100 * depth).toFixed(1)}%` };
 }
 
 /** As many digits as tell values of a scale apart. */
