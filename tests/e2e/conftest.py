@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import ExitStack
 from functools import cache
 
@@ -35,7 +35,7 @@ def server(request: pytest.FixtureRequest, servers: Callable[[str], rig.Server])
 @pytest.fixture
 def page(browser: Browser) -> Iterator[Page]:
     """A page that fails its test where a script of ours fails in it; Notebook has failures of its own."""
-    opened = browser.new_page(viewport={"width": 1280, "height": 1000})
+    opened = rig.new_page(browser, viewport={"width": 1280, "height": 1000})
     failures: list[str] = []
     ours = ("blob:", "@steerlab")  # the widget, and the extension, as they stand in a stack
     opened.on(
@@ -47,3 +47,13 @@ def page(browser: Browser) -> Iterator[Page]:
     yield opened
     opened.close()
     assert failures == []
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """What the page of a failed test showed stands in the report: often nobody can look at it again."""
+    report = yield
+    page = getattr(item, "funcargs", {}).get("page")
+    if report.failed and report.when == "call" and isinstance(page, Page) and not page.is_closed():
+        report.sections.append(("the page", rig.shown(page)))
+    return report

@@ -57,6 +57,8 @@ class PanelInPage:
 
     def push(self, coefficient: float) -> str:
         """Move the slider; the steered text that comes of it."""
+        # a page that was loaded anew shows the kept texts, as run 0, until the kernel has told of its own
+        expect(self.root.locator("[data-run]")).not_to_have_attribute("data-run", "0")
         before = self.run
         rig.set_slider(self.slider, coefficient)
         self.page.wait_for_function(

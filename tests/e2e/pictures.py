@@ -24,7 +24,7 @@ def main() -> None:
     ):
         page = browser.new_page(viewport={"width": 1240, "height": 1000}, device_scale_factor=2)
         panel = open_panel(page, server, "01_first_steps.ipynb", FIRST_CELL)
-        rig.command(page, "application:toggle-left-area")
+        rig.fold_sidebar(page)
         panel.push(1.0)
         expect(panel.root.locator(".sl-cost").first).to_contain_text("KL", timeout=LONG)
         page.mouse.move(5, 990)

@@ -16,13 +16,15 @@ import sys
 import time
 import urllib.error
 import urllib.request
+from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import nbformat
-from playwright.sync_api import Browser, Locator, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Error, Locator, Page, expect, sync_playwright
 
 REPOSITORY = Path(__file__).parents[2]
 CHROMIUM = os.environ.get("STEERLAB_CHROMIUM", "/usr/bin/chromium")
@@ -158,6 +160,38 @@ def chromium() -> Iterator[Browser]:
             browser.close()
 
 
+# ---------------------------------------------------------------------------------------- what a page said and showed
+
+_said: WeakKeyDictionary[Page, deque[str]] = WeakKeyDictionary()
+
+
+def new_page(browser: Browser, **options: Any) -> Page:
+    """A page whose last lines of the console are kept for `shown`, and where no file dialog ever opens."""
+    page = browser.new_page(**options)
+    said = _said[page] = deque(maxlen=20)
+    page.on("console", lambda message: said.append(f"{message.type}: {message.text[:300]}"))
+    # expect_file_chooser alone tells the browser so late that a key pressed at once may open a real dialog
+    page.on("filechooser", lambda _: None)
+    return page
+
+
+def shown(page: Page) -> str:
+    """What has the focus, what the panels show, and what the console said last."""
+    try:
+        focus, *panels = page.evaluate(
+            """() => [
+                document.activeElement?.outerHTML ?? "nothing",
+                ...[...document.querySelectorAll(".sl-app")].map((el) => el.innerText),
+            ]"""
+        )
+    except Error as error:  # the page has crashed, or hangs
+        focus, panels = f"unknown: {error}", []
+    parts = [("address", page.url), ("focus", focus[:400]), *(("panel", text[:2000]) for text in panels)]
+    return "\n\n".join(
+        f"{name}: {text}" for name, text in [*parts, ("console", "\n".join(_said.get(page, ())))]
+    )
+
+
 # ------------------------------------------------------------------------------------------------ in an open notebook
 
 
@@ -176,6 +210,15 @@ SESSION = "window.jupyterapp?.shell.currentWidget?.sessionContext"
 def command(page: Page, name: str) -> None:
     """Execute one of the application's commands, to its end."""
     page.evaluate("name => jupyterapp.commands.execute(name).then(() => null)", name)
+
+
+def fold_sidebar(page: Page) -> None:
+    """Give the notebook the whole width; Notebook 7 has nothing beside it."""
+    fold = "application:toggle-left-area"
+    page.evaluate(
+        "name => jupyterapp.commands.hasCommand(name) ? jupyterapp.commands.execute(name).then(() => null) : null",
+        fold,
+    )
 
 
 def run_cell(page: Page, index: int) -> None:

@@ -40,11 +40,12 @@ tabs = w.Tab([w.Label("first"), w.Accordion([lab.panel], titles=["the lab"])], t
 tabs"""
 
 
+@pytest.mark.parametrize("server", ["lab", "notebook"], indirect=True)
 def test_the_panel_lives_in_boxes_with_links_observers_and_interact(server: rig.Server, page: Page) -> None:
     panel = open_panel(page, server, "nested.ipynb", NESTED, LINKED, OBSERVED, DRIVEN)
     box = page.locator(".jp-OutputArea .widget-hbox").first
     text, number, echo = box.locator(".widget-vbox input, .widget-vbox .widget-readout").all()
-    rig.command(page, "application:toggle-left-area")
+    rig.fold_sidebar(page)
     assert fits(page)
     assert width(panel) > 700
     coefficient = "print(lab.recipe.interventions[0].coefficient)"
@@ -70,6 +71,7 @@ def test_the_panel_lives_in_boxes_with_links_observers_and_interact(server: rig.
 
     rig.run_cell(page, 2)  # observed
     told = page.locator(".jp-Notebook .jp-Cell").nth(2).locator(".jp-OutputArea")
+    expect(page.locator(".jp-InputPrompt").nth(2)).to_have_text("[3]:")  # from now on it is told
     panel.push(1.5)
     expect(told.first).to_contain_text("recipe: 1")
     expect(told.first).to_contain_text("texts: ['baseline', 'steered', 'control']")

@@ -27,6 +27,7 @@ def load_file(panel: PanelInPage, *paths: Path) -> None:
     dialog.value.set_files(list(paths))
 
 
+@pytest.mark.parametrize("server", ["lab", "notebook"], indirect=True)
 def test_a_vector_comes_in_by_a_file_and_goes_out_by_a_download_and_so_does_the_recipe(
     server: rig.Server, page: Page, tmp_path: Path
 ) -> None:
@@ -76,6 +77,7 @@ def test_a_vector_comes_in_by_a_file_and_goes_out_by_a_download_and_so_does_the_
     )
 
 
+@pytest.mark.parametrize("server", ["lab", "notebook"], indirect=True)
 def test_several_directions_with_the_keyboard_alone(server: rig.Server, page: Page) -> None:
     cell = (
         SCRIPTED
@@ -119,6 +121,7 @@ def test_several_directions_with_the_keyboard_alone(server: rig.Server, page: Pa
     expect(page.locator(".jp-Notebook .jp-Cell")).to_have_count(2)
 
 
+@pytest.mark.parametrize("server", ["lab", "notebook"], indirect=True)
 def test_snapshots_are_kept_compared_restored_and_shared(server: rig.Server, page: Page) -> None:
     cell = "import steerlab as sl\nlab = sl.Lab()\nlab"
     panel = open_panel(page, server, "snapshots.ipynb", cell, "1")
@@ -168,7 +171,7 @@ def test_the_tab_of_directions_shows_the_layers_of_a_deep_model_at_480_pixels(
     )
     page.set_viewport_size({"width": 592, "height": 1600})
     panel = open_panel(page, server, "deep.ipynb", cell)
-    rig.command(page, "application:toggle-left-area")
+    rig.fold_sidebar(page)
     panel.root.get_by_role("tab", name="Directions").click()
     tab = panel.root.get_by_role("tabpanel", name="Directions")
     expect(tab.locator(".sl-layers .sl-heat-cell")).to_have_count(28 * 28)

@@ -88,6 +88,7 @@ def test_the_panel_moves_with_the_lab_in_another_cell(server: rig.Server, page: 
     rig.until_prints(page, "print(lab.recipe == sl.Recipe([sl.Ablate(d)]))", "True")
 
 
+@pytest.mark.parametrize("server", ["lab", "notebook"], indirect=True)
 def test_two_views_of_one_lab_are_one_panel(server: rig.Server, page: Page) -> None:
     first = open_panel(page, server, "views.ipynb", FIRST_CELL, "lab")
     rig.run_cell(page, 1)

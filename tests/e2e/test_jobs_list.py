@@ -1,4 +1,6 @@
-"""The list of jobs under the panel's header, against a real NDIF server: seen, cancelled, and read by axe."""
+"""The panel on a real NDIF server: the list of jobs under its header is seen, cancelled from, and read by axe; and the
+tokens of a job are on the screen while it runs.
+"""
 
 from __future__ import annotations
 
@@ -63,7 +65,7 @@ def test_jobs_are_seen_and_cancelled_in_the_panel(
 def looks(panel: PanelInPage) -> None:
     """In both themes and when narrow it fits, and axe finds nothing."""
     page = panel.page
-    rig.command(page, "application:toggle-left-area")
+    rig.fold_sidebar(page)
     if AXE.is_file():
         page.add_script_tag(path=AXE)
     for theme in ("light", "dark"):
@@ -87,3 +89,50 @@ def looks(panel: PanelInPage) -> None:
         if AXE.is_file():
             assert findings(page) == []
     page.set_viewport_size({"width": 1280, "height": 1000})
+
+
+ENDLESS = """
+noise = sl.estimators.random_like(lab.directions["refusal"], seed=1)
+lab.sampling = sl.Sampling(120)
+lab.recipe = sl.Recipe([sl.Add(noise, 4.0, layers="all")])  # its texts do not come to an end"""
+# From the Enter in the prompt on: when the steered text grew, and how long it was; and what the header said when.
+WATCH = """() => {
+    const text = document.querySelector('[data-pane="steered"] .sl-text');
+    const word = document.querySelector(".sl-jobs-word");
+    const seen = window.seen = { grew: [], said: [] };
+    let began = null;
+    document.addEventListener("keydown", () => { began ??= performance.now(); }, { capture: true });
+    new MutationObserver(() => {
+        const left = text.querySelector(".sl-old"); // of the text before, behind the new one
+        if (began === null || !text.firstElementChild || text.firstElementChild === left) return;
+        const length = text.textContent.length - (left?.textContent.length ?? 0);
+        seen.grew.push([performance.now() - began, length, word.textContent]);
+    }).observe(text, { childList: true, subtree: true, characterData: true });
+    new MutationObserver(() => {
+        if (began !== null) seen.said.push([performance.now() - began, word.textContent]);
+    }).observe(word, { childList: true, subtree: true, characterData: true });
+}"""
+
+
+def test_the_first_token_is_on_the_screen_before_half_of_its_job(
+    server: rig.Server, page: Page, ndif_server: Server, tmp_path: Path
+) -> None:
+    panel = open_panel(page, server, "half.ipynb", CELL.format(data=str(tmp_path), url=ndif_server.url))
+    rig.execute(page, ENDLESS)
+    foot = panel.pane("steered").locator(".sl-foot")
+    expect(foot).to_contain_text("cut at 120 tokens", timeout=30_000)
+    panel.text("steered")
+    page.evaluate(WATCH)
+    panel.prompt.fill("Tell me about ten cats.")
+    panel.prompt.press("Enter")
+    page.wait_for_function("seen.grew.length")
+    expect(foot).to_contain_text("cut at 120 tokens", timeout=30_000)
+    whole = panel.text("steered")
+    grew, said = (page.evaluate(f"seen.{name}") for name in ("grew", "said"))
+    first, _, word = grew[0]
+    assert word == "running on the server"
+    ended = next(moment for moment, told in said if moment > first and told != word)
+    assert first < 0.5 * ended, f"the first token came after {first:.0f} ms of {ended:.0f}"
+    lengths = {length for moment, length, _ in grew if moment < ended}
+    assert len(lengths) > 5, "they come one by one, not all at the end"
+    assert max(lengths) > len(whole) / 2

@@ -31,6 +31,7 @@ def token(panel: PanelInPage, pane: str, index: int) -> Locator:
     return panel.pane(pane).locator(".sl-text > span").nth(index)
 
 
+@pytest.mark.parametrize("server", ["lab", "notebook"], indirect=True)
 def test_a_token_tells_what_is_behind_it_and_opens_the_lens(server: rig.Server, page: Page) -> None:
     panel = open_panel(page, server, "tokens.ipynb", FIRST_CELL)
     panel.push_to_refusal()
@@ -138,7 +139,7 @@ def test_strange_tokens_are_text_everywhere_and_the_layout_holds(server: rig.Ser
     script = SCRIPTED.replace("import scripted\n", "import strange\n") + "lab = strange.lab(n_layers=28)\nlab"
     panel = open_panel(page, server, "strange-tokens.ipynb", script)
     page.add_script_tag(path=AXE)
-    rig.command(page, "application:toggle-left-area")
+    rig.fold_sidebar(page)
     panel.push(1.0)
     text = panel.pane("steered").locator(".sl-text")
     assert text.evaluate("el => el.textContent") == "".join(strange.TOKENS.values())

@@ -5,9 +5,21 @@ from __future__ import annotations
 import pytest
 import rig
 import stress
+from panel import SCRIPTED, open_panel
 from playwright.sync_api import Page, expect
 
 pytestmark = pytest.mark.e2e
+
+# How far the steered pane is scrolled at most from here on.
+WATCH_SCROLL = """() => {
+    const scroller = document.querySelector('[data-pane="steered"] .sl-scroll');
+    window.steerlabScroll = 0;
+    const look = () => {
+        window.steerlabScroll = Math.max(window.steerlabScroll, scroller.scrollTop);
+        requestAnimationFrame(look);
+    };
+    look();
+}"""
 
 
 def test_two_hundred_tokens_a_second_in_three_panes_arrive_whole(server: rig.Server, page: Page) -> None:
@@ -22,7 +34,36 @@ def test_two_hundred_tokens_a_second_in_three_panes_arrive_whole(server: rig.Ser
     for pane in stress.PANES:  # what was joined while it was written looks the same token by token
         text = page.locator(f'[data-pane="{pane}"] .sl-text')
         height = text.evaluate("el => el.getBoundingClientRect().height")
-        assert text.locator("> div").count()
+        assert text.locator("> .sl-line").count()
         text.hover()
         expect(text.locator("> span")).to_have_count(600)
         assert text.evaluate("el => el.getBoundingClientRect().height") == height
+
+
+def test_what_is_written_over_a_long_text_is_in_view(server: rig.Server, page: Page) -> None:
+    cell = f"{SCRIPTED}lab = scripted.scheduled(rate=2000, tokens=300)\nlab"
+    panel = open_panel(page, server, "over.ipynb", cell)
+    for pane in stress.PANES:
+        expect(panel.pane(pane).locator(".sl-text")).to_contain_text(".299")
+    upper = panel.pane("control").locator(".sl-scroll")
+    upper.evaluate("el => el.scrollTop = 200")  # somebody reads here
+    rig.execute(page, "lab.backend.rate = 25; lab.prompt = 'Another'")
+    in_view = """pane => {
+        const [text, view] = [".sl-last", ".sl-scroll"].map(s => pane.querySelector(s).getBoundingClientRect());
+        return text.bottom > view.top && text.bottom <= view.bottom;
+    }"""
+
+    def written_to(token: int) -> None:
+        for pane in ("baseline", "steered"):
+            expect(panel.pane(pane).locator(".sl-last")).to_contain_text(f".{token} ")
+            assert panel.pane(pane).locator(".sl-old").count(), "the old text is still behind it"
+            assert panel.pane(pane).evaluate(in_view)
+
+    written_to(5)
+    page.evaluate(WATCH_SCROLL)
+    rig.execute(page, "lab.prompt = 'A third'")  # cuts the second short
+    expect(panel.pane("steered").locator(".sl-last")).not_to_contain_text(".5 ")
+    written_to(5)
+    assert page.evaluate("steerlabScroll") == 0, "the view went to the end of the old text and back"
+    written_to(130)
+    assert upper.evaluate("el => el.scrollTop") == 200

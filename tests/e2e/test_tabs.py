@@ -35,6 +35,29 @@ def test_the_recipe_goes_from_the_panel_into_a_cell_that_runs(server: rig.Server
     assert panel.text("steered").startswith("I am sorry")
 
 
+def test_the_code_in_pure_nnsight_writes_the_panel_s_text_in_a_cell_of_its_own(
+    server: rig.Server, page: Page
+) -> None:
+    panel = open_panel(page, server, "nnsight.ipynb", "import steerlab as sl\nlab = sl.Lab()\nlab")
+    refusal = panel.push_to_refusal()
+    baseline = panel.text("baseline")
+    assert refusal != baseline
+    panel.root.get_by_role("tab", name="Code").click()
+    panel.root.get_by_role("radio", name="nnsight").check()
+    expect(panel.root.locator(".sl-code")).to_contain_text("from nnsight import")
+    panel.root.get_by_role("button", name="Insert a cell below").click()
+    cells = page.locator(".jp-Notebook .jp-CodeCell")
+    expect(cells).to_have_count(2)
+    source = page.evaluate("jupyterapp.shell.currentWidget.content.widgets[1].model.sharedModel.source")
+    assert "import steerlab" not in source
+    rig.run_cell(page, 1)
+    output = cells.nth(1).locator("[data-mime-type='application/vnd.jupyter.stdout']")
+    expect(output).to_contain_text("STEERED:", timeout=60_000)
+    printed = " ".join(output.inner_text().split())
+    assert printed == f"BASELINE: {' '.join(baseline.split())} STEERED: {' '.join(refusal.split())}"
+
+
+@pytest.mark.parametrize("server", ["lab", "notebook"], indirect=True)
 def test_undo_in_the_panel_takes_a_drag_back_as_one_and_leaves_the_notebook_alone(
     server: rig.Server, page: Page
 ) -> None:
