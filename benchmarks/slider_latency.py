@@ -76,7 +76,7 @@ from steerlab.ui.preview import rows_of
 texts = {{}}
 for c in {coefficients}:
     row = rows_of(lab.prompt, sl.Recipe([sl.Add(direction, c)]), lab.seed, control=False)["steered"]
-    if known := lab.recall(row, lab.sampling):
+    if known := lab.recall(row, *lab.answer_keys([row], lab.sampling)):
         texts[str(c)] = known.text
 print(json.dumps(texts))
 """
