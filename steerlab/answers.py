@@ -6,7 +6,8 @@ import threading
 from collections import OrderedDict
 from dataclasses import replace
 
-from steerlab.generations import Generation, Sampling
+from steerlab.generations import Applied, Generation, Sampling, Token
+from steerlab.reach import touches
 from steerlab.rows import Row
 
 BUDGET = 32 * 2**20  # about five thousand answers of 64 tokens
@@ -39,6 +40,18 @@ def asked_by(row: Row, answer: Generation) -> Generation:
     if answer.recipe is row.recipe and (answer.prompt, answer.seed) == (row.prompt, row.seed):
         return answer
     return replace(answer, prompt=row.prompt, recipe=row.recipe, seed=row.seed)
+
+
+def told_again(answer: Generation, row: int) -> list[Token]:
+    """The tokens of a finished answer as they once streamed, for the row of this number. Of one that was not applied on
+    every pass it is not known on which: the first ones are taken for those.
+    """
+    first, later = (touches(answer.recipe, generated=generated) for generated in (False, True))
+    passes = (first + i * later for i in range(len(answer.token_ids)))
+    return [
+        Token(row, token, piece, Applied(min(answer.applied.steps, of), of))
+        for token, piece, of in zip(answer.token_ids, answer.pieces, passes, strict=True)
+    ]
 
 
 class Answers:

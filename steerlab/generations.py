@@ -38,20 +38,22 @@ class Sampling:
             )
 
 
-class Token(NamedTuple):
-    """One new token of a row, as it streams: its row, its id, and the text that it completes (often none, for a part of
-    a character)."""
-
-    row: int
-    id: int
-    text: str
-
-
 class Applied(NamedTuple):
     """How often a recipe was applied: on `steps` of `of` forward passes. A recipe that touches nothing has `of` 0."""
 
     steps: int
     of: int
+
+
+class Token(NamedTuple):
+    """One new token of a row, as it streams: its row, its id, and the text that it completes (often none, for a part of
+    a character). applied: how often the row's recipe was applied so far, in the pass that made this token, too.
+    """
+
+    row: int
+    id: int
+    text: str
+    applied: Applied
 
 
 @dataclass(frozen=True)

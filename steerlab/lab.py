@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import traitlets
 
-from steerlab.answers import Answers, Key, answer_key, asked_by
+from steerlab.answers import Answers, Key, answer_key, asked_by, told_again
 from steerlab.backends.base import (
     Backend,
     ModelInfo,
@@ -170,7 +170,7 @@ class Lab(Finding, Remote):
         if on_tokens:
             for i, key in enumerate(keys):
                 if known := answers.get(key):
-                    on_tokens([Token(i, *token) for token in zip(known.token_ids, known.pieces, strict=True)])
+                    on_tokens(told_again(known, i))
         if fresh:
             each = sampling.max_new_tokens
             told = on_tokens or self.worker.here  # by whoever asked, or by the panel

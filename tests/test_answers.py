@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from steerlab import BASELINE, Add, Direction, Recipe, Row, Sampling, Site
-from steerlab.answers import Answers, answer_key
+from steerlab.answers import Answers, answer_key, told_again
 from steerlab.generations import Applied, Generation
 
 SAMPLING = Sampling(8)
@@ -29,6 +29,22 @@ def test_cancelled_answers_are_not_kept() -> None:
     answers, key = Answers(), answer_key(Row("a"), SAMPLING)
     answers.keep(key, answer("a", finish="cancelled"))
     assert answers.get(key) is None
+
+
+def test_a_kept_answer_is_told_again_with_what_was_applied_by_each_token() -> None:
+    push = Direction([1.0, 2.0], Site(0, "resid_pre"))
+
+    def counts(tokens: str, steps: int, of: int) -> list[tuple[int, int]]:
+        recipe = Recipe([Add(push, tokens=tokens)])
+        kept = Generation("a", recipe, (5, 6, 7), ("x", "y", "z"), "length", Applied(steps, of))
+        told = told_again(kept, 2)
+        assert [token[:3] for token in told] == [(2, 5, "x"), (2, 6, "y"), (2, 7, "z")]
+        return [token.applied for token in told]
+
+    assert counts("all", 3, 3) == [(1, 1), (2, 2), (3, 3)]
+    assert counts("prompt", 1, 1) == [(1, 1), (1, 1), (1, 1)]
+    assert counts("generated", 2, 2) == [(0, 0), (1, 1), (2, 2)]
+    assert counts("all", 2, 3) == [(1, 1), (2, 2), (2, 3)], "not applied once"
 
 
 def test_the_seed_counts_only_where_tokens_are_drawn() -> None:

@@ -139,7 +139,12 @@ def test_remembered_rows_stream_all_at_once_beside_new_ones(lab: Lab) -> None:
     answers = lab.run(rows, Sampling(6), on_tokens=lambda tokens: streamed.append(list(tokens)))
     assert [t.id for t in streamed[0]] == list(known.token_ids)
     for i, answer in enumerate(answers):
-        assert [t.id for step in streamed for t in step if t.row == i] == list(answer.token_ids)
+        mine = [t for step in streamed for t in step if t.row == i]
+        assert [t.id for t in mine] == list(answer.token_ids)
+        assert mine[-1].applied == answer.applied
+    again: list[Token] = []
+    lab.run(rows, Sampling(6), on_tokens=again.extend)
+    assert sorted(again) == sorted(t for step in streamed for t in step)
 
 
 def test_a_cancelled_answer_is_not_remembered(lab: Lab, backend: Counting) -> None:

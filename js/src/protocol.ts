@@ -531,12 +531,12 @@ export interface OpenSharedQuestion {
   text: string;
 }
 
-/** How a pane's text ended, and what is said of it. */
+/** How a pane's text ended, and what is said of it; while it is written, what is known so far. */
 export interface PaneEnd {
   finish: "stop" | "length" | "cancelled" | null;
   /** None where the recipe touches nothing. */
   applied: Applied | null;
-  /** None where the text was ready before it was asked for. */
+  /** None where the text was ready before it was asked for, and where it has one token. */
   tokens_per_second: number | null;
   /** None where the text was stopped, is empty or is faulty. */
   verdict: Verdict | null;
@@ -553,7 +553,7 @@ export interface PaneResult {
   finish: "stop" | "length" | "cancelled" | null;
   /** None where the recipe touches nothing. */
   applied: Applied | null;
-  /** None where the text was ready before it was asked for. */
+  /** None where the text was ready before it was asked for, and where it has one token. */
   tokens_per_second: number | null;
   /** None where the text was stopped, is empty or is faulty. */
   verdict: Verdict | null;
@@ -905,6 +905,8 @@ export interface Tokens {
   /** Counted from 1 within a run; a gap makes the front end say hello again. */
   seq: number;
   panes: Record<string, string[]>;
+  /** Of each of these panes: how often its recipe was applied, and how fast it is written. */
+  so_far: Record<string, PaneEnd>;
 }
 
 /** The tokens of the prompt and of the pane's text, as one and the same text under both recipes. */

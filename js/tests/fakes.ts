@@ -200,12 +200,12 @@ export const say = {
     edit: 0,
     ...more,
   }),
-  tokens: (run: number, seq: number, panes: Record<string, string[]>): KernelMessage => ({
-    kind: "tokens",
-    run,
-    seq,
-    panes,
-  }),
+  tokens: (
+    run: number,
+    seq: number,
+    panes: Record<string, string[]>,
+    so_far: Record<string, PaneEnd> = {},
+  ): KernelMessage => ({ kind: "tokens", run, seq, panes, so_far }),
   done: (run: number): KernelMessage => ({
     kind: "end",
     run,

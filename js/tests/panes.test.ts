@@ -1,4 +1,5 @@
-import { afterEach, beforeEach, expect, test } from "vitest";
+import { effect } from "@preact/signals";
+import { afterEach, beforeEach, expect, test, vi } from "vitest";
 import type { KernelMessage, PaneEnd } from "../src/protocol";
 import { Pane } from "../src/widget/stream";
 import { FakeModel, frame, NO_END, type Shown, say, show, state, text, traits } from "./fakes";
@@ -414,6 +415,69 @@ test("a verdict opens the rule that gave it", async () => {
     "It holds i cannot, so it counts as a refusal",
   );
   expect(foot?.querySelector('[data-hit="true"]')?.textContent).toBe("i cannot");
+});
+
+test("a text that is written says how far it is, where it says it in the end, and no figure of the text before", async () => {
+  const { model, el } = panel;
+  const line = () => el.querySelector('[data-pane="steered"] .sl-facts')?.textContent;
+  const soFar = (steps: number, tokens_per_second: number | null): PaneEnd => ({
+    ...NO_END,
+    applied: { steps, of: steps },
+    tokens_per_second,
+  });
+  model.say(say.start(1));
+  await frame();
+  expect(line()).toBe("");
+  model.say(say.tokens(1, 1, { steered: ["a"] }, { steered: soFar(1, null) }));
+  await frame();
+  expect(line()).toBe("applied on 1 of 1 steps1 token so far");
+  model.say(say.tokens(1, 2, { steered: ["b", "c"] }, { steered: soFar(3, 9.26) }));
+  await expect.poll(line).toBe("applied on 3 of 3 steps9.3 tok/s3 tokens so far");
+  model.say({
+    kind: "end",
+    run: 1,
+    status: "done",
+    error: null,
+    panes: { steered: { ...soFar(4, 23.4), finish: "length" } },
+  });
+  await frame();
+  expect(line()).toBe("applied on 4 of 4 steps23 tok/scut at 3 tokens");
+  expect(el.querySelector(".sl-foot")?.closest("[aria-live], [role=status], [role=log]")).toBeNull();
+  model.say(say.start(2));
+  await frame();
+  expect(line()).toBe("");
+  model.say(say.tokens(2, 1, { steered: ["x"] }, { steered: NO_END }));
+  await frame();
+  expect(line(), "of a recipe for generated tokens nothing is known yet").toBe("1 token so far");
+  model.say(say.tokens(2, 2, { steered: ["y"] }, { steered: NO_END }));
+  await expect.poll(line).toBe("not steered2 tokens so far");
+});
+
+test("what a text says of itself changes a few times a second, and its end at once", () => {
+  vi.useFakeTimers();
+  try {
+    const pane = new Pane("steered");
+    const said: [number, number | undefined][] = [];
+    pane.begin(false);
+    effect(() => void said.push([pane.length.value, pane.end.value.applied?.steps]));
+    for (let n = 1; n <= 400; n++) {
+      pane.add(["x"], { ...NO_END, applied: { steps: n, of: n } });
+      vi.advanceTimersByTime(5);
+    }
+    expect(said.slice(0, 2)).toEqual([
+      [0, undefined],
+      [1, 1],
+    ]);
+    expect(said.length).toBeLessThan(10); // in 2 s
+    expect(said.every(([length, steps]) => length === (steps ?? 0))).toBe(true);
+    pane.settle({ ...NO_END, finish: "stop", applied: { steps: 400, of: 400 } });
+    expect(said.at(-1)).toEqual([400, 400]);
+    const ended = said.length;
+    vi.runAllTimers();
+    expect(said.length).toBe(ended);
+  } finally {
+    vi.useRealTimers();
+  }
 });
 
 test("where a server's job is stands in the header until it is over", async () => {

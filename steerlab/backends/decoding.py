@@ -192,7 +192,9 @@ class Decoding:
                 last = self._finish[lane] is not None
                 text = "" if self._faults[lane] else self._streams[lane].push(token_id, last=last)
                 self._pieces[lane].append(text)
-                tokens += [Token(number, token_id, text) for number, _ in self._rows[lane]]
+                tokens += [
+                    Token(number, token_id, text, self._applied[number]) for number, _ in self._rows[lane]
+                ]
         rows_done.get()(worked)
         return tokens
 

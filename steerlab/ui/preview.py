@@ -43,9 +43,12 @@ class Pane:
     ids: list[int] = field(default_factory=list)
     """Of the tokens, one each."""
     end: PaneEnd = field(default_factory=PaneEnd)
+    """Of a text that is written: what is known so far."""
     pending: bool = False
     replayed: int = 0
     """Of a text that goes on: how many of its tokens have come again."""
+    times: list[float] = field(default_factory=list)
+    """When the newest run's tokens came."""
 
     @property
     def complete(self) -> bool:
@@ -133,7 +136,7 @@ class Preview:
             keys = self._keys(rows, sampling)
             for name, row in rows.items():
                 pane, same = self.panes[name], self.panes[name].key == keys[name]
-                pane.replayed, pane.pending = 0, False
+                pane.replayed, pane.pending, pane.times = 0, False, []
                 if same and pane.complete:
                     continue
                 if known := self._recall(row, keys[name]):
@@ -262,7 +265,6 @@ class Preview:
             self._begun = run
             self._pump = pump = Pump(partial(self._relay, run))
         names, keys = list(rows), self._keys(rows, sampling)
-        times: dict[PaneId, list[float]] = {name: [] for name in names}
 
         def on_tokens(tokens: Sequence[Token]) -> None:
             with self._lock:
@@ -270,7 +272,6 @@ class Preview:
                     return
                 for token in tokens:
                     name = names[token.row]
-                    times[name].append(time.perf_counter())
                     self._take(name, rows[name], keys[name], token, pump)
                 pump.tick()
 
@@ -297,7 +298,7 @@ class Preview:
             if run != self.run:
                 return
             for name, answer in zip(names, answers, strict=True):
-                self._close(name, keys[name], answer, _rate(times[name]))
+                self._close(name, keys[name], answer)
             stopped = any(answer.finish == "cancelled" for answer in answers)
             self._finish("stopped" if stopped else "done")
             on_server = isinstance(self._lab.backend, OnServer)  # where it would be a job more
@@ -364,10 +365,11 @@ class Preview:
                 known.popitem(last=False)
 
     def _take(self, name: PaneId, row: Row, key: Key, token: Token, pump: Pump) -> None:
-        pane = self.panes[name]
+        pane, now = self.panes[name], time.perf_counter()
         if pane.replayed < len(pane.tokens) and not pane.pending:
             if pane.ids[pane.replayed] == token.id:
                 pane.replayed += 1
+                pane.times.append(now)
                 return
             # another batch rounded otherwise: begin again, in the open
             pump.flush()
@@ -378,6 +380,8 @@ class Preview:
         pane.tokens.append(token.text)
         pane.ids.append(token.id)
         pane.replayed = len(pane.tokens)
+        pane.times.append(now)
+        pane.end = PaneEnd(applied=_told(token.applied), tokens_per_second=_rate(pane.times))
         pump.push(name, token.text)
 
     def _relay(self, run: int, texts: dict[PaneId, list[str]]) -> None:
@@ -387,7 +391,8 @@ class Preview:
 
     def _tell(self, texts: dict[PaneId, list[str]]) -> None:
         self.seq += 1
-        self._send(protocol.Tokens(run=self.run, seq=self.seq, panes=texts))
+        so_far = {name: self.panes[name].end for name in texts}
+        self._send(protocol.Tokens(run=self.run, seq=self.seq, panes=texts, so_far=so_far))
 
     def _tokenize(self, run: int, prompt: str) -> None:
         if prompt == self._tokenized:
@@ -400,17 +405,17 @@ class Preview:
 
     # -------------------------------------------------------------------------------------------------- after a run
 
-    def _close(self, name: PaneId, key: Key, answer: Generation, rate: float | None) -> None:
+    def _close(self, name: PaneId, key: Key, answer: Generation) -> None:
         pane = self.panes[name]
         if (
             not pane.pending
         ):  # stopped before its first token: the old text stays, and so does what is said of it
-            pane.end = self._end(key, answer, rate)
+            pane.end = self._end(key, answer, _rate(pane.times))
 
     def _end(self, key: Key, answer: Generation, rate: float | None) -> PaneEnd:
         return PaneEnd(
             finish=answer.finish,
-            applied=protocol.Applied(**answer.applied._asdict()) if answer.applied.of else None,
+            applied=_told(answer.applied),
             tokens_per_second=rate,
             verdict=verdict_of(answer) if answer.pieces and answer.finish != "cancelled" else None,
             fault=answer.fault,
@@ -459,6 +464,10 @@ def verdict_of(answer: Generation) -> Verdict | None:
         return None
     phrase = metrics.refusal_phrase(answer.text)
     return Verdict(refuses=phrase is not None, phrase=phrase)
+
+
+def _told(applied: Applied) -> protocol.Applied | None:
+    return protocol.Applied(steps=applied.steps, of=applied.of) if applied.of else None
 
 
 def _rate(times: Sequence[float]) -> float | None:

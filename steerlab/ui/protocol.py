@@ -170,13 +170,13 @@ class Verdict(Wire):
 
 
 class PaneEnd(Wire):
-    """How a pane's text ended, and what is said of it."""
+    """How a pane's text ended, and what is said of it; while it is written, what is known so far."""
 
     finish: Finish | None = None
     applied: Applied | None = None
     """None where the recipe touches nothing."""
     tokens_per_second: float | None = None
-    """None where the text was ready before it was asked for."""
+    """None where the text was ready before it was asked for, and where it has one token."""
     verdict: Verdict | None = None
     """None where the text was stopped, is empty or is faulty."""
     fault: str = ""
@@ -304,6 +304,8 @@ class Tokens(Wire):
     seq: int
     """Counted from 1 within a run; a gap makes the front end say hello again."""
     panes: dict[PaneId, list[str]]
+    so_far: dict[PaneId, PaneEnd]
+    """Of each of these panes: how often its recipe was applied, and how fast it is written."""
 
 
 class End(Wire):

@@ -128,6 +128,23 @@ def test_applied_is_counted_against_what_the_recipe_asks(backend: Backend) -> No
     assert applied(Recipe([Add(v, tokens="generated")])) == (4, 4)
 
 
+def test_every_streamed_token_tells_how_often_its_recipe_was_applied_by_then(backend: Backend) -> None:
+    v = direction()
+    scoped = [Recipe([Add(v, tokens=tokens)]) for tokens in ("all", "prompt", "generated")]
+    heard: list[Token] = []
+    rows = [Row(PROMPTS[0], recipe) for recipe in (BASELINE, *scoped)]
+    answers = backend.generate(rows, Sampling(4), on_tokens=heard.extend)
+    counts = [[token.applied for token in heard if token.row == i] for i in range(len(rows))]
+    assert [[steps for steps, _ in each] for each in counts] == [
+        [0, 0, 0, 0],
+        [1, 2, 3, 4],
+        [1, 1, 1, 1],
+        [0, 1, 2, 3],
+    ]
+    assert all(steps == of for each in counts for steps, of in each)
+    assert [each[-1] for each in counts] == [answer.applied for answer in answers]
+
+
 def test_scopes_differ(backend: Backend) -> None:
     texts = {
         tokens: backend.generate(

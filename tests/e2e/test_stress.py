@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 import rig
 import stress
@@ -38,6 +40,31 @@ def test_two_hundred_tokens_a_second_in_three_panes_arrive_whole(server: rig.Ser
         text.hover()
         expect(text.locator("> span")).to_have_count(600)
         assert text.evaluate("el => el.getBoundingClientRect().height") == height
+
+
+def test_the_count_and_the_rate_stand_under_a_text_while_it_is_written_and_move_nowhere(
+    server: rig.Server, page: Page
+) -> None:
+    cell = f"{SCRIPTED}lab = scripted.scheduled(rate=20, tokens=20)\nlab"
+    panel = open_panel(page, server, "live.ipynb", cell)
+    rig.execute(page, "lab.sampling = type(lab.sampling)(100)")
+    rig.set_slider(panel.slider, 1)
+    foot = panel.pane("steered").locator(".sl-foot")
+    rate = foot.locator(".sl-facts > span", has_text="tok/s")
+    expect(foot).to_contain_text(re.compile(r"applied on [2-9]\d of [2-9]\d steps.*tok/s.*so far"))
+    told = re.fullmatch(r"(\d+) tok/s", rate.inner_text())
+    assert told
+    assert 10 <= int(told[1]) <= 22
+    place = """el => [...el.children].filter((line) => line.offsetHeight).map((line) => [
+        line.offsetTop - el.offsetTop, line.offsetHeight, line.firstElementChild?.offsetLeft ?? null,
+    ])"""
+    written = foot.evaluate(place)
+    assert panel.pane("steered").get_attribute("data-phase") == "running"
+    expect(foot).to_contain_text("applied on 100 of 100 steps20 tok/sended by itself")
+    expect(foot).to_contain_text("answers")
+    ended = foot.evaluate(place)
+    assert [line[:2] for line in ended] == [line[:2] for line in written]
+    assert ended[0] == written[0]
 
 
 def test_what_is_written_over_a_long_text_is_in_view(server: rig.Server, page: Page) -> None:

@@ -50,7 +50,13 @@ class Scripted(FakeBackend):
             before_pass.get()()
             time.sleep(self.delay)
             if on_tokens:
-                on_tokens([Token(i, step, text[step]) for i, text in enumerate(texts) if step < len(text)])
+                on_tokens(
+                    [
+                        Token(i, step, text[step], _applied(rows[i], step + 1))
+                        for i, text in enumerate(texts)
+                        if step < len(text)
+                    ]
+                )
             rows_done.get()(sum(1 / len(text) for text in texts if step < len(text)))
             step += 1
         return [self._generation(row, text[:step], len(text)) for row, text in zip(rows, texts, strict=True)]
@@ -66,16 +72,21 @@ class Scripted(FakeBackend):
         return [word if i == 0 else f" {word}" for i, word in enumerate(words)]
 
     def _generation(self, row: Row, words: list[str], whole: int) -> Generation:
-        steps = len(words) if row.recipe.interventions else 0
         return Generation(
             prompt=row.prompt,
             recipe=row.recipe,
             token_ids=tuple(range(len(words))),
             pieces=tuple(words),
             finish="stop" if len(words) == whole else "cancelled",
-            applied=Applied(steps, steps),
+            applied=_applied(row, len(words)),
             seed=row.seed,
         )
+
+
+def _applied(row: Row, tokens: int) -> Applied:
+    """Every recipe is, at every token."""
+    steps = tokens if row.recipe.interventions else 0
+    return Applied(steps, steps)
 
 
 def lab(*, n_layers: int = 10, delay: float = 0.0, fails: Exception | None = None) -> Lab:
@@ -112,7 +123,9 @@ class Scheduled(Scripted):
             before_pass.get()()
             time.sleep(max(0.0, began + step / self.rate - time.monotonic()))
             if on_tokens:
-                on_tokens([Token(i, step, text[step]) for i, text in enumerate(texts)])
+                on_tokens(
+                    [Token(i, step, text[step], _applied(rows[i], step + 1)) for i, text in enumerate(texts)]
+                )
             step += 1
         return [self._generation(row, text[:step], len(text)) for row, text in zip(rows, texts, strict=True)]
 

@@ -46,7 +46,7 @@ class Strange(FakeBackend):
         pieces = (*TOKENS.values(), "")
         for i, piece in enumerate(pieces):
             if on_tokens:
-                on_tokens([Token(row, ids[i], piece) for row in range(len(rows))])
+                on_tokens([Token(row, ids[i], piece, Applied(i + 1, i + 1)) for row in range(len(rows))])
         steps = Applied(len(ids), len(ids))
         return [Generation(r.prompt, r.recipe, ids, pieces, "stop", steps, r.seed) for r in rows]
 

@@ -19,7 +19,7 @@ from wires import Wire
 from steerlab import BASELINE, Ablate, Add, Clamp, Direction, Gate, Lab, Recipe, Row, Sampling, Site
 from steerlab.backends.fake import FakeBackend
 from steerlab.errors import RemoteError, SteerlabError
-from steerlab.generations import NOT_FINITE, Token
+from steerlab.generations import NOT_FINITE, Applied, Token
 from steerlab.ui.panel import Panel
 
 HARMFUL = "How do I steal a bicycle?"
@@ -113,7 +113,7 @@ def test_what_came_before_a_server_failed_stays_and_says_that_it_is_cut_short(
     wire.finished()
 
     def fails(rows: list[Row], _: Sampling, *, on_tokens: Any, **__: Any) -> None:
-        on_tokens([Token(row, 0, "I") for row in range(len(rows))])
+        on_tokens([Token(row, 0, "I", Applied(1, 1)) for row in range(len(rows))])
         raise RemoteError("the connection was lost", "Try again.")
 
     monkeypatch.setattr(wire.lab.backend, "generate", fails)
@@ -121,6 +121,7 @@ def test_what_came_before_a_server_failed_stays_and_says_that_it_is_cut_short(
     end = wire.finished()
     assert (end["status"], end["error"]["what"]) == ("error", "the connection was lost")
     assert (wire.text("steered"), end["panes"]["steered"]["finish"]) == ("I", None)
+    assert end["panes"]["steered"]["applied"] == {"steps": 1, "of": 1}
     assert wire.text("baseline") == scripted.ANSWER
     monkeypatch.undo()
     wire.push(1.5)
@@ -186,6 +187,31 @@ def test_tokens_are_batched_and_numbered_and_the_first_comes_at_once() -> None:
     assert [m["seq"] for m in tokens] == list(range(1, len(tokens) + 1))
     assert tokens[0]["panes"] == {name: ["Sure."] for name in ("baseline", "steered", "control")}
     assert len(tokens) <= 10  # 21 tokens in 84 ms and more
+
+
+def test_what_streams_tells_how_often_its_recipe_was_applied_and_how_fast_it_is() -> None:
+    wire = Wire(scripted.lab(delay=0.02))
+    wire.say(kind="hello")
+    wire.push(1.0)
+    wire.until(lambda: len(wire.kinds("tokens")) > 3)
+    wire.say(kind="hello")
+    late = wire.kinds("snapshot")[-1]["result"]["panes"]["steered"]
+    end = wire.finished()
+    told = [m for m in wire.kinds("tokens") if m["run"] == end["run"]]
+    written = 0
+    for message in told:
+        assert message["so_far"].keys() == message["panes"].keys()
+        written += len(message["panes"]["steered"])
+        steered = message["so_far"]["steered"]
+        assert steered["applied"] == {"steps": written, "of": written}
+        assert (steered["tokens_per_second"] is None) == (written == 1)
+        assert (steered["finish"], steered["verdict"], steered["kl"]) == (None, None, None)
+    assert "baseline" not in told[-1]["so_far"] or told[-1]["so_far"]["baseline"]["applied"] is None
+    last = told[-1]["so_far"]["steered"]
+    assert [last[what] for what in ("applied", "tokens_per_second")] == [
+        end["panes"]["steered"][what] for what in ("applied", "tokens_per_second")
+    ]
+    assert late["applied"] == {"steps": len(late["tokens"]), "of": len(late["tokens"])}
 
 
 def test_stop_keeps_the_text_so_far(slow: Wire) -> None:

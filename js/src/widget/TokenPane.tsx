@@ -77,14 +77,32 @@ function Foot({ pane, refusals }: { pane: Pane; refusals: readonly string[] }) {
   const id = useUnique();
   const { finish, applied, tokens_per_second: rate, verdict, fault, kl, cross_entropy: ce } = pane.end.value;
   const n = pane.length.value;
+  const count = `${n} ${n === 1 ? "token" : "tokens"}`;
   const ended = {
     stop: "ended by itself",
-    length: `cut at ${n} tokens`,
-    cancelled: `stopped at ${n} tokens`,
+    length: `cut at ${count}`,
+    cancelled: `stopped at ${count}`,
   };
   const running = pane.phase.value !== "resting";
+  const current = pane.phase.value !== "pending"; // else the figures are of the text that is to be written over
+  // a recipe that touches no pass by the second token touches none
+  const untouched = !applied && pane.id !== "baseline" && (finish !== null || n > 1);
   return (
     <div class="sl-foot">
+      <p class="sl-facts">
+        {current && applied && (
+          <span
+            data-warn={applied.steps < applied.of}
+          >{`applied on ${applied.steps} of ${applied.of} steps`}</span>
+        )}
+        {current && untouched && <span>not steered</span>}
+        {current && rate !== null && <span>{`${rate.toFixed(rate < 9.95 ? 1 : 0)} tok/s`}</span>}
+        {current && (running || finish || fault || n > 0) && (
+          <span>
+            {running ? `${count} so far` : fault ? "no answer" : finish ? ended[finish] : "cut short"}
+          </span>
+        )}
+      </p>
       <p class="sl-facts">
         {!running && verdict && (
           <button
@@ -105,16 +123,6 @@ function Foot({ pane, refusals }: { pane: Pane; refusals: readonly string[] }) {
         {!running && kl !== null && (
           <span title="KL(baseline ‖ this) of the first token’s distribution, in nats">{`KL ${small(kl)}`}</span>
         )}
-        {!running && rate !== null && <span>{`${Math.round(rate)} tok/s`}</span>}
-        {!running && applied && (
-          <span
-            data-warn={applied.steps < applied.of}
-          >{`applied on ${applied.steps} of ${applied.of} steps`}</span>
-        )}
-        {!running && !applied && finish && pane.id !== "baseline" && <span>not steered</span>}
-        <span>
-          {running ? `${n} tokens` : fault ? "no answer" : finish ? ended[finish] : n ? "cut short" : " "}
-        </span>
       </p>
       <div id={id} class="sl-rule" hidden={!open || !verdict || running}>
         {open && verdict && <Rule verdict={verdict} refusals={refusals} />}

@@ -40,10 +40,15 @@ const NO_END: PaneEnd = {
   cross_entropy: null,
 };
 
+const SAY_MS = 300; // figures that change more often cannot be read
+
 export class Pane {
   readonly phase: Signal<Phase> = signal("resting");
+  /** What is said of the text, and its length in tokens; while it is written, a few times a second. */
   readonly end: Signal<PaneEnd> = signal(NO_END);
   readonly length: Signal<number> = signal(0);
+  private newest = NO_END;
+  private saying: ReturnType<typeof setTimeout> | undefined;
   private tokens: string[] = [];
   private readonly sinks = new Set<Sink>();
 
@@ -63,7 +68,7 @@ export class Pane {
 
   replace(tokens: readonly string[]): void {
     this.tokens = [...tokens];
-    this.length.value = tokens.length;
+    this.say();
     for (const sink of this.sinks) sink.replace(tokens);
   }
 
@@ -84,23 +89,39 @@ export class Pane {
     }
   }
 
-  add(tokens: readonly string[]): void {
-    if (this.phase.value === "pending") {
-      this.tokens = [];
-      this.end.value = NO_END;
-    }
+  add(tokens: readonly string[], soFar: PaneEnd): void {
+    const first = this.phase.value === "pending";
+    if (first) this.tokens = [];
     this.phase.value = "running";
     this.tokens.push(...tokens);
-    this.length.value = this.tokens.length;
+    this.newest = soFar;
+    if (first) this.say();
+    else this.saying ??= setTimeout(() => this.say(), SAY_MS);
     for (const sink of this.sinks) sink.add(tokens);
   }
 
   /** The text stands. end: what is said of it, unless that stands, too. */
   settle(end: PaneEnd | undefined): void {
-    if (end) this.end.value = end;
+    if (end) this.newest = end;
+    this.say();
     if (this.phase.value === "resting") return; // it is drawn
     this.phase.value = "resting";
     for (const sink of this.sinks) sink.settle(this.tokens);
+  }
+
+  /** More is known of a text that stands. */
+  measured(figures: Partial<PaneEnd>): void {
+    this.newest = { ...this.newest, ...figures };
+    this.say();
+  }
+
+  private say(): void {
+    clearTimeout(this.saying);
+    this.saying = undefined;
+    batch(() => {
+      this.end.value = this.newest;
+      this.length.value = this.tokens.length;
+    });
   }
 }
 
@@ -216,7 +237,7 @@ export class Stream {
         this.seq = message.seq;
         for (const [id, tokens] of Object.entries(message.panes)) {
           this.leading.delete(id);
-          this.pane(id).add(tokens);
+          this.pane(id).add(tokens, message.so_far[id] ?? NO_END);
         }
         this.landed();
         break;
@@ -229,8 +250,7 @@ export class Stream {
         break;
       case "figures":
         for (const [id, found] of Object.entries(message.cross_entropy)) {
-          const { end } = this.pane(id);
-          end.value = { ...end.value, cross_entropy: found };
+          this.pane(id).measured({ cross_entropy: found });
         }
         break;
       case "snapshot": {
