@@ -61,11 +61,17 @@ def both(subject: Subject, options: Options) -> list[Figure]:
 
     @torch.no_grad()
     def above(i: int) -> int:
-        """The upper half of the blocks alone, from the stream that a prefill brought there."""
+        """The upper half of the blocks alone, from the stream that a prefill brought there; the last MLP, whose other
+        outputs nobody reads, over the last token.
+        """
         x, rest = seen[i]
-        for block in subject.blocks[middle:]:
+        *most, last = subject.blocks[middle:]
+        for block in most:
             x = block(x, **rest)
-        return int(subject.plain.lm_head(subject.plain.model.norm(x[:, -1:])).argmax())
+        x = x + last.self_attn(last.input_layernorm(x), **rest)[0]
+        x = x[:, -1:]
+        x = x + last.mlp(last.post_attention_layernorm(x))
+        return int(subject.plain.lm_head(subject.plain.model.norm(x)).argmax())
 
     runs = {
         "prefill": prefill,
@@ -105,7 +111,7 @@ def both(subject: Subject, options: Options) -> list[Figure]:
             "less",
             checks=(Check(said, count == rounds),),
             floor=found.ratio("above", "prefill").median if scope == "middle" else None,
-            floor_words="the blocks from the middle up and the head, by the plain model",
+            floor_words="what of the plain model lies above the middle and is read",
             note=f"the prefill took {1000 * found.median('prefill'):.0f} ms",
         )
         for scope, (what, said, count) in words.items()

@@ -106,7 +106,7 @@ def machine(options: Options) -> str:
             versions.append(f"{package} {importlib.metadata.version(package)}")
         except importlib.metadata.PackageNotFoundError:
             versions.append(f"{package} not installed")
-    device = f"{platform.machine()}, {os.cpu_count()} CPUs"
+    device = f"{platform.machine()} with {torch.backends.cpu.get_cpu_capability()}, {os.cpu_count()} CPUs"
     if options.device.startswith("cuda"):
         device = torch.cuda.get_device_name()
     today = datetime.datetime.now(tz=datetime.UTC).date().isoformat()

@@ -18,7 +18,7 @@ from torch import Tensor
 from steerlab.backends.architectures import PROBE
 from steerlab.backends.budget import Budget
 from steerlab.backends.kv import Memory
-from steerlab.backends.prefixes import Prefix, Prefixes, fill, stacked
+from steerlab.backends.prefixes import Need, Prefix, Prefixes, fill, stacked
 from steerlab.backends.tracing import TracedModel, editing
 from steerlab.reach import Reach, reach
 from steerlab.recipes import BASELINE
@@ -65,13 +65,6 @@ class Lane:
 
 # The prompts of some lanes.
 Known = dict[tuple[int, ...], Prefix]
-
-
-class Need(NamedTuple):
-    """What has to be known of a prompt's baseline: the blocks whose keys and values, and the streams."""
-
-    depth: int
-    streams: frozenset[int]
 
 
 class Ran(NamedTuple):
@@ -123,7 +116,10 @@ class Lanes:
         none = reach(BASELINE, self.n_layers)
         whole, resumed = Lane(ids, none, 0, 0, len(ids)), Lane(ids, none, 0, half, 2)
         try:
-            one, other = (next(self.logits([lane], last))[1] for lane in (whole, resumed))
+            self.resumable = False  # the whole pass leaves nothing out
+            _, one = next(self.logits([whole], last))
+            self.resumable = True
+            _, other = next(self.logits([resumed], last))
         except (
             Exception
         ):  # a cache or an input that this model's code does not take, whatever error it makes of it
@@ -232,24 +228,26 @@ class Lanes:
         for lane in lanes:
             if lane.whole:
                 continue
-            prefix = known.setdefault(lane.ids, self.prefixes.of(lane.ids))
-            depth, streams = needs.get(lane.ids, Need(0, frozenset()))
+            known.setdefault(lane.ids, self.prefixes.of(lane.ids))
+            depth, streams, logits = needs.get(lane.ids, Need())
             if memory:
                 depth = max(depth, lane.layer)
             if lane.new < len(lane.ids) and lane.layer < self.n_layers:
                 depth = self.n_layers
-            if lane.layer and not (self.is_known(lane) and prefix.logits is not None):
+            if self.is_known(lane):
+                logits = True
+            elif lane.layer:
                 streams |= {lane.layer}
-            needs[lane.ids] = Need(depth, streams)
+            needs[lane.ids] = Need(depth, streams, logits)
         generous = sum(self.bytes_of(len(ids)) for ids in needs) <= self.prefixes.budget // 4
         todo: dict[int, list[tuple[Prefix, Need]]] = {}
         for ids, need in needs.items():
             prefix = known[ids]
-            start = prefix.missing_from(*need)
+            start = prefix.missing_from(need)
             if start is not None:
                 todo.setdefault(start, []).append((prefix, need))
         for start, group in todo.items():
-            group.sort(key=lambda one: (max(one[1].depth, *one[1].streams, 0), len(one[0].ids)))
+            group.sort(key=lambda one: (self._end(one[1]), len(one[0].ids)))
             while group:
                 size = 1
                 while size < len(group) and self.budget.rows(0, len(group[size][0].ids)) > size:
@@ -260,16 +258,20 @@ class Lanes:
                 )
         return known
 
+    def _end(self, need: Need) -> int:
+        """How many blocks have to be run for it."""
+        return self.n_layers if need.logits else max(need.depth, *need.streams, 0)
+
     def _baseline(
         self, group: Sequence[tuple[Prefix, Need]], start: int, memory: bool, generous: bool, rows: slice
     ) -> None:
         """One pass over some of the prompts of a group, from a layer where all of their streams are known."""
         some = group[rows]
         prefixes = [prefix for prefix, _ in some]
-        end = max(max(need.depth, *need.streams, 0) for _, need in some)
+        end = max(self._end(need) for _, need in some)
         streams = set[int]().union(*(need.streams for _, need in some))
         if generous:
-            streams |= set(range(1, end + 1))
+            streams |= set(range(1, min(end + 1, self.n_layers)))
         width = max(len(prefix.ids) for prefix in prefixes)
         remember = memory or any(need.depth for _, need in some)
         kept = Memory(self.n_layers, len(some), width) if remember else None
@@ -280,6 +282,7 @@ class Lanes:
             begin=(start, stacked([prefix.streams[start] for prefix in prefixes], width)) if start else None,
             end=end if end < self.n_layers else None,
             streams={layer for layer in streams if start < layer <= end},
+            tail=None if self.n_layers in streams else 1,
         )
         alone = len(some) == 1
         for row, prefix in enumerate(prefixes):
@@ -345,6 +348,7 @@ class Lanes:
             editing(operands),
             keep=keep,
             begin=(layer, stacked([p.streams[layer] for p in prefixes], new)) if layer else None,
+            tail=keep if self.resumable else None,
         )
         assert passed.logits is not None
         edited = passed.edited

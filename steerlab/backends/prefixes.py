@@ -9,12 +9,22 @@ from __future__ import annotations
 import itertools
 import threading
 from collections import OrderedDict
-from collections.abc import Iterable
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from torch import Tensor
 
 from steerlab.backends.kv import Memory
+
+
+class Need(NamedTuple):
+    """What has to be known of a prompt's baseline: of how many blocks the keys and values, which streams, and whether
+    the logits.
+    """
+
+    depth: int = 0
+    streams: frozenset[int] = frozenset()
+    logits: bool = False
 
 
 @dataclass(eq=False)
@@ -42,13 +52,13 @@ class Prefix:
         ]
         return sum(tensor.nbytes for tensor in held)
 
-    def missing_from(self, depth: int, streams: Iterable[int]) -> int | None:
-        """The layer from which it has to be computed, to know the keys and values of `depth` blocks and some streams;
-        None where nothing is missing.
-        """
-        missing = [layer for layer in streams if layer not in self.streams]
-        if len(self.keys) < depth:
+    def missing_from(self, need: Need) -> int | None:
+        """The layer from which it has to be computed to know what is needed; None where nothing is missing."""
+        missing = [layer for layer in need.streams if layer not in self.streams]
+        if len(self.keys) < need.depth:
             missing.append(len(self.keys))
+        if self.logits is None and need.logits:
+            missing.append(max((*self.streams, 0)))
         if not missing:
             return None
         return max((layer for layer in self.streams if layer <= min(missing)), default=0)

@@ -212,12 +212,15 @@ class TracedModel:
         begin: tuple[int, Tensor] | None = None,
         end: int | None = None,
         streams: Collection[int] = (),
+        tail: int | None = None,
     ) -> Passed:
         """One forward pass.
 
         begin: a layer and the stream [rows pos d_model] that enters its block: the blocks below are left out, and
         `todo` names no site below but `resid_post` of the block just below. The stream may be changed in place.
         end: the layer before whose block the pass stops. streams: the layers whose block's input is wanted.
+        tail: of how many of the last positions the last block's output is of use; by default of all. Its MLP computes
+        no others.
         """
         found: dict[int, Tensor] = {}
         first, start = begin or (0, None)
@@ -231,6 +234,9 @@ class TracedModel:
                 found[first] = start
         read = [(self._entry(layer), _keeping(found, layer)) for layer in streams if layer not in found]
         visits = {**skips, **self.visits([*read, *edits.items()])}
+        whole = end is None and first < self.n_layers
+        if whole and tail is not None and tail < inputs["input_ids"].shape[1]:
+            visits = self._narrowed(visits, tail)
         out = self.through(inputs, visits, stop=end is not None)
         logits = None if out is None else out.logits[:, -keep:].float()
         return Passed(logits, set(todo), found)
@@ -254,6 +260,33 @@ class TracedModel:
         """What leaves blocks out: the output of each is a stream [rows pos d_model]."""
         hooks = [self.sites.hook(Site(layer, "resid_post")) for layer in layers]
         return {f"{self._path(hook)}.skip": [_leaving(hook, stream)] for hook in hooks}
+
+    def _narrowed(self, visits: Visits, tail: int) -> Visits:
+        """Visits, and those that have the MLP of the last block run over the last `tail` tokens alone. What it would
+        add to the others is read by nobody: their keys and values come before it.
+        """
+        if "mlp_out" not in self.sites.points:
+            return visits
+        hook = self.sites.hook(Site(self.n_layers - 1, "mlp_out"))
+        if hook.side != "output":
+            return visits
+        missing = 0
+
+        def cut(value: Any) -> Any:
+            nonlocal missing
+            x: Tensor = first_input(*value)
+            if x.dim() != 3:  # some models put the rows' tokens in one line
+                return value
+            missing = max(0, x.shape[1] - tail)
+            return replace_first_input(*value, x[:, missing:].contiguous())
+
+        def widen(value: Any) -> Any:
+            x: Tensor = value[0] if hook.wrapped else value
+            whole = torch.nn.functional.pad(x, (0, 0, missing, 0))
+            return (whole, *value[1:]) if hook.wrapped else whole
+
+        begin, finish = f"{self._path(hook)}.input", f"{self._path(hook)}.output"
+        return {**visits, begin: [*visits.get(begin, ()), cut], finish: [widen, *visits.get(finish, ())]}
 
     def changed(self) -> bool:
         """Whether the weights are others than at the last call: other tensors, or changed in place, by an optimizer or

@@ -176,6 +176,25 @@ def test_what_lies_below_a_recipe_is_computed_once(
     assert work(passes) == n_layers * (n + 2), "equal rows are one"
 
 
+def test_the_last_mlp_runs_over_no_more_tokens_than_are_read(llama: PreTrainedModel) -> None:
+    backend, row = LocalBackend(llama, byte_tokenizer()), Row(PROMPTS[1], Recipe([Add(V, 1.0, layers=2)]))
+    seen: list[int] = []
+    # inside the MLP, which nnsight hands the last tokens
+    inner = llama.model.layers[-1].mlp.down_proj
+    with inner.register_forward_hook(lambda _, args, __: seen.append(args[0].shape[1])):
+        backend.score([row])
+        assert seen == [1], "the baseline ends at block 2"
+        seen.clear()
+        backend.likelihood([row], [[20, 30, 40]])
+        assert seen == [1 + 3]
+        seen.clear()
+        backend.generate([Row(PROMPTS[2])], Sampling(2))
+        assert seen == [1, 1], "a prompt's baseline, too"
+        seen.clear()
+        backend.capture([row], [Site(models.N_LAYERS - 1, "resid_post")], [-1])
+        assert seen == [len(encode(byte_tokenizer(), PROMPTS[1]))], "who reads the stream reads all of it"
+
+
 def test_rows_that_have_ended_leave_the_batch(
     llama: PreTrainedModel, passes: list[tuple[int, tuple[int, int]]]
 ) -> None:
