@@ -195,7 +195,7 @@ test("layers stand last on top, and a cell tells its likeliest tokens", async ()
   panel.el.querySelector<HTMLElement>('[data-tab="lens"]')?.click();
   await frame();
   await answer("lens", lens());
-  const grid = panel.el.querySelector(".sl-lens .sl-heat-grid");
+  const grid = [...panel.el.querySelectorAll(".sl-lens .sl-heat-grid")].at(-1);
   expect([...(grid?.querySelectorAll('[role="rowheader"]') ?? [])].map((one) => one.textContent)).toEqual([
     "3",
     "2",
@@ -211,6 +211,109 @@ test("layers stand last on top, and a cell tells its likeliest tokens", async ()
   await frame();
   expect(panel.el.querySelector(".sl-cellfacts")?.textContent).toContain("KL 9.000");
   expect(grid?.querySelectorAll('.sl-heat-column[data-split="true"]').length).toBe(1);
+});
+
+const radio = async (title: string) => {
+  panel.el.querySelector<HTMLElement>(`.sl-lens label[title="${title}"] input`)?.click();
+  await frame();
+};
+const grids = () => [...panel.el.querySelectorAll<HTMLElement>(".sl-lens .sl-heat-grid")];
+const headings = () => [...panel.el.querySelectorAll(".sl-maps h4")].map((one) => one.textContent);
+const legends = () => panel.el.querySelectorAll(".sl-lens .sl-legend").length;
+
+test("baseline and steered stand side by side, of one shape, under one legend, or the difference alone", async () => {
+  panel.el.querySelector<HTMLElement>('[data-tab="lens"]')?.click();
+  await frame();
+  await answer("lens", lens());
+  expect([headings(), legends()]).toEqual([["Baseline", "Steered"], 1]);
+  const words = (grid: HTMLElement, of: string) =>
+    [...grid.querySelectorAll(of)].map((one) => one.textContent);
+  const [first, second] = grids() as [HTMLElement, HTMLElement];
+  for (const of of ['[role="rowheader"]', '[role="columnheader"]'])
+    expect(words(first, of)).toEqual(words(second, of));
+  const at = (grid: HTMLElement) => grid.querySelector<HTMLElement>('[data-place="1,2"]');
+  expect([first, second].map((grid) => at(grid)?.style.getPropertyValue("--depth"))).toEqual([
+    "50.0%",
+    "75.0%",
+  ]);
+  await radio("What steering changed");
+  expect([grids().length, headings(), legends()]).toEqual([1, [], 1]);
+  expect(grids()[0]?.getAttribute("aria-label")).toContain("difference");
+  await radio("Without steering");
+  expect(grids().map((grid) => grid.getAttribute("aria-label")?.split(", ").at(-1))).toEqual(["baseline"]);
+});
+
+test("a cell that is pointed at in one map is marked in both, its facts stay, and they scroll as one", async () => {
+  panel.el.querySelector<HTMLElement>('[data-tab="lens"]')?.click();
+  await frame();
+  await answer("lens", lens());
+  const [first, second] = grids() as [HTMLElement, HTMLElement];
+  const marked = () =>
+    grids().map((grid) =>
+      [...grid.querySelectorAll<HTMLElement>("[data-pointed]")].map((one) => one.dataset.place),
+    );
+  expect(marked()).toEqual([[], []]);
+  first
+    .querySelector('[data-place="2,1"]')
+    ?.dispatchEvent(new PointerEvent("pointerover", { bubbles: true }));
+  await frame();
+  expect(marked()).toEqual([["2,1"], ["2,1"]]);
+  expect(panel.el.querySelector(".sl-cellfacts")?.textContent).toContain("Layer 1, afterHi");
+  first.dispatchEvent(new PointerEvent("pointerleave"));
+  second.querySelector<HTMLElement>('[data-place="0,0"]')?.focus();
+  press("ArrowRight");
+  await frame();
+  expect(second.contains(document.activeElement)).toBe(true);
+  expect(marked()).toEqual([["0,1"], ["0,1"]]);
+  first.scrollLeft = 40;
+  first.scrollTop = 25;
+  first.dispatchEvent(new Event("scroll"));
+  expect([second.scrollLeft, second.scrollTop]).toEqual([40, 25]);
+});
+
+test("where nothing is steered there is one map, and it says so", async () => {
+  panel.el.querySelector<HTMLElement>('[data-tab="lens"]')?.click();
+  await frame();
+  await answer("lens", lens({ steered: null, gained: null }));
+  expect([grids().length, headings(), legends()]).toEqual([1, [], 1]);
+  expect(panel.el.querySelector(".sl-lens")?.textContent).toContain(
+    "Nothing is steered: this is the baseline",
+  );
+  await radio("What steering changed");
+  expect(grids()[0]?.getAttribute("aria-label")).toContain("baseline");
+});
+
+test("both projections have one scale, and each says its own number of the place that is pointed at", async () => {
+  panel.el.querySelector<HTMLElement>('[data-tab="lens"]')?.click();
+  await frame();
+  await radio("How far each token lies along a direction");
+  await answer("tokens", tokens());
+  expect([headings(), legends()]).toEqual([["Baseline", "Steered"], 1]);
+  const at = (grid: HTMLElement) => grid.querySelector<HTMLElement>('[data-place="2,3"]');
+  expect(grids().map((grid) => at(grid)?.style.getPropertyValue("--depth"))).toEqual(["37.5%", "75.0%"]);
+  grids()[1]
+    ?.querySelector('[data-place="2,3"]')
+    ?.dispatchEvent(new PointerEvent("pointerover", { bubbles: true }));
+  await frame();
+  expect([...panel.el.querySelectorAll(".sl-lens .sl-say")].map((one) => one.textContent)).toEqual([
+    "into layer 1, ␣sir (token 4): +0.30",
+    "into layer 1, ␣sir (token 4): +0.60",
+  ]);
+});
+
+test("a token that is clicked opens the lens at its place, in the map of its text", async () => {
+  spans("steered")[1]?.click();
+  await frame();
+  await answer("lens", lens());
+  expect(document.activeElement?.getAttribute("data-place")).toBe("0,3");
+  expect(grids()[1]?.contains(document.activeElement)).toBe(true);
+  panel.el.querySelector<HTMLElement>('[data-tab="preview"]')?.click();
+  await frame();
+  spans("baseline")[0]?.click();
+  await frame();
+  await answer("lens", lens({ pane: "baseline" }));
+  expect(grids()[0]?.contains(document.activeElement)).toBe(true);
+  expect(document.activeElement?.getAttribute("data-place")).toBe("0,2");
 });
 
 test("the map of the difference shades the divergence and names what rose", () => {

@@ -125,7 +125,7 @@ def shows_the_lens(panel: BarePanel) -> None:
     panel.until_seen(lens.locator(".sl-heat-cell")).first.click()
     expect(lens.locator(".sl-cellfacts")).to_contain_text("Layer 3, after")
     lens.get_by_role("radio", name="projection").check()
-    panel.until_seen(lens.get_by_role("grid", name="on refusal, as a share of the stream’s norm"))
+    panel.until_seen(lens.get_by_role("grid", name="on refusal, as a share of the stream’s norm").first)
 
 
 def finds_a_direction(panel: BarePanel) -> None:

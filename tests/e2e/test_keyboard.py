@@ -346,9 +346,9 @@ def lens_and_directions_by_keys(keys: Keys, panel: PanelInPage) -> None:
     keys.reach(lens.get_by_role("radio", name="likeliest token"))
     keys("ArrowRight")
     expect(lens.get_by_role("radio", name="projection")).to_be_checked()
-    keys.reach(lens.get_by_role("radio", name="steered"))
-    keys("ArrowLeft")
-    expect(lens.get_by_role("radio", name="baseline")).to_be_checked()
+    keys.reach(lens.get_by_role("radio", name="side by side"))
+    keys("ArrowRight")
+    expect(lens.get_by_role("radio", name="difference")).to_be_checked()
     keys.reach(lens.get_by_role("combobox", name="text"))
     page_of = lens.get_by_role("group", name="Part of the text")
     for name, shown in (("Later", r"^(?!1–)"), ("Earlier", "^1–")):

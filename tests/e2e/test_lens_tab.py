@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import re
 import sys
 
 import pytest
 import rig
 from panel import FIRST_CELL, SCRIPTED, PanelInPage, open_panel
 from playwright.sync_api import Locator, Page, expect
-from test_looks import AXE, findings
+from test_looks import AXE, findings, legible
 
 sys.path.insert(0, str(rig.REPOSITORY / "tests" / "ui"))
 import strange
@@ -76,11 +77,19 @@ def test_a_token_tells_what_is_behind_it_and_opens_the_lens(server: rig.Server, 
     expect(cell).to_have_count(1, timeout=SLOW)
     n_prompt = rig.execute(page, "print(len(lab.tokens_of(lab.prompt)))").strip()
     expect(cell).to_have_attribute("data-place", f"0,{int(n_prompt) + 1}")
-    first = panel.root.locator('.sl-lens [data-place="0,0"]')
-    assert first.inner_text()
+    steered = panel.root.locator('.sl-lens [data-under="steered"]')
+    expect(steered.locator(".sl-heat-cell:focus")).to_have_count(1)
+    assert steered.locator('[data-place="0,0"]').inner_text()
     # what the model says last is what the text goes on with
-    last = panel.root.locator(f'.sl-lens [data-place="0,{int(n_prompt) - 1}"]')
+    last = steered.locator(f'[data-place="0,{int(n_prompt) - 1}"]')
     expect(last).to_have_text(token(panel, "steered", 0).inner_text())
+
+    # the mouse again: a click
+    panel.root.get_by_role("tab", name="Preview").click()
+    token(panel, "baseline", 2).click()
+    cell = panel.root.locator('.sl-lens [data-under="baseline"] .sl-heat-cell:focus')
+    expect(cell).to_have_attribute("data-place", f"0,{int(n_prompt) + 2}", timeout=SLOW)
+    expect(cell).to_be_in_viewport()
 
     # a new run: old until it has ended, then read anew
     before = panel.run
@@ -91,6 +100,85 @@ def test_a_token_tells_what_is_behind_it_and_opens_the_lens(server: rig.Server, 
     panel.root.get_by_role("radio", name="projection").check()
     expect(panel.root.locator(".sl-lens .sl-legend")).to_contain_text("projection on refusal", timeout=SLOW)
     assert "Error" not in rig.execute(page, "import steerlab as sl")
+
+
+def marked(maps: Locator) -> list[list[str]]:
+    """Where each map has its mark."""
+    return list(
+        maps.evaluate_all(
+            "all => all.map((map) => [...map.querySelectorAll('[data-pointed]')].map((el) => el.dataset.place))"
+        )
+    )
+
+
+@pytest.mark.parametrize("server", ["lab", "notebook"], indirect=True)
+def test_baseline_and_steered_stand_side_by_side_and_move_as_one(server: rig.Server, page: Page) -> None:
+    script = "lab = scripted.lab(n_layers=28)\nlab.prompt = 'How do I bake bread? ' * 8\nlab"
+    panel = open_panel(page, server, "sides.ipynb", SCRIPTED + script)
+    rig.fold_sidebar(page)
+    panel.push(1.0)
+    panel.root.get_by_role("tab", name="Lens").click()
+    lens = panel.root.locator(".sl-lens")
+    maps = lens.locator(".sl-heat-grid")
+    expect(maps).to_have_count(2, timeout=SLOW)
+    expect(lens.locator(".sl-maps h4")).to_have_text(["Baseline", "Steered"])
+    expect(lens.locator(".sl-legend")).to_have_count(1)
+    legible(page)
+    left, right = (one.bounding_box() for one in maps.all())
+    assert left is not None
+    assert right is not None
+    assert (left["y"], left["height"], left["width"]) == (right["y"], right["height"], right["width"])
+    assert left["x"] + left["width"] < right["x"]
+
+    # one points, both mark it; one scrolls, both do
+    maps.first.locator('[data-place="3,1"]').hover()
+    expect(lens.locator("[data-pointed]")).to_have_count(2)
+    assert marked(maps) == [["3,1"], ["3,1"]]
+    facts = lens.locator(".sl-cellfacts")
+    for words in ("Layer 24", "Baseline", "Steered", "Rose most"):
+        expect(facts).to_contain_text(words)
+    maps.first.evaluate("el => el.scrollTo(300, 90)")
+    scrolled = "el => [el.scrollLeft, el.scrollTop]"
+    page.wait_for_function("() => [...document.querySelectorAll('.sl-heat-grid')].at(-1).scrollLeft === 300")
+    assert [one.evaluate(scrolled) for one in maps.all()] == [[300, 90]] * 2
+    maps.last.locator('[data-place="0,0"]').focus()
+    for key in ("End", "ArrowDown", "ArrowLeft"):
+        page.keyboard.press(key)
+    assert marked(maps) == [["1,46"], ["1,46"]], "the last but one of 48 tokens"
+    page.wait_for_function("() => document.querySelector('.sl-heat-grid').scrollLeft > 300")
+    ends = [one.evaluate(scrolled) for one in maps.all()]
+    assert abs(ends[0][0] - ends[1][0]) <= 1
+    expect(maps.last.locator(":focus")).to_be_in_viewport()
+    expect(maps.first.locator("[data-pointed]")).to_be_in_viewport()
+
+    # a long text has pages
+    lens.get_by_role("button", name="Later").click()
+    expect(lens.locator('[data-stale="false"]')).to_be_visible(timeout=SLOW)
+    heads = [one.locator(".sl-heat-column").all_inner_texts() for one in maps.all()]
+    assert heads[0] == heads[1]
+    lens.get_by_role("radio", name="projection").check()
+    expect(lens.locator(".sl-legend")).to_contain_text("projection on refusal", timeout=SLOW)
+    expect(lens.locator(".sl-legend")).to_have_count(1)
+    maps.last.locator('[data-place="2,2"]').hover()
+    says = [re.sub("[+−][0-9.]+", "", one) for one in lens.locator(".sl-say").all_inner_texts()]
+    assert says[0] == says[1]
+    assert "into layer 25" in says[0]
+    legible(page)
+    lens.get_by_role("radio", name="difference").check()
+    expect(maps).to_have_count(1)
+    expect(lens.locator(".sl-legend")).to_contain_text("change of the projection on refusal")
+    lens.get_by_role("radio", name="likeliest token").check()
+    expect(lens.locator(".sl-legend")).to_contain_text("KL(baseline ‖ steered)")
+
+    # in a side panel one stands above the other
+    lens.get_by_role("radio", name="side by side").check()
+    page.set_viewport_size({"width": 592, "height": 1000})
+    legible(page)
+    upper, lower = (one.bounding_box() for one in maps.all())
+    assert upper is not None
+    assert lower is not None
+    assert upper["x"] == lower["x"]
+    assert upper["y"] + upper["height"] < lower["y"]
 
 
 def test_tokens_of_the_prompt_are_picked_by_keys_and_in_the_lab(server: rig.Server, page: Page) -> None:
@@ -186,7 +274,7 @@ def test_strange_tokens_are_text_everywhere_and_the_layout_holds(server: rig.Ser
     expect(panel.root.locator(".sl-cellfacts")).to_contain_text("Baseline")
     assert wide(page) == []
     # labels of rows and columns stay in sight
-    grid = panel.root.locator(".sl-lens .sl-heat-grid")
+    grid = panel.root.locator(".sl-lens .sl-heat-grid").first
     grid.evaluate("el => { el.scrollLeft = 900; el.scrollTop = 200; }")
     frame, label, head = (
         one.bounding_box()

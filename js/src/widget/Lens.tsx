@@ -1,6 +1,6 @@
 /**
- * Layers x tokens: what each layer would say next, or how far each token lies along a direction; under the baseline, steered,
- * and their difference. It follows the preview: a run that has ended is read while the tab is open.
+ * Layers x tokens: what each layer would say next, or how far each token lies along a direction; under the baseline and
+ * steered, side by side, or their difference. It follows the preview: a run that has ended is read while the tab is open.
  */
 
 import { type Signal, useSignal } from "@preact/signals";
@@ -8,6 +8,7 @@ import { useEffect, useMemo, useRef, useState } from "preact/hooks";
 import type { LensAnswer } from "../protocol";
 import { able } from "./able";
 import { Heatmap } from "./charts/Heatmap";
+import { Legend } from "./charts/Legend";
 import { Failed } from "./Failed";
 import type { Place } from "./grid";
 import { Likely } from "./Likely";
@@ -24,17 +25,20 @@ const VIEWS = [
   { value: "next", label: "likeliest token", title: "What each layer would say next: the logit lens" },
   { value: "projection", title: "How far each token lies along a direction" },
 ] as const;
-const UNDER = [
+type Side = "both" | Under;
+const SIDES = [
+  { value: "both", label: "side by side", title: "The text read without steering and, beside it, steered" },
+  { value: "difference", title: "What steering changed" },
   { value: "baseline", title: "Without steering" },
   { value: "steered", title: "Under the recipe with which the text is read" },
-  { value: "difference", title: "What steering changed" },
 ] as const;
+const TITLES = { baseline: "Baseline", steered: "Steered", difference: "Difference" };
 const TEXTS: Record<string, string> = { control: "random control" };
 
 export function Lens({ store, open }: TabProps) {
   const { stream, details } = store;
   const [view, setView] = useState<"next" | "projection">("next");
-  const [under, setUnder] = useState<Under>("steered");
+  const [side, setSide] = useState<Side>("both");
   const [chosen, setChosen] = useState("steered");
   const [start, setStart] = useState(0);
   const [direction, setDirection] = useState("");
@@ -59,10 +63,17 @@ export function Lens({ store, open }: TabProps) {
   const names = projections?.directions.map(({ name }) => name) ?? [];
   const on = names.includes(direction) ? direction : (names[0] ?? "");
   const source = view === "next" ? answer : projections;
-  const map = useMemo<LensMap | null>(() => {
-    if (view === "next") return answer && nextTokens(answer, under);
-    return projections && names.length ? projected(projections, on, under, start, WINDOW) : null;
-  }, [view, answer, projections, under, on, start]);
+  const maps = useMemo<readonly LensMap[]>(() => {
+    const sides: readonly Under[] = !source?.steered
+      ? ["baseline"]
+      : side === "both"
+        ? ["baseline", "steered"]
+        : [side];
+    if (view === "next") return answer ? sides.map((under) => nextTokens(answer, under)) : [];
+    if (!projections || !names.length) return [];
+    return sides.map((under) => projected(projections, on, under, start, WINDOW));
+  }, [view, answer, projections, side, on, start]);
+  const map = maps[0];
   const ofText = source?.run === run && source.pane === text && details.ready;
   const current = ofText && map?.start === start;
 
@@ -84,7 +95,8 @@ export function Lens({ store, open }: TabProps) {
     if (goal.current === null || !current || !map) return;
     const column = Math.min(goal.current, map.total - 1) - map.start;
     goal.current = null;
-    const cell = root.current?.querySelector<HTMLElement>(`[data-place="0,${column}"]`);
+    const cells = root.current?.querySelectorAll<HTMLElement>(`[data-place="0,${column}"]`) ?? [];
+    const cell = cells[text === "baseline" ? 0 : cells.length - 1]; // in the map of the text that it was chosen in
     cell?.focus();
     cell?.scrollIntoView({ block: "nearest", inline: "center" });
   }, [current, map]);
@@ -95,7 +107,7 @@ export function Lens({ store, open }: TabProps) {
     <div ref={root} class="sl-lens">
       <div class="sl-bar">
         <Segmented label="What is shown" options={VIEWS} value={view} onChange={(to) => setView(to)} />
-        <Segmented label="Read under" options={UNDER} value={under} onChange={(to) => setUnder(to)} />
+        <Segmented label="Which maps" options={SIDES} value={side} onChange={(to) => setSide(to)} />
         <Choice label="text" options={texts} names={TEXTS} value={text} onChange={setChosen} />
         {view === "projection" && names.length > 1 && (
           <Choice label="direction" options={names} value={on} onChange={setDirection} />
@@ -104,7 +116,7 @@ export function Lens({ store, open }: TabProps) {
       </div>
       <Failed error={error} />
       <Working asked={reading} what="Reading the layers" />
-      {source && !source.steered && current && under !== "baseline" && (
+      {source && !source.steered && current && side !== "baseline" && (
         <p class="sl-soft">Nothing is steered: this is the baseline.</p>
       )}
       {view === "projection" && projections && names.length === 0 && (
@@ -117,7 +129,7 @@ export function Lens({ store, open }: TabProps) {
       )}
       {map ? (
         <div data-stale={!current}>
-          <LensGrid map={map} answer={view === "next" ? answer : null} wide={view === "next"} under={under} />
+          <Maps maps={maps} answer={view === "next" ? answer : null} />
         </div>
       ) : (
         !error && !reading && <p class="sl-empty">The layers are read as soon as the run has ended.</p>
@@ -126,50 +138,80 @@ export function Lens({ store, open }: TabProps) {
   );
 }
 
-interface MapProps {
-  map: LensMap;
+interface MapsProps {
+  /** One, or two of one shape. */
+  maps: readonly LensMap[];
   /** What the five likeliest of a cell are taken from. */
   answer: LensAnswer | null;
-  wide: boolean;
-  under: Under;
 }
 
-function LensGrid({ map, answer, wide, under }: MapProps) {
+/** The maps side by side: they point at one cell, and scroll as one. */
+function Maps({ maps, answer }: MapsProps) {
   const pointed = useSignal<Place | null>(null);
-  const heatmap = useMemo(() => {
+  const root = useRef<HTMLDivElement>(null);
+  const alone = maps.length === 1;
+  const scale = maps[0]?.scale;
+  const follow = ({ target }: Event) => {
+    if (!(target instanceof HTMLElement)) return;
+    for (const grid of root.current?.querySelectorAll(".sl-heat-grid") ?? []) {
+      // fractions of a pixel are rounded: without this one would follow the other for ever
+      if (Math.abs(grid.scrollLeft - target.scrollLeft) > 1) grid.scrollLeft = target.scrollLeft;
+      if (Math.abs(grid.scrollTop - target.scrollTop) > 1) grid.scrollTop = target.scrollTop;
+    }
+  };
+  return (
+    <>
+      <div ref={root} class="sl-maps" data-listed={answer !== null} onScrollCapture={follow}>
+        {maps.map((map) => (
+          <section key={map.under} data-under={map.under} aria-label={TITLES[map.under]}>
+            {!alone && <h4>{TITLES[map.under]}</h4>}
+            <LensGrid map={map} wide={answer !== null} pointed={pointed} alone={alone} />
+          </section>
+        ))}
+      </div>
+      {!alone && scale && <Legend scale={scale} below={scale.kind === "diverging"} />}
+      {answer && <CellFacts answer={answer} pointed={pointed} />}
+    </>
+  );
+}
+
+interface GridProps {
+  map: LensMap;
+  /** Whether there are words in its cells. */
+  wide: boolean;
+  pointed: Signal<Place | null>;
+  alone: boolean;
+}
+
+function LensGrid({ map, wide, pointed, alone }: GridProps) {
+  return useMemo(() => {
     const layer = (row: number) => map.layers - 1 - row;
     const split = map.n_prompt - map.start;
     return (
       <Heatmap
-        label={`${map.scale.title}, layers by tokens, ${under}`}
+        label={`${map.scale.title}, layers by tokens, ${map.under}`}
         rows={{ title: "layer", labels: Array.from({ length: map.layers }, (_, row) => String(layer(row))) }}
         columns={{
-          title: "token",
+          title: alone ? "token" : "",
           labels: map.tokens.map(spelled),
           ...(split > 0 && split < map.tokens.length ? { split } : {}),
         }}
         cell={(row, column) => map.cell(layer(row), column)}
         detail={(row, column) => map.detail(layer(row), column)}
         scale={map.scale}
-        onPoint={(place) => {
-          if (place) pointed.value = [layer(place[0]), place[1]]; // the last one stays to be read
-        }}
-        cellWidth={wide ? 68 : 34}
-        labelWidth={84}
+        shared={pointed}
+        legend={alone}
+        cellWidth={wide ? (alone ? 68 : 58) : 34}
+        labelWidth={alone ? 84 : 38}
       />
     );
   }, [map]);
-  return (
-    <>
-      {heatmap}
-      {answer && <CellFacts answer={answer} pointed={pointed} />}
-    </>
-  );
 }
 
 /** The five likeliest of the cell that is pointed at. Its own label says them to the ear. */
 function CellFacts({ answer, pointed }: { answer: LensAnswer; pointed: Signal<Place | null> }) {
-  const [layer, column] = pointed.value ?? [0, -1];
+  const [row, column] = pointed.value ?? [0, -1];
+  const layer = answer.kl.length - 1 - row;
   const token = answer.tokens[column];
   if (token === undefined)
     return <p class="sl-soft">Point at a cell, or walk with the arrows, for its five likeliest tokens.</p>;

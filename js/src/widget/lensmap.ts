@@ -9,6 +9,7 @@ import { spelled } from "./template";
 export type Under = "baseline" | "steered" | "difference";
 
 export interface LensMap {
+  under: Under;
   layers: number;
   start: number;
   total: number;
@@ -30,7 +31,7 @@ export function cellOf(answer: LensAnswer, cells: LensCells, layer: number, colu
 
 export function nextTokens(answer: LensAnswer, under: Under): LensMap {
   const { start, total, n_prompt, tokens, baseline, steered, gained, kl } = answer;
-  const common = { layers: kl.length, start, total, n_prompt, tokens };
+  const common = { under, layers: kl.length, start, total, n_prompt, tokens };
   const at = (layer: number, column: number) =>
     `layer ${layer}, after ${spelled(tokens[column] ?? "")} (token ${start + column + 1})`;
   if (under === "difference") {
@@ -92,10 +93,12 @@ export function projected(
     return under === "baseline" ? before : under === "steered" ? after : after - before;
   };
   const layers = old[0]?.length ?? 0;
-  const all = old.flatMap((line, token) => line.map((_, layer) => value(layer, token)));
+  const changes = () => old.flatMap((line, token) => line.map((_, layer) => value(layer, token)));
+  const all = under === "difference" ? changes() : [...old, ...now].flat(); // one scale for either side
   const what = under === "difference" ? "change of the projection" : "projection";
   const title = `${what} on ${directions[d]?.name ?? ""}, as a share of the stream’s norm`;
   return {
+    under,
     layers,
     start,
     total: answer.tokens.length,

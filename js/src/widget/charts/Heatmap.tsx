@@ -2,7 +2,7 @@
  * A map of numbers: rows x columns of shaded cells, with text in them where there is room. Reached by Tab, walked with the
  * arrows, Home and End; Enter or a click chooses a cell. Labels stay in sight while a wide map scrolls inside itself.
  */
-import { type Signal, useSignal } from "@preact/signals";
+import { type Signal, useSignal, useSignalEffect } from "@preact/signals";
 import { useRef, useState } from "preact/hooks";
 import { move, type Place, pressed } from "../grid";
 import { digits, look, type Scale, shade } from "./colour";
@@ -36,27 +36,38 @@ interface Props {
   /** The cell that the panel is set to. */
   chosen?: Place | undefined;
   onChoose?: (row: number, column: number) => void;
-  /** Told which cell is pointed at or focused; null for none. */
-  onPoint?: (place: Place | null) => void;
+  /**
+   * Maps of one shape share it: the place that was pointed at or focused last in any of them, which each of them marks and
+   * has its words of.
+   */
+  shared?: Signal<Place | null>;
+  /** Without one, what stands around the map says what the shades mean. */
+  legend?: boolean;
   /** The least width of a column in px, and the width of the rows' labels. */
   cellWidth?: number;
   labelWidth?: number;
 }
 
 export function Heatmap(props: Props) {
-  const { label, rows, columns, cell, scale, marked, chosen, onChoose, onPoint } = props;
+  const { label, rows, columns, cell, scale, marked, chosen, onChoose, shared } = props;
   const [focus, setFocus] = useState<Place>(chosen ?? marked?.place ?? [0, 0]);
-  const pointed = useSignal<Place | null>(null); // a signal, so that a large map is not drawn again at every move
+  const own = useSignal<Place | null>(null);
+  const pointed = shared ?? own; // signals, so that a large map is not drawn again at every move
   const grid = useRef<HTMLDivElement>(null);
   const at: Place = [
     Math.min(focus[0], rows.labels.length - 1),
     Math.min(focus[1], columns.labels.length - 1),
   ];
   const point = (place: Place | null) => {
-    if (String(pointed.peek()) === String(place)) return;
+    if (String(pointed.peek()) === String(place) || (shared && !place)) return;
     pointed.value = place;
-    onPoint?.(place);
   };
+  useSignalEffect(() => {
+    const cell = shared?.value && grid.current?.querySelector(`[data-place="${shared.value}"]`);
+    if (!cell) return;
+    cell.setAttribute("data-pointed", "true");
+    return () => cell.removeAttribute("data-pointed");
+  });
   const words = (row: number, column: number) =>
     props.detail?.(row, column) ?? plain(scale, rows.labels[row], columns.labels[column], cell(row, column));
   const onKey = (event: KeyboardEvent) => {
@@ -100,7 +111,13 @@ export function Heatmap(props: Props) {
       >
         <div role="row" class="sl-heat-row sl-heat-head">
           <span role="columnheader" class="sl-heat-corner">
-            {rows.title} <span aria-hidden="true">\</span> {columns.title}
+            {rows.title}
+            {columns.title && (
+              <>
+                {" "}
+                <span aria-hidden="true">\</span> {columns.title}
+              </>
+            )}
           </span>
           {columns.labels.map((name, i) => (
             <span
@@ -142,18 +159,22 @@ export function Heatmap(props: Props) {
         ))}
       </div>
       <Say pointed={pointed} words={words} />
-      <Legend
-        scale={scale}
-        below={all.some(({ value }) => value !== null && shade(scale, value).sign === "-")}
-        marked={marked?.words}
-        chosen={chosen && "set in the panel"}
-        rejected={all.some(({ reason }) => reason !== undefined) ? (props.rejected ?? "left out") : undefined}
-        empty={
-          all.some(({ value, reason }) => value === null && reason === undefined)
-            ? "not measured yet"
-            : undefined
-        }
-      />
+      {props.legend !== false && (
+        <Legend
+          scale={scale}
+          below={all.some(({ value }) => value !== null && shade(scale, value).sign === "-")}
+          marked={marked?.words}
+          chosen={chosen && "set in the panel"}
+          rejected={
+            all.some(({ reason }) => reason !== undefined) ? (props.rejected ?? "left out") : undefined
+          }
+          empty={
+            all.some(({ value, reason }) => value === null && reason === undefined)
+              ? "not measured yet"
+              : undefined
+          }
+        />
+      )}
     </figure>
   );
 }
