@@ -123,7 +123,7 @@ def test_top_rank_and_probability_agree_with_the_logits(llama: LocalBackend) -> 
 def test_cells_are_decoded_in_chunks_that_fit(llama: LocalBackend, monkeypatch: pytest.MonkeyPatch) -> None:
     steered, baseline = (logit_lens(llama, PROMPT, r) for r in (Recipe([Ablate(direction())]), BASELINE))
     whole = steered.top(3), (steered - baseline).kl()
-    monkeypatch.setattr("steerlab.backends.base.CELLS", 7 * len(byte_tokenizer()))
+    monkeypatch.setattr("steerlab.backends.cells.DECODED", 7 * len(byte_tokenizer()))
     assert torch.equal(steered.top(3).ids, whole[0].ids)
     assert torch.allclose((steered - baseline).kl(), whole[1], atol=1e-6)
 

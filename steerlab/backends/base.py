@@ -7,10 +7,10 @@ changes the user's model.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, TypeVar, runtime_checkable
+from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol, TypeVar, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -28,12 +28,9 @@ from steerlab.sites import Point, Site
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
+    from steerlab.backends.cells import Look
+
 T = TypeVar("T")
-
-# A function of `looks`: from logits [cells vocab], and what it is given, to tensors [cells ...].
-Look = Callable[..., Sequence[Tensor]]
-
-CELLS = 2**25  # numbers decoded at a time, 128 MB: the logits of all cells at once may not fit in memory
 
 # Called after every step with the new token of each row that is still going.
 OnTokens = Callable[[Sequence[Token]], None]
@@ -60,7 +57,8 @@ def nobody(_rows: float) -> None:
 
 
 # Told by every backend how many of the rows that it was given it has read, scored or answered just now; of an answer,
-# its share with each token. All of a verb's rows are told by its end. A bar in a cell listens (`progress`).
+# its share with each token; of a look, the cells. All of a verb's rows are told by its end. A bar in a cell listens
+# (`progress`).
 rows_done: ContextVar[Callable[[float], None]] = ContextVar("rows_done", default=nobody)
 
 
@@ -150,10 +148,10 @@ class Backend(Protocol):
         """
         ...
 
-    def look(self, look: Look, resids: Sequence[Tensor], *given: Any) -> list[Tensor]:
-        """What a function of `looks` makes of the logits of one stream or two, each [cells d_model], as `decode` gives
-        them: its tensors, whole and on the CPU. given: what it takes besides; of a tensor each cell has its own. Logits
-        are held for a part of the cells at a time, and where the model is on a server, there alone.
+    def look(self, asked: Sequence[Look]) -> list[list[Tensor]]:
+        """What functions of `looks` make of cells: of each its tensors, `[sites positions ...]`, on the CPU. Logits are
+        as `decode` gives them, and are held for a part of the cells at a time. Where the model is on a server, texts
+        are read and streams decoded there, in one job, and nothing else comes back.
         """
         ...
 
@@ -220,6 +218,11 @@ class OnServer(Protocol):
     stop_tokens: set[int]
 
     @property
+    def job_rows(self) -> int:
+        """How many rows whose logits come back make one job."""
+        ...
+
+    @property
     def source(self) -> str:
         """The Hugging Face id or the folder (an absolute path) that the model is known from here."""
         ...
@@ -241,6 +244,11 @@ class OnServer(Protocol):
     def visits(self, given: Mapping[Site, list[T]]) -> list[Visit[T]]:
         """Where steps that are given by their sites are done in a pass of generation, in forward order."""
         ...
+
+
+def at_once(backend: Backend, rows: int) -> int:
+    """How many rows to ask for logits at once: `rows`, or on a server as many as make a job."""
+    return backend.job_rows if isinstance(backend, OnServer) else rows
 
 
 def in_process(backend: Backend, what: str) -> InProcess:
@@ -290,6 +298,12 @@ def readers(
         for weight, length in zip(weights, lengths, strict=True):
             weight[:, -length:] = 1 / length
         return weights
+    at = readable(positions, encoded)
+    return [_picking(at, len(ids)) for ids in encoded]
+
+
+def readable(positions: Sequence[int], encoded: Sequence[list[int]]) -> list[int]:
+    """Positions that all of some texts have. Raises PromptError."""
     at = [int(position) for position in positions]
     shortest = min(map(len, encoded))
     if not at or min(at) < -shortest or max(at) >= 0:
@@ -297,7 +311,7 @@ def readers(
             f"positions {at} cannot be read: the shortest prompt has {shortest} tokens",
             "Positions count from the end, -1 for the last token.",
         )
-    return [_picking(at, len(ids)) for ids in encoded]
+    return at
 
 
 def _picking(at: Sequence[int], tokens: int) -> Tensor:
@@ -305,25 +319,6 @@ def _picking(at: Sequence[int], tokens: int) -> Tensor:
     rows = torch.zeros(len(at), tokens)
     rows[range(len(at)), at] = 1
     return rows
-
-
-def looked(backend: Backend, look: Look, resids: Sequence[Tensor], given: Sequence[Any]) -> list[Tensor]:
-    """`Backend.look` by `Backend.decode`, where the logits are here in any case."""
-    size = max(1, CELLS // len(backend.tokenizer))
-    parts = [look(*map(backend.decode, some), *told) for some, told in portions(size, resids, given)]
-    return [torch.cat(column) for column in zip(*parts, strict=True)]
-
-
-def portions(
-    size: int, resids: Sequence[Tensor], given: Sequence[Any]
-) -> Iterator[tuple[list[Tensor], list[Any]]]:
-    """Streams [cells d_model] in portions of so many cells, each with what is given of them."""
-    for start in range(0, max(1, len(resids[0])), size):
-        part = slice(start, start + size)
-        yield (
-            [resid[part] for resid in resids],
-            [one[part] if isinstance(one, Tensor) else one for one in given],
-        )
 
 
 def encode_row(tokenizer: PreTrainedTokenizerBase, row: Row, context: int) -> list[int]:

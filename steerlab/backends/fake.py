@@ -14,7 +14,6 @@ from __future__ import annotations
 import functools
 import threading
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import torch
 from tokenizers import Tokenizer, decoders, pre_tokenizers
@@ -26,7 +25,6 @@ from steerlab import edits
 from steerlab.backends.base import (
     Activations,
     Linearised,
-    Look,
     ModelInfo,
     OnTokens,
     Table,
@@ -34,11 +32,11 @@ from steerlab.backends.base import (
     continued,
     encode_row,
     in_order,
-    looked,
     nudge,
     readers,
     rows_done,
 )
+from steerlab.backends.cells import Look, looked
 from steerlab.backends.decoding import Decoding, left_padded, token_index
 from steerlab.backends.tables import by_cosine
 from steerlab.edits import Operand
@@ -142,9 +140,9 @@ class FakeBackend:
         """What the head makes of a stream: logits `[... vocab]`; there is no final norm."""
         return resid.float() @ self._embeddings.T
 
-    def look(self, look: Look, resids: Sequence[Tensor], *given: Any) -> list[Tensor]:
-        """What a function of `looks` makes of the logits of streams [cells d_model]."""
-        return looked(self, look, resids, given)
+    def look(self, asked: Sequence[Look]) -> list[list[Tensor]]:
+        """What functions of `looks` make of cells: of each, its tensors `[sites positions ...]`."""
+        return looked(self, asked)
 
     def token_rows(self, ids: Sequence[int], table: Table) -> Tensor:
         """The rows of some tokens, `[tokens d_model]`: the two matrices are one."""

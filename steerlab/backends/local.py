@@ -12,7 +12,7 @@ import threading
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -23,7 +23,6 @@ from steerlab.backends.architectures import GivenSites, Hook
 from steerlab.backends.base import (
     Activations,
     Linearised,
-    Look,
     ModelInfo,
     OnTokens,
     Table,
@@ -31,12 +30,12 @@ from steerlab.backends.base import (
     encode_row,
     encode_rows,
     in_order,
-    looked,
     readers,
     rows_done,
 )
 from steerlab.backends.batch import Batch, WholeBatch, can_share
 from steerlab.backends.budget import Budget
+from steerlab.backends.cells import Look, looked
 from steerlab.backends.decoding import Decoding, left_padded, token_index
 from steerlab.backends.kv import windowed
 from steerlab.backends.lanes import Lane, Lanes, Wanted, last, told
@@ -366,9 +365,9 @@ class LocalBackend:
     # ------------------------------------------------------------------------------------------- tokens and gradients
 
     @torch.no_grad()
-    def look(self, look: Look, resids: Sequence[Tensor], *given: Any) -> list[Tensor]:
-        """What a function of `looks` makes of the logits of streams [cells d_model]."""
-        return looked(self, look, resids, given)
+    def look(self, asked: Sequence[Look]) -> list[list[Tensor]]:
+        """What functions of `looks` make of cells: of each, its tensors `[sites positions ...]`."""
+        return looked(self, asked)
 
     @torch.no_grad()
     def token_rows(self, ids: Sequence[int], table: Table) -> Tensor:

@@ -1,13 +1,27 @@
-"""What is read of logits, cell by cell: small numbers in the place of a vocabulary for every cell.
+"""What is read of cells: small numbers in the place of a stream, or of a vocabulary, for every one.
 
 This file imports torch alone: on a remote backend it travels to the server, next to `edits`. Each function takes logits
-[cells vocab], of one stream or of two, and returns tensors whose first dimension is the cells.
+[cells vocab], of one text or of two, and those of OF_STREAMS a stream [cells d_model]; it returns tensors whose first
+dimension is the cells.
 """
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
+
+
+def projected(stream: Tensor, units: Tensor) -> tuple[Tensor, Tensor]:
+    """`x . u` with each of some unit vectors [directions d_model], [cells directions], and `|x|`, [cells]."""
+    return stream @ units.to(stream.device).T, stream.norm(dim=-1)
+
+
+OF_STREAMS = (projected,)
+
+
+def whole(logits: Tensor) -> tuple[Tensor]:
+    """The logits themselves."""
+    return (logits,)
 
 
 def likeliest(logits: Tensor, k: int) -> tuple[Tensor, Tensor]:

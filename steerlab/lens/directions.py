@@ -10,7 +10,9 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor
 
+from steerlab.backends import looks
 from steerlab.backends.base import Backend
+from steerlab.backends.cells import Cells, Look
 from steerlab.directions import Direction
 from steerlab.generations import Generation
 from steerlab.lens.reading import unit_vectors, whole
@@ -106,12 +108,8 @@ def expression(
     row, prompt, new = whole(backend, text, recipe, chat)
     n, n_layers = len(prompt) + len(new), backend.info.n_layers
     sites = [Site(layer, point) for layer in range(n_layers) for point in which]
-    values = backend.capture(
-        [row], sites, range(-n, 0), values=True, continuations=[new] if new else None
-    ).values
-    assert values is not None
-    stream = values[0]  # [sites tokens d_model]
-    shares = (stream @ units.T).abs() / stream.norm(dim=-1, keepdim=True).clamp_min(1e-30)
+    along, norms = backend.look([Look(looks.projected, [Cells(row, sites, range(-n, 0), new)], (units,))])[0]
+    shares = along.abs() / norms[..., None].clamp_min(1e-30)  # [sites tokens directions]
     return Expression(
         shares.mean(1).T.unflatten(1, (n_layers, len(which))),
         names,

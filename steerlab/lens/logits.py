@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from torch import Tensor
 
 from steerlab.backends import looks
-from steerlab.backends.base import Backend, Look
+from steerlab.backends.base import Backend
+from steerlab.backends.cells import Look
 from steerlab.errors import PromptError, SiteError
 from steerlab.generations import Generation
 from steerlab.lens.reading import Reading, read
@@ -20,6 +21,9 @@ from steerlab.sites import Point
 if TYPE_CHECKING:
     import pandas as pd
     from transformers import PreTrainedTokenizerBase
+
+
+How = Callable[..., Sequence[Tensor]]  # a function of `looks`
 
 
 class Top(NamedTuple):
@@ -37,14 +41,13 @@ class Lens(Reading):
     """What the model would say next if a layer were its last: the final norm and the head on the stream of every layer
     (nostalgebraist 2020). Every cell of layers x tokens is a distribution over the token that follows.
 
-    Cells are decoded when they are asked for. `steered - baseline` is a LensDifference.
+    Cells are decoded when they are asked for; on a server that is a job. `steered - baseline` is a LensDifference.
     """
-
-    backend: Backend = field(repr=False)
 
     def logits(self, layer: int) -> Tensor:
         """The logits at every token of one layer, `[tokens vocab]`."""
-        return self.backend.decode(self.resid[self.layers.index(layer)])
+        at = self.layers.index(layer)
+        return self.backend.look([Look(looks.whole, [self.cells.part(slice(at, at + 1))])])[0][0][0]
 
     def top(self, k: int = 5) -> Top:
         """The k likeliest tokens of every cell, at most all there are, and their probabilities."""
@@ -74,8 +77,8 @@ class Lens(Reading):
     def __sub__(self, baseline: Lens) -> LensDifference:
         return LensDifference(self, baseline)
 
-    def _look(self, look: Look, *given: Any) -> list[Tensor]:
-        return _looked(self.backend, [self.resid], look, *given)
+    def _look(self, how: How, *given: Any) -> list[Tensor]:
+        return self.backend.look([Look(how, [self.cells], given)])[0]
 
 
 class Overview(NamedTuple):
@@ -112,7 +115,10 @@ class LensDifference:
 
     def probability(self, token: int | str) -> Tensor:
         """By how much the probability of a token rose in every cell, `[layers tokens]`."""
-        return self.steered.probability(token) - self.baseline.probability(token)
+        given = (token_id(self.steered.backend.tokenizer, token),)
+        both = [Look(looks.chance, [lens.cells], given) for lens in (self.steered, self.baseline)]
+        (steered,), (baseline,) = self.steered.backend.look(both)
+        return steered - baseline
 
     def gained(self, k: int = 5) -> Top:
         """The k tokens of every cell whose probability rose most, and by how much."""
@@ -124,9 +130,7 @@ class LensDifference:
 
     def overview(self, k: int = 1, *, tokens: slice = slice(None)) -> Overview:
         """Both lenses and their difference, every cell decoded once. tokens: which of the text's, by default all."""
-
-        resids = [lens.resid[:, tokens] for lens in (self.steered, self.baseline)]
-        *found, kl = _looked(self.steered.backend, resids, looks.beside, k)
+        *found, kl = self._look(looks.beside, k, tokens=tokens)
         baseline, steered, gained = (
             Top(ids, values, texts_of(self.steered.backend.tokenizer, ids))
             for values, ids in zip(found[::2], found[1::2], strict=True)
@@ -142,8 +146,9 @@ class LensDifference:
         values, ids = self._look(looks.shifted, k, largest)
         return Top(ids, values, texts_of(self.steered.backend.tokenizer, ids))
 
-    def _look(self, look: Look, *given: Any) -> list[Tensor]:
-        return _looked(self.steered.backend, [self.steered.resid, self.baseline.resid], look, *given)
+    def _look(self, how: How, *given: Any, tokens: slice = slice(None)) -> list[Tensor]:
+        cells = [lens.cells.part(positions=tokens) for lens in (self.steered, self.baseline)]
+        return self.steered.backend.look([Look(how, cells, given)])[0]
 
 
 def logit_lens(
@@ -166,7 +171,7 @@ def logit_lens(
             f"{point} is a part of the stream, not the stream, which is what the head reads",
             "Take resid_pre, resid_mid or resid_post.",
         )
-    return Lens(*read(backend, text, recipe, point, layers, chat), backend)
+    return Lens(*read(backend, text, recipe, point, layers, chat))
 
 
 def lens_difference(
@@ -183,12 +188,6 @@ def lens_difference(
     return logit_lens(backend, text, recipe, point=point, layers=which, chat=chat) - logit_lens(
         backend, text, BASELINE, point=point, layers=which, chat=chat
     )
-
-
-def _looked(backend: Backend, resids: Sequence[Tensor], look: Look, *given: Any) -> list[Tensor]:
-    """What `look` makes of the logits of one lens or of two, each part `[layers tokens ...]`."""
-    found = backend.look(look, [resid.flatten(0, 1) for resid in resids], *given)
-    return [one.unflatten(0, resids[0].shape[:2]) for one in found]
 
 
 def texts_of(tokenizer: PreTrainedTokenizerBase, ids: Tensor) -> Any:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from steerlab.backends.base import Backend, encode_row
+from steerlab.backends import looks
+from steerlab.backends.base import Backend, OnServer, encode_row
+from steerlab.backends.cells import Cells, Look
 from steerlab.directions import Direction
 from steerlab.errors import SiteError, SteerlabError
 from steerlab.generations import Generation
@@ -25,14 +28,22 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class Reading:
-    """The stream of one text at one point of some layers, under a recipe. resid: [layers tokens d_model], float32."""
+    """One text at one point of some layers, under a recipe. cells: its stream there, which is read once where the model
+    is in this process, and anew for every question on a server.
+    """
 
-    resid: Tensor
+    backend: Backend = field(repr=False)
+    cells: Cells = field(repr=False)
     layers: tuple[int, ...]
     point: Point
     token_ids: tuple[int, ...]
     tokens: tuple[str, ...]
     recipe: Recipe
+
+    @functools.cached_property
+    def resid(self) -> Tensor:
+        """The stream, `[layers tokens d_model]`, float32. From a server all of it is fetched."""
+        return self.cells.read(self.backend)
 
     def frame(self, **columns: Any) -> pd.DataFrame:
         """A row per cell, with columns from tensors `[layers tokens]`. Positions count from the end, -1 is the last."""
@@ -71,7 +82,8 @@ def projections(
     """The projection `x . u` of every token on the unit vector of each direction, at every layer, under a recipe."""
     names, units = unit_vectors(backend, directions)
     fields = read(backend, text, recipe, point, layers, chat)
-    return Projections(*fields, fields[0] @ units.T, names)
+    values, _ = backend.look([Look(looks.projected, [fields[1]], (units,))])[0]
+    return Projections(*fields, values, names)
 
 
 def unit_vectors(
@@ -88,7 +100,7 @@ def unit_vectors(
     return tuple(names), torch.stack([torch.empty(backend.info.d_model), *(d.unit for d in several)])[1:]
 
 
-Fields = tuple[Tensor, tuple[int, ...], Point, tuple[int, ...], tuple[str, ...], Recipe]
+Fields = tuple[Backend, Cells, tuple[int, ...], Point, tuple[int, ...], tuple[str, ...], Recipe]
 
 
 def read(
@@ -99,7 +111,8 @@ def read(
     layers: Iterable[int] | None,
     chat: bool,
 ) -> Fields:
-    """The fields of a Reading, from one forward pass.
+    """The fields of a Reading; where the model is in this process, from one forward pass. Raises the SteerlabError of a
+    site or a recipe that does not fit.
 
     A generation is read over the tokens of its prompt and its own, the recipe acting on each as it did then. A token
     that ended the answer was never read, and is left out.
@@ -109,13 +122,15 @@ def read(
         new = new[:-1]
     which = layers_of(backend, layers)
     ids = [*prompt, *new]
-    sites = [Site(layer, point) for layer in which]
-    values = backend.capture(
-        [row], sites, range(-len(ids), 0), values=True, continuations=[new] if new else None
-    ).values
-    assert values is not None
+    cells = Cells(row, [Site(layer, point) for layer in which], range(-len(ids), 0), new)
+    if isinstance(backend, OnServer):
+        backend.check(row.recipe)
+        for site in cells.sites:
+            backend.hook(site)
+    else:
+        cells = replace(cells, streams=cells.read(backend))
     tokens = tuple(backend.tokenizer.decode([i]) for i in ids)
-    return values[0], which, point, tuple(ids), tokens, row.recipe
+    return backend, cells, which, point, tuple(ids), tokens, row.recipe
 
 
 def whole(

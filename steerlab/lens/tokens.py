@@ -11,6 +11,7 @@ from torch import Tensor
 
 from steerlab.backends import looks
 from steerlab.backends.base import Backend
+from steerlab.backends.cells import Cells, Look
 from steerlab.directions import Direction
 from steerlab.generations import Generation
 from steerlab.lens.logits import Top, texts_of
@@ -111,15 +112,14 @@ def token_details(
     row, prompt, new = whole(backend, text, recipe, chat)
     rows = [replace(row, recipe=BASELINE), *([row] if len(row.recipe) else [])]
     ids = [*prompt, *new]
-    values = backend.capture(
-        rows,
-        [*(Site(layer, point) for layer in which), Site(backend.info.n_layers - 1, "resid_post")],
-        range(-len(ids), 0),
-        values=True,
-        continuations=[new] * len(rows) if new else None,
-    ).values
-    assert values is not None
-    sides = [_side(backend, one, ids, units, k) for one in values]
+    sites, last = [Site(layer, point) for layer in which], Site(backend.info.n_layers - 1, "resid_post")
+    cells = [Cells(row, sites, range(-len(ids), 0), new) for row in rows]
+    came = torch.tensor([*ids[1:], 0])  # what follows the last token is not known
+    read = backend.look(
+        [Look(looks.projected, [one], (units,)) for one in cells]
+        + [Look(looks.followed, [replace(one, sites=[last])], (came, k)) for one in cells]
+    )
+    sides = [_side(backend, *pair) for pair in zip(read[: len(rows)], read[len(rows) :], strict=True)]
     return TokenDetails(
         tuple(ids),
         tuple(backend.tokenizer.decode([i]) for i in ids),
@@ -133,24 +133,18 @@ def token_details(
     )
 
 
-def _side(backend: Backend, values: Tensor, ids: Sequence[int], units: Tensor, k: int) -> TokenSide:
-    """values: [layers + 1 tokens d_model], the last being what the head reads."""
-    stream, last = values[:-1], values[-1]
+def _side(backend: Backend, along: Sequence[Tensor], told: Sequence[Tensor]) -> TokenSide:
+    """What `looks.projected` and `looks.followed` gave; the last token's own is not of this text."""
     # the first token follows nothing
+    first = [torch.nan, torch.nan, 0]
     logprobs, chances, others = (
-        torch.tensor([torch.nan]),
-        torch.full((1, k), torch.nan),
-        torch.zeros(1, k).long(),
+        torch.cat([torch.full_like(one[0, :1], nothing), one[0, :-1]])
+        for one, nothing in zip(told, first, strict=True)
     )
-    if len(ids) > 1:
-        told = backend.look(looks.followed, [last[:-1]], torch.tensor(ids[1:]), k)
-        logprobs, chances, others = (
-            torch.cat(pair) for pair in zip((logprobs, chances, others), told, strict=True)
-        )
-    top = Top(others, chances, texts_of(backend.tokenizer, others))
+    projections, norms = along
     return TokenSide(
         logprobs,
-        top,
-        torch.einsum("ltd,nd->ntl", stream, units),
-        stream.norm(dim=-1).T,
+        Top(others, chances, texts_of(backend.tokenizer, others)),
+        projections.permute(2, 1, 0),
+        norms.T,
     )

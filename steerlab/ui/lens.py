@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
 from typing import Annotated, Literal
 
-import torch
 from pydantic import Field
 
 from steerlab.lab import Lab
 from steerlab.lens import LensDifference, Top, logit_lens
+from steerlab.progress import counted
 from steerlab.recipes import BASELINE
 from steerlab.ui.asks import Handler, Tell
 from steerlab.ui.protocol import Figure, PaneId, Wire
@@ -18,7 +17,6 @@ from steerlab.ui.tokens import rounded, shown
 
 LIKELIEST = 5
 WINDOW = 48  # tokens of a text that are shown at a time
-STEP = 8  # tokens decoded at a time
 
 
 class LensQuestion(Wire):
@@ -69,22 +67,22 @@ def answer(lab: Lab, question: LensQuestion, tell: Tell) -> LensAnswer:
     total = n_prompt + len(text.token_ids) - (text.finish == "stop")
     start = min(question.start, max(0, total - 1))
     stop = min(start + WINDOW, total)
-    tell.progress(0, stop - start, "reading the layers")
     upto = max(0, stop - n_prompt)
     # what comes after does not change what came before, and need not be read
     text = replace(text, token_ids=text.token_ids[:upto], pieces=text.pieces[:upto], finish="length")
     baseline = logit_lens(lab.backend, text, BASELINE)
     steered = logit_lens(lab.backend, text, recipe) if len(recipe) else baseline
-    parts = []
-    for at in range(start, stop, STEP):
-        end = min(at + STEP, stop)
-        parts.append(LensDifference(steered, baseline).overview(LIKELIEST, tokens=slice(at, end)))
-        tell.progress(end - start, stop - start, "reading the layers")
+    n_layers = len(baseline.layers)
+
+    def progress(done: int, total: int) -> None:
+        tell.progress(done // n_layers, total // n_layers, "reading the layers")
+
+    with counted(progress, n_layers * (stop - start)):
+        found = LensDifference(steered, baseline).overview(LIKELIEST, tokens=slice(start, stop))
     words: dict[str, int] = {}
-    baselines = _cells([part.baseline for part in parts], words)
-    steereds = _cells([part.steered for part in parts], words) if len(recipe) else None
-    gained = _cells([part.gained for part in parts], words) if len(recipe) else None
-    kl = torch.cat([part.kl for part in parts], 1)
+    baselines = _cells(found.baseline, words)
+    steereds = _cells(found.steered, words) if len(recipe) else None
+    gained = _cells(found.gained, words) if len(recipe) else None
     return LensAnswer(
         run=question.run,
         pane=question.pane,
@@ -96,25 +94,18 @@ def answer(lab: Lab, question: LensQuestion, tell: Tell) -> LensAnswer:
         baseline=baselines,
         steered=steereds,
         gained=gained,
-        kl=kl.tolist(),
+        kl=found.kl.tolist(),
     )
 
 
 HANDLERS = [Handler(LensQuestion, LensAnswer, answer)]
 
 
-def _cells(tops: Sequence[Top], words: dict[str, int]) -> LensCells:
-    """One side of the overviews side by side; `words` gets the number of each text."""
-
-    layers = range(len(tops[0].texts))
+def _cells(top: Top, words: dict[str, int]) -> LensCells:
+    """One side of the overview; `words` gets the number of each text."""
     return LensCells(
         words=[
-            [
-                [words.setdefault(text, len(words)) for text in cell]
-                for top in tops
-                for cell in top.texts[layer]
-            ]
-            for layer in layers
+            [[words.setdefault(text, len(words)) for text in cell] for cell in layer] for layer in top.texts
         ],
-        values=rounded(torch.cat([top.values for top in tops], 1), 4),
+        values=rounded(top.values, 4),
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextvars
 import threading
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import models
@@ -13,7 +14,8 @@ import torch
 
 from steerlab import BASELINE, Ablate, Add, Direction, Recipe, Row, Sampling, Site, errors
 from steerlab.backends import looks
-from steerlab.backends.base import Backend, Look, Table, before_pass, rows_done
+from steerlab.backends.base import Backend, Table, before_pass, rows_done
+from steerlab.backends.cells import Cells, Look
 from steerlab.backends.fake import FakeBackend, byte_tokenizer
 from steerlab.backends.local import LocalBackend
 from steerlab.generations import NOT_FINITE, Token
@@ -223,31 +225,81 @@ def test_decoding_the_last_output_gives_the_scores(backend: Backend) -> None:
     assert torch.allclose(backend.decode(resid[0, 0, 0]), logits[0, 0, 0], atol=1e-4)
 
 
+TAIL = (70, 71, 72)
+SITES = [Site(3, "resid_post"), Site(0, "resid_pre"), Site(3, "mlp_out")]  # in no order
+
+
 @pytest.mark.parametrize(
-    ("look", "given"),
+    ("how", "given"),
     [
+        (looks.projected, (torch.stack([direction(seed).unit for seed in (0, 5, 6)]),)),
+        (looks.whole, ()),
         (looks.likeliest, (3,)),
         (looks.chance, (7,)),
         (looks.rank, (7,)),
-        (looks.followed, (torch.arange(11), 2)),
+        (looks.followed, (torch.arange(5), 2)),
         (looks.shifted, (3, True)),
         (looks.shifted, (3, False)),
         (looks.divergence, ()),
         (looks.beside, (2,)),
     ],
 )
-def test_what_is_read_of_logits_is_that_of_the_decoded_streams(
-    backend: Backend, look: Look, given: tuple[Any, ...], monkeypatch: pytest.MonkeyPatch
+def test_what_is_read_of_cells_is_that_of_their_streams(
+    backend: Backend,
+    how: Callable[..., Sequence[torch.Tensor]],
+    given: tuple[Any, ...],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    for where in ("base", "ndif.backend"):  # four cells at a time
-        monkeypatch.setattr(f"steerlab.backends.{where}.CELLS", 4 * len(backend.tokenizer))
-    n = 1 if look in (looks.likeliest, looks.chance, looks.rank, looks.followed) else 2
-    streams = [direction(seed).vector * torch.arange(1.0, 12.0)[:, None] for seed in range(n)]
-    found = backend.look(look, streams, *given)
-    wanted = look(*map(backend.decode, streams), *given)
-    assert [one.shape for one in found] == [one.shape for one in wanted]
+    monkeypatch.setattr("steerlab.backends.cells.DECODED", 4 * len(backend.tokenizer))  # four cells at a time
+    n = 2 if how in (looks.shifted, looks.divergence, looks.beside) else 1
+    rows = [Row(PROMPTS[0], recipe) for recipe in (ADD, BASELINE)][:n]
+    cells = [Cells(row, SITES, range(-7, -2), TAIL) for row in rows]
+    streams = [one.read(backend).flatten(0, 1) for one in cells]
+    each = [
+        one.repeat(len(SITES)) if how is looks.followed and isinstance(one, torch.Tensor) else one
+        for one in given
+    ]
+    wanted = how(*(streams if how is looks.projected else map(backend.decode, streams)), *each)
+    (found,) = backend.look([Look(how, cells, given)])
+    assert [one.shape for one in found] == [(len(SITES), 5, *one.shape[1:]) for one in wanted]
     for one, other in zip(found, wanted, strict=True):
-        assert torch.allclose(one, other, atol=1e-5)
+        assert torch.allclose(one.flatten(0, 1), other, atol=1e-4)
+
+
+def test_questions_of_several_texts_are_answered_together_and_every_cell_is_told(backend: Backend) -> None:
+    """Of texts of different lengths, at different sites and positions; and what was read before is not read again."""
+    rows = [Row(PROMPTS[0], ADD), Row(PROMPTS[1]), Row(PROMPTS[2])]
+    cells = [
+        Cells(rows[0], SITES, range(-4, 0), TAIL),
+        Cells(rows[1], SITES[:1], range(-2, 0)),
+        Cells(rows[2], SITES[1:], [-3]),
+        Cells(rows[0], SITES[:2], range(-2, 0), TAIL),
+    ]
+    cells[3] = replace(cells[3], streams=cells[3].read(backend))
+    units = torch.stack([direction(5).unit])
+    asked = [Look(looks.likeliest, [one], (2,)) for one in cells] + [
+        Look(looks.projected, [one], (units,)) for one in cells
+    ]
+    told: list[float] = []
+    context = contextvars.copy_context()
+    context.run(rows_done.set, told.append)
+    found = context.run(backend.look, asked)
+    for look, one in zip(asked, found, strict=True):
+        alone = backend.look([look])[0]
+        assert all(torch.allclose(mine, other, atol=1e-4) for mine, other in zip(one, alone, strict=True))
+    assert sum(told) == pytest.approx(2 * (12 + 2 + 2 + 4))
+    assert torch.allclose(found[0][0][:2, -2:], found[3][0], atol=1e-4)
+    last = cells[1].part(slice(1), slice(-1, None)).read(backend)
+    assert torch.allclose(found[5][0][:, -1:], last @ units.T, atol=1e-4)
+
+
+def test_cells_that_no_text_has_are_refused(backend: Backend) -> None:
+    for row, error in [
+        (Row("ab", chat=False), errors.PromptError),
+        (Row("abc", Recipe([Add(direction(), layers=9)]), chat=False), errors.SiteError),
+    ]:
+        with pytest.raises(error):
+            backend.look([Look(looks.likeliest, [Cells(row, SITES, [-3])], (1,))])
 
 
 @pytest.mark.parametrize("table", ["embedding", "unembedding"])

@@ -18,6 +18,7 @@ from steerlab.backends.ndif.backend import NdifBackend
 from steerlab.demo import WEIGHTS
 from steerlab.errors import RemoteError
 from steerlab.export import nnsight_code
+from steerlab.lens import lens_difference, token_details
 from steerlab.serving.server import serve
 
 
@@ -48,6 +49,17 @@ def test_isolated_jobs_give_the_local_answers(demo_lab: Lab, tmp_path: Path) -> 
             *(b.capture(rows, sites, (-2, -1), values=True) for b in (there, here)), strict=True
         ):
             assert torch.allclose(one, other, atol=1e-5)
+        differences = [
+            lens_difference(b, rows[0].prompt, rows[0].recipe, layers=[1, 3, 5]) for b in (there, here)
+        ]
+        lens, wanted_lens = (one.overview(3) for one in differences)
+        assert torch.allclose(lens.kl, wanted_lens.kl, atol=1e-5)
+        assert torch.allclose(lens.steered.values, wanted_lens.steered.values, atol=1e-5)
+        card, wanted_card = (
+            token_details(b, rows[2].prompt, r, rows[2].recipe).steered for b in (there, here)
+        )
+        assert torch.allclose(card.logprobs, wanted_card.logprobs, atol=1e-4, equal_nan=True)
+        assert torch.allclose(card.projections, wanted_card.projections, atol=1e-4)
         for table in ("embedding", "unembedding"):
             assert torch.allclose(there.token_rows([7, 1], table), here.token_rows([7, 1], table), atol=1e-6)
             assert torch.equal(there.nearest(r.vector, table, 10)[1], here.nearest(r.vector, table, 10)[1])

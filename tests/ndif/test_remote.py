@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import json
 import logging
+import math
 import pickle
 import pickletools
 import shutil
@@ -30,6 +31,7 @@ from ndif_server import SERVED, far_lab
 import steerlab as sl
 from steerlab import Ablate, Add, Clamp, Direction, Gate, Recipe, Row, Sampling, Site, errors
 from steerlab.backends import looks
+from steerlab.backends.cells import Cells, Look
 from steerlab.backends.fake import byte_tokenizer
 from steerlab.backends.local import LocalBackend
 from steerlab.backends.ndif.backend import NdifBackend
@@ -38,8 +40,9 @@ from steerlab.backends.ndif.keys import Key
 from steerlab.backends.ndif.messages import JobStatus
 from steerlab.backends.ndif.packing import Packer
 from steerlab.backends.ndif.texts import Heard
+from steerlab.backends.ndif.waiting import Stop
 from steerlab.generations import Token
-from steerlab.lens import lens_difference, token_details
+from steerlab.lens import expression, lens_difference, projections, token_details
 from steerlab.serving.server import Server
 from steerlab.ui import jobs
 from steerlab.ui.asks import Tell
@@ -227,27 +230,67 @@ def test_means_are_formed_on_the_server(backend: NdifBackend, monkeypatch: pytes
     assert weights[1] < 1.2 * weights[0], "what comes back does not grow with the rows"
 
 
+def weighed(there: NdifBackend, monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
+    """The bytes that each job from now on sends, and those of its result."""
+    shipped: list[tuple[int, int]] = []
+    post, saved = there._wire._post, there._wire._saved
+
+    def posted(envelope: dict[str, Any], payload: bytes, stop: Stop) -> Any:
+        shipped.append((len(payload), 0))
+        return post(envelope, payload, stop)
+
+    def came(data: bytes | str | None, stop: Stop) -> dict[str, Any]:
+        shipped[-1] = shipped[-1][0], len(data or b"")
+        return saved(data, stop)
+
+    monkeypatch.setattr(there._wire, "_post", posted)
+    monkeypatch.setattr(there._wire, "_saved", came)
+    return shipped
+
+
 @pytest.mark.ndif
-def test_the_logits_of_a_lens_stay_on_the_server(
+def test_no_stream_and_no_logits_of_a_lens_or_a_card_are_shipped(
     ndif_server: Server, model_folders: dict[str, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     lab = far_lab(ndif_server, model_folders["llama"])
     there = lab.backend
     assert isinstance(there, NdifBackend)
-    weights: list[int] = []
-    saved = there._wire._saved
-    monkeypatch.setattr(
-        there._wire, "_saved", lambda data, stop: weights.append(len(data or b"")) or saved(data, stop)
+    shipped = weighed(there, monkeypatch)
+    here = LocalBackend(models.build("llama"), byte_tokenizer(), name="random-llama")
+    text, near = "How do I bake bread? " * 5, functools.partial(torch.allclose, atol=1e-4)
+    lenses = [lens_difference(b, text, RECIPES["add"]) for b in (there, here)]
+    cards = [lambda b=b: token_details(b, text, [V, W], RECIPES["add"]) for b in (there, here)]
+    asked: dict[str, list[Callable[[], Any]]] = {
+        "top": [lambda one=one: one.steered.top(3).values for one in lenses],
+        "probability": [lambda one=one: one.probability(7) for one in lenses],
+        "rank": [lambda one=one: one.baseline.rank(7) for one in lenses],
+        "kl": [lambda one=one: one.kl() for one in lenses],
+        "overview": [lambda one=one: one.overview(2, tokens=slice(9, 60)).kl for one in lenses],
+        "projections": [
+            lambda b=b: projections(b, text, [V, W], RECIPES["add"]).values for b in (there, here)
+        ],
+        "expression": [lambda b=b: expression(b, text, [V, W], RECIPES["add"]).shares for b in (there, here)],
+    }
+    assert not shipped, "nothing is read before it is asked for"
+    numbers = 4 * math.prod(lenses[1].steered.resid.shape)  # bytes of one point's stream
+    for name, (far, near_by) in asked.items():
+        assert near(far().double(), near_by().double()), name
+    details, wanted = (card() for card in cards)
+    for mine, other in [(details.baseline, wanted.baseline), (details.steered, wanted.steered)]:
+        assert near(mine.logprobs, other.logprobs, equal_nan=True)
+        assert near(mine.others.values, other.others.values, equal_nan=True)
+        assert near(mine.shares, other.shares)
+    assert len(shipped) == len(asked) + 1, "a job each"
+    assert max(came for _, came in shipped) < numbers / 3, "no streams come back"
+    assert max(went for went, _ in shipped) < 16 * V.vector.nbytes + 30_000, (
+        "and none go: the code, and directions"
     )
-    lens = lab.logit_lens("How do I bake bread?")
-    difference = lens_difference(there, "How do I bake bread?", RECIPES["add"])
-    assert len(weights) == 3, "a job to read each of them"
-    stream, *_ = weights
-    lens.top(3), lens.probability(7), lens.rank(7), difference.kl(), difference.overview(2)
-    token_details(there, "How do I bake bread?", V)
-    looked = weights[3:]
-    assert len(looked) == 7, "a job each, and two for the details"
-    assert max(*looked[:5], looked[6]) < stream / 3, "less than what the head reads, and far less than logits"
+    assert near(lenses[0].steered.resid, lenses[1].steered.resid), "but who asks for them has them"
+    assert shipped[-1][1] > numbers / 2
+    assert near(lenses[0].steered.logits(3), lenses[1].steered.logits(3))
+    assert shipped[-1][0] < 30_000
+    with pytest.raises(errors.SiteError, match="layer 9 is out of range"):
+        lab.logit_lens(text, layers=[9])
 
 
 @pytest.mark.ndif
@@ -378,8 +421,9 @@ def test_the_payload_opens_where_steerlab_is_not(
     assert values is not None
     assert near(made["capture"][0], values[order])
     assert near(made["decode"][0], here.decode(STREAM))
-    for one, other in zip(made["look"][0], here.look(looks.beside, [STREAM, -STREAM], 3), strict=True):
-        assert near(one, other)
+    for parts, wanted in zip(made["look"], here.look(looked_at()), strict=True):
+        for one, other in zip(zip(*parts, strict=True), wanted, strict=True):
+            assert near(torch.cat(one), other.flatten(0, 1))
     assert near(made["linearise"].double(), here.linearise(Row(PROMPTS[0]), *BETWEEN).jacobian)
 
 
@@ -422,6 +466,18 @@ RESULTS = {
 }
 
 
+def looked_at() -> list[Look]:
+    """Questions of both kinds."""
+    cells = [
+        Cells(Row(PROMPTS[0], recipe), BETWEEN[::2], range(-4, 0))
+        for recipe in (RECIPES["add"], RECIPES["gate"])
+    ]
+    return [
+        Look(looks.beside, cells, (3,)),
+        Look(looks.projected, cells[:1], (torch.stack([V.unit, W.unit]),)),
+    ]
+
+
 def every_kind(
     monkeypatch: pytest.MonkeyPatch, folder: Path, rows: Sequence[Row], sampling: Sampling
 ) -> dict[str, bytes]:
@@ -442,7 +498,7 @@ def every_kind(
         "likelihood": lambda: there.likelihood(rows, [[7, 8]] * len(rows)),
         "capture": lambda: there.capture(rows, [BETWEEN[0]], (-1,), values=True),
         "decode": lambda: there.decode(STREAM),
-        "look": lambda: there.look(looks.beside, [STREAM, -STREAM], 3),
+        "look": lambda: there.look(looked_at()),
         "token_rows": lambda: there.token_rows([7, 1], "unembedding"),
         "nearest": lambda: there.nearest(V.vector, "unembedding", 5),
         "linearise": lambda: there.linearise(Row(PROMPTS[0]), *BETWEEN),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -15,26 +16,23 @@ from torch.nn.functional import pad
 
 from steerlab.backends.architectures import GivenSites, Hook
 from steerlab.backends.base import (
-    CELLS,
     Activations,
     Linearised,
-    Look,
     OnTokens,
     Table,
     before_pass,
     continued,
     in_order,
-    portions,
     readers,
     rows_done,
 )
+from steerlab.backends.cells import Look
 from steerlab.backends.ndif import jobs, loads, troubles
 from steerlab.backends.ndif.distant import describe
-from steerlab.backends.ndif.jobs import Point
 from steerlab.backends.ndif.left import Left
 from steerlab.backends.ndif.messages import JobStatus, RemoteModel, models
 from steerlab.backends.ndif.names import repository
-from steerlab.backends.ndif.packing import JOB_ROWS, Packer, chunks
+from steerlab.backends.ndif.packing import JOB_ROWS, LOGIT_BYTES, Packer
 from steerlab.backends.ndif.texts import Heard
 from steerlab.backends.ndif.waiting import Cancelled, Patience, Stop
 from steerlab.backends.ndif.wire import connect
@@ -47,8 +45,6 @@ from steerlab.rows import Row
 from steerlab.sites import Site
 
 T = TypeVar("T")
-
-JOB_BYTES = 2**26  # of the streams that a job takes along
 
 
 class NdifBackend:
@@ -128,6 +124,11 @@ class NdifBackend:
         self._packer.batch_rows = rows
 
     @property
+    def job_rows(self) -> int:
+        """How many rows whose logits come back make one job."""
+        return max(self.batch_rows, min(JOB_ROWS, LOGIT_BYTES // (4 * len(self.tokenizer))))
+
+    @property
     def patience(self) -> Patience:
         """How long to wait for what; may be set."""
         return self._wire.patience
@@ -175,10 +176,7 @@ class NdifBackend:
                 inputs, operands = self._packer.whole(rows, encoded, batch, tails)
                 width = inputs["input_ids"].shape[1]
                 weight = torch.stack([pad(weights[i], (width - weights[i].shape[1], 0)) for i in batch])
-                last = max(order)
-                reached = {site: given for site, given in operands.items() if not last < site}
-                points = self._packer.visits(reached, order)
-                packed.append((inputs, points, weight))
+                packed.append((inputs, self._packer.reading(operands, order), weight))
             saved = self._done(
                 jobs.capture(self.model, packed, places, shape, values=values), sum(map(len, batches))
             )
@@ -231,29 +229,22 @@ class NdifBackend:
         x = resid.reshape(-1, 1, self.info.d_model).float().cpu().clone()
         parts = []
         for some in x.split(JOB_ROWS):
-            payload = jobs.decode(self.model, self._packer.blank(len(some)), some.clone(), self._outputs())
+            payload = jobs.decode(
+                self.model, self._packer.blank(len(some)), some.clone(), self._packer.outputs()
+            )
             parts.append(self._done(payload, len(some))["logits"][0])
         return torch.cat(parts).reshape(*resid.shape[:-1], -1)
 
-    def look(self, look: Look, resids: Sequence[Tensor], *given: Any) -> list[Tensor]:
-        """What a function of `looks` makes of the logits of streams [cells d_model]: only that comes back."""
-        width, outputs = self.info.d_model, self._outputs()
-        streams = [resid.reshape(-1, 1, width).float().cpu() for resid in resids]
-        cells = max(1, CELLS // len(self.tokenizer))
-        passes = [
-            (self._packer.blank(len(some[0])), [one.clone() for one in some], told)
-            for some, told in portions(cells, streams, given)
+    def look(self, asked: Sequence[Look]) -> list[list[Tensor]]:
+        """What functions of `looks` make of cells: of each, its tensors `[sites positions ...]`. Cells are read anew,
+        decoded and looked at on the server, all in one job.
+        """
+        cells = sum(math.prod(look.shape) for look in asked)
+        found = self._done(self._packer.look(asked), cells)["found"]
+        return [
+            [torch.cat(column).unflatten(0, look.shape) for column in zip(*parts, strict=True)]
+            for look, parts in zip(asked, found, strict=True)
         ]
-        found: list[Sequence[Tensor]] = []
-        for part in chunks(passes, max(1, JOB_BYTES // (4 * cells * width * len(resids)))):
-            rows = sum(len(streams[0]) for _, streams, _ in part)
-            found += self._done(jobs.look(self.model, part, outputs, look), rows)["found"]
-        return [torch.cat(column) for column in zip(*found, strict=True)]
-
-    def _outputs(self) -> list[Point]:
-        """Where every block is left, for passes that skip them all."""
-        blocks = [Site(i, "resid_post") for i in range(self.info.n_layers)]
-        return [point for _, point in self._packer.visits({}, blocks)]
 
     def token_rows(self, ids: Sequence[int], table: Table) -> Tensor:
         """The rows of some tokens in the embedding or the unembedding matrix, `[tokens d_model]`, float32."""

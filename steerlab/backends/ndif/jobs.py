@@ -24,6 +24,7 @@ from steerlab.backends.ndif import travelling
 from steerlab.backends.ndif.travelling import (
     isolated,
     jacobian_rows,
+    keep,
     last_logits,
     likelihoods,
     made_of,
@@ -161,24 +162,41 @@ def decode(model: Any, inputs: Inputs, resid: Tensor, outputs: Sequence[Point]) 
 
 def look(
     model: Any,
-    passes: Sequence[tuple[Inputs, Sequence[Tensor], Sequence[Any]]],
+    passes: Sequence[tuple[Inputs, Sequence[tuple[str, Point]], dict[str, Any]]],
+    sites: Sequence[int],
+    asked: Sequence[tuple[Callable[..., Any], Sequence[int], Sequence[tuple[Inputs, slice, Sequence[Any]]]]],
     outputs: Sequence[Point],
-    how: Callable[..., Any],
 ) -> bytes:
-    """`found`: for each pass a tuple of what `how` makes of the logits of its streams [rows 1 d_model] and of what is
-    given of its rows. The logits stay on the server.
+    """`found`: of every question its parts, each what a function of `looks` makes of some cells. Streams and logits
+    stay on the server.
+
+    passes: over the texts, each with what is kept there (`travelling.keep`). sites: how many each place for that has.
+    asked: a function, the places of its texts, and parts of their cells that are decoded together, with what is given
+    of these; no parts where its place has what it made already.
     """
     payload = Payload()
     with model.session(backend=payload):
         found = save([])
-        for number, (inputs, resids, given) in enumerate(passes, 1):
-            logits: list[Tensor] = []
-            for resid in resids:
-                with model.trace(**inputs):
-                    skip(model, outputs, resid)
-                    logits.append(last_logits(model.output.logits, 1)[:, 0])
-            found.append(made_of(how, logits, given))
-            tell("done", number, len(passes))
+        kept: list[list[Any]] = [[None] * number for number in sites]
+        done, total = 0, len(passes) + sum(len(parts) for _, _, parts in asked)
+        for inputs, points, wanted in passes:
+            with model.trace(**inputs):
+                keep(model, points, wanted, kept)
+            done += 1
+            tell("done", done, total)
+        for how, where, parts in asked:
+            streams = [torch.cat(kept[place]) for place in where] if parts else []
+            made = [] if parts else kept[where[0]]
+            for inputs, part, given in parts:
+                logits: list[Tensor] = []
+                for stream in streams:
+                    with model.trace(**inputs):
+                        skip(model, outputs, stream[part, None])
+                        logits.append(last_logits(model.output.logits, 1)[:, 0])
+                made.append(made_of(how, logits, given))
+                done += 1
+                tell("done", done, total)
+            found.append(made)
     return payload.bytes
 
 

@@ -5,13 +5,15 @@ Nothing is sent here, and no server is needed: all of it follows from what is kn
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 
-from steerlab.backends.base import ModelInfo, Table, encode_row, nudge
+from steerlab.backends.base import ModelInfo, Table, continued, encode_row, nudge, readable
+from steerlab.backends.cells import Look, texts
 from steerlab.backends.decoding import left_padded, token_index
 from steerlab.backends.ndif import jobs
 from steerlab.backends.ndif.distant import Distant
@@ -26,7 +28,8 @@ from steerlab.sites import Site
 
 T = TypeVar("T")
 
-JOB_ROWS = 512  # rows of a job without tokens: what is lost where it fails, and what its result weighs
+# Rows of a job without tokens, for what is lost where it fails; fewer where their logits weigh more than so many bytes.
+JOB_ROWS, LOGIT_BYTES = 512, 2**28
 
 
 class Packer:
@@ -62,10 +65,13 @@ class Packer:
     def jobs(
         self, encoded: Sequence[list[int]], which: Iterable[int] | None = None, *, most: int = 64
     ) -> Iterator[list[list[int]]]:
-        """Rows in batches of one forward pass, and those in jobs; short and long prompts apart, for less padding."""
+        """Rows in batches of one forward pass, and those in jobs of about JOB_ROWS. Short and long prompts apart, for
+        less padding.
+        """
         order = sorted(range(len(encoded)) if which is None else which, key=lambda i: len(encoded[i]))
         batches = list(chunks(order, min(self.batch_rows, most)))
-        yield from chunks(batches, max(1, JOB_ROWS // min(self.batch_rows, most)))
+        n_jobs = max(1, round(len(batches) * min(self.batch_rows, most) / JOB_ROWS))
+        yield from chunks(batches, math.ceil(len(batches) / n_jobs))
 
     def batches(self, encoded: Sequence[list[int]], sampling: Sampling) -> Iterator[list[int]]:
         """Rows in batches that generate together: in order, and apart where the context leaves less room than asked."""
@@ -132,8 +138,50 @@ class Packer:
             added.vectors,
         )
 
+    def look(self, asked: Sequence[Look]) -> bytes:
+        """The job that reads texts and looks at their cells (`base.Backend.look`). Each cells of a look has a place."""
+        every = [(look, cells) for look in asked for cells in look.cells]
+        together = texts([cells for _, cells in every])
+        firsts = [every[places[0]][1] for places in together]
+        rows, tails = [cells.row for cells in firsts], [cells.continuation for cells in firsts]
+        encoded = continued(self.encode(rows), tails, self.info.context)
+        passes = []
+        for batch in chunks([*range(len(rows))], self.batch_rows):
+            inputs, operands = self.whole(rows, encoded, batch, tails)
+            wanted: dict[Site, list[Any]] = {}
+            for row, text in enumerate(batch):
+                for place in together[text]:
+                    look, cells = every[place]
+                    columns = torch.tensor(readable(cells.positions, [encoded[text]]))
+                    made = (None, ()) if look.decodes else (look.how, look.given)
+                    for number, site in enumerate(cells.sites):
+                        self.there.sites.hook(site)
+                        wanted.setdefault(site, []).append((place, number, row, columns, *made))
+            points = self.reading(operands, sorted(wanted))
+            passes.append((inputs, points, {str(site): kept for site, kept in wanted.items()}))
+        places = iter(range(len(every)))
+        questions = []
+        for look in asked:
+            parts = [
+                (self.blank(part.stop - part.start), part, given)
+                for part, given in look.portions(len(self.tokenizer))
+                if look.decodes
+            ]
+            questions.append((look.how, [next(places) for _ in look.cells], parts))
+        sizes = [len(cells.sites) for _, cells in every]
+        return jobs.look(self.model, passes, sizes, questions, self.outputs())
+
+    def outputs(self) -> list[Point]:
+        """Where every block is left, for passes that skip them all."""
+        blocks = [Site(i, "resid_post") for i in range(self.info.n_layers)]
+        return [point for _, point in self.visits({}, blocks)]
+
     def points(self, operands: dict[Site, list[Operand]]) -> list[Point]:
         return [point for _, point in self.visits(operands, ())]
+
+    def reading(self, operands: dict[Site, list[Operand]], read: Sequence[Site]) -> list[tuple[str, Point]]:
+        """What to visit in a pass in which sites are read, in forward order: no edit comes after the last of them."""
+        return self.visits({site: given for site, given in operands.items() if not read[-1] < site}, read)
 
     def visits(
         self, operands: dict[Site, list[Operand]], read: Sequence[Site], *, flowing: bool = False

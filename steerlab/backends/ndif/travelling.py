@@ -114,6 +114,21 @@ def read(
         kept.append(torch.stack(values, 1))
 
 
+def keep(model: Any, points: Any, wanted: dict[str, Any], kept: Any) -> None:
+    """Edit at every point, and keep what is wanted of those in `wanted`, by a site's name: a row's stream at some
+    columns, [columns d_model], or what a function of `looks` makes of it.
+
+    points: pairs of name and point. wanted: tuples of a place in `kept` and a number there, a row, columns, and the
+    function, or None, with what it takes besides.
+    """
+    moved: dict[Any, Any] = {}
+    for name, point in points:
+        x = visit(model, point, moved)
+        for place, number, row, columns, how, given in wanted.get(name, ()):
+            stream = x[row, columns]
+            kept[place][number] = made_of(how, [stream.float()], given) if how else stream.cpu()
+
+
 def skip(model: Any, outputs: Any, resid: Tensor) -> None:
     """Put a stream [rows 1 d_model] in the place of every block's output."""
     like = None
@@ -183,9 +198,9 @@ def last_logits(logits: Tensor, keep: int) -> Tensor:
     return logits[:, -keep:].float().cpu().clone()
 
 
-def made_of(how: Any, logits: Any, given: Any) -> list[Tensor]:
-    """What a function of `looks` makes of logits, on the CPU, as tensors of their own."""
-    return [made.cpu().clone() for made in how(*logits, *given)]
+def made_of(how: Any, of: Any, given: Any) -> list[Tensor]:
+    """What a function of `looks` makes of logits or streams, on the CPU, as tensors of their own."""
+    return [made.cpu().clone() for made in how(*of, *given)]
 
 
 def likelihoods(logits: Tensor, ids: Tensor, keep: int) -> Tensor:
