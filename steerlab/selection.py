@@ -6,17 +6,19 @@ import dataclasses
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from steerlab import metrics
-from steerlab.backends.base import Backend
+from steerlab.backends.base import Backend, at_once
 from steerlab.directions import Direction
 from steerlab.errors import DirectionError, PromptError
 from steerlab.estimators import DirectionMap
 from steerlab.interventions import Ablate, Add
+from steerlab.progress import counted
 from steerlab.prompts import ContrastSet, Position, Prompt
 from steerlab.recipes import Recipe
 from steerlab.rows import Row
@@ -102,11 +104,12 @@ def baseline(
     """
     given = metrics.checked_tokens(refusal_tokens, len(backend.tokenizer))
     both = ContrastSet(harmful, harmless)
-    logits = [backend.score([Row(p) for p in side]) for side in (both.positive, both.negative)]
+    sides = both.positive, both.negative
+    logits = backend.score([Row(p) for side in sides for p in side]).split(list(map(len, sides)))
     tokens = given or tuple(metrics.refusal_tokens(*logits))
     one, other = (
         Side(prompts, one, metrics.refusal_score(one, tokens))
-        for prompts, one in zip((both.positive, both.negative), logits, strict=True)
+        for prompts, one in zip(sides, logits, strict=True)
     )
     return Baseline(one, other, tokens, (len(one.prompts), len(other.prompts)))
 
@@ -282,8 +285,9 @@ class _Search:
     def run(self, test: str, cells: Sequence[Cell]) -> None:
         """Score some of the candidates by one of TESTS, where they have a direction and not that score already."""
         cells = [c for c in cells if self._directions.differs(*c) and test not in self.scores[c]]
-        for start in range(0, len(cells), ROWS):
-            some = cells[start : start + ROWS]
+        size = at_once(self._backend, ROWS)
+        for start in range(0, len(cells), size):
+            some = cells[start : start + size]
             for cell, mean in zip(some, self._means(test, some).tolist(), strict=True):
                 self.scores[cell][test] = mean
         self._tell()
@@ -293,14 +297,14 @@ class _Search:
         side = self._base.harmful if test == "bypass" else self._base.harmless
         act = Add if test == "induce" else Ablate
         recipes = [Recipe([act(self._directions.at(*cell))]) for cell in cells]
-        n, size = len(side.prompts), max(1, ROWS // len(cells))
+        n, size = len(side.prompts), max(1, at_once(self._backend, ROWS) // len(cells))
         sums = torch.zeros(len(cells), dtype=torch.float64)
         for first in range(0, n, size):
             # a prompt's rows together: below the layer that is added to, they are the same
             prompts = range(first, min(first + size, n))
-            logits = self._backend.score(
-                [Row(side.prompts[i], recipe) for i in prompts for recipe in recipes]
-            )
+            rows = [Row(side.prompts[i], recipe) for i in prompts for recipe in recipes]
+            with counted(partial(self._rows, len(cells) * first, n), len(rows)):
+                logits = self._backend.score(rows)
             for i, steered in zip(prompts, logits.split(len(cells)), strict=True):
                 if test == "kl":
                     sums += metrics.kl(side.logits[i : i + 1], steered)
@@ -308,6 +312,10 @@ class _Search:
                     sums += metrics.refusal_score(steered, self._base.refusal_tokens)
             self._tell(len(cells) * prompts.stop / n)
         return sums / n
+
+    def _rows(self, before: int, each: int, done: int, _: int) -> None:
+        """Tell of the test that runs how many rows are done, of which a candidate has so many."""
+        self._tell((before + done) / each)
 
     def _tell(self, under_way: float = 0.0) -> None:
         """Tell how many candidates are settled, a third of one for each test. under_way: candidates in the test that

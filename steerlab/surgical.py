@@ -15,11 +15,12 @@ from typing import TYPE_CHECKING, Any, Literal
 from torch import Tensor
 
 from steerlab import metrics
-from steerlab.backends.base import Backend
+from steerlab.backends.base import Backend, at_once
 from steerlab.directions import Direction
 from steerlab.errors import DirectionError, PromptError
 from steerlab.interventions import PAPER_POINTS, Ablate
 from steerlab.metrics import Estimate
+from steerlab.progress import counted
 from steerlab.prompts import Prompt
 from steerlab.recipes import BASELINE, Recipe
 from steerlab.rows import Row
@@ -178,11 +179,16 @@ def surgical(
     measured: list[Subset] = []
 
     def measure(several: Sequence[Layers]) -> list[Subset]:
-        began = len(measured)
-        for some in seen.measure(several):
-            measured.extend(some)
+        began, each = len(measured), sum(kept)
+
+        def tell(done: int, _: int) -> None:
             if progress:
-                progress(len(measured), total)
+                progress(began + done // each, total)
+
+        with counted(tell, len(several) * each):
+            for some in seen.measure(several):
+                measured.extend(some)
+                tell(each * (len(measured) - began), 0)
         return measured[began:]
 
     if method == "windows":
@@ -217,14 +223,14 @@ class Bench:
     ) -> None:
         self._backend, self._recipe, self._harmful, self._harmless = backend, recipe, harmful, harmless
         given = metrics.checked_tokens(tokens, len(backend.tokenizer))
-        refused, self._base = self._logits(BASELINE)
+        refused, self._base, *full = self._logits(BASELINE, recipe(every))
         self.tokens = given or metrics.refusal_tokens(refused, self._base)
         self.baseline = metrics.rate((metrics.refusal_score(refused, self.tokens) > 0).tolist())
-        self._full = self._figures(*self._logits(recipe(every)))
+        self._full = self._figures(*full)
 
     def measure(self, several: Sequence[Layers]) -> Iterator[list[Subset]]:
         """Figures of subsets, as many at a time as are asked of the backend at once: on a server that is a job."""
-        size = max(1, ROWS // (len(self._harmful) + len(self._harmless)))
+        size = max(1, at_once(self._backend, ROWS) // (len(self._harmful) + len(self._harmless)))
         for start in range(0, len(several), size):
             some = several[start : start + size]
             logits = self._logits(*map(self._recipe, some))

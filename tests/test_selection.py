@@ -259,7 +259,8 @@ def test_what_the_model_takes_the_other_way_is_dropped_and_counted(backend: Loca
     )
     scores = metrics.refusal_score(logits, base.refusal_tokens)
     assert torch.allclose(torch.cat([base.harmful.scores, base.harmless.scores]), scores, atol=1e-4)
-    middle = float(scores.median())  # some of each side fall on the wrong side of it
+    n = len(scores) // 2
+    middle = float(scores.sort().values[n - 2 : n].mean())  # some fall on the wrong side of it
     moved = dataclasses.replace(
         base,
         harmful=base.harmful._replace(scores=base.harmful.scores - middle),

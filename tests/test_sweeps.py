@@ -711,7 +711,9 @@ def test_a_table_is_of_one_state_of_the_model(monkeypatch: pytest.MonkeyPatch) -
     fresh.adopt(before)
     assert fresh.done == 0
     assert fresh.resume().to_frame()["kl"].tolist() != before.to_frame()["kl"].tolist()
-    monkeypatch.setattr(lab.tokenizer, "chat_template", "{% for m in messages %}{{ m['content'] }}{% endfor %}")
+    monkeypatch.setattr(
+        lab.tokenizer, "chat_template", "{% for m in messages %}{{ m['content'] }}{% endfor %}"
+    )
     other = Scores(lab.backend, before.cells, before.prompts, metrics=["kl"])
     other.adopt(fresh)
     assert other.done == 0

@@ -49,7 +49,8 @@ class Measured(NamedTuple):
 class Meter:
     """Measures rows batch by batch. It holds what the baseline made of the prompts of one batch, no more.
 
-    names: of the metrics, in their order. generates: whether they need answers. own: the metrics that are functions
+    names: of the metrics, in their order. generates: whether they need answers. times: how often the model goes through
+    the rows. own: the metrics that are functions
     which a person brought, with their `judges.code_hash`. refusal_tokens: None unless the refusal score is asked for.
     Raises PromptError for a metric that is not known, or two of one name.
     """
@@ -75,6 +76,8 @@ class Meter:
         self.judges = [Asked(judge, name) for name, judge in pairs if judge is not None]
         self.own = {name: code_hash(judge) for name, judge in pairs if judge not in (None, OF_TEXT.get(name))}
         self.generates = bool(self.judges) or "cross_entropy" in self.names
+        of_logits = any(name in OF_LOGITS for name in self.names)
+        self.times = of_logits + self.generates + ("cross_entropy" in self.names)
         self._backend, self._sampling = backend, sampling
         self._logits: dict[int, Tensor] = {}
         self._answers: dict[int, Generation] = {}
@@ -186,5 +189,5 @@ def _named(metric: Metric) -> tuple[str, Callable[[Generation], Any] | None]:
 
 
 def _refusal_tokens(backend: Backend) -> list[int]:
-    sides = [backend.score([Row(p) for p in side]) for side in (harmful(32), harmless(32))]
-    return metrics.refusal_tokens(*sides)
+    logits = backend.score([Row(p) for p in (*harmful(32), *harmless(32))])
+    return metrics.refusal_tokens(*logits.split(32))

@@ -6,6 +6,7 @@ import math
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -16,7 +17,7 @@ from steerlab.estimators.about import short_hash
 from steerlab.generations import Sampling
 from steerlab.judges import Verdict
 from steerlab.metrics import Estimate
-from steerlab.progress import bar
+from steerlab.progress import Progress, bar, counted
 from steerlab.prompts import Prompt
 from steerlab.rows import Row
 from steerlab.sweeps.cells import Cell
@@ -121,7 +122,8 @@ class Scores:
         """Measure the rows that are missing, a batch at a time, and return this table.
 
         cancel: once set, ends the run; the batch in hand is lost, and so it is after Ctrl-C or a kill. progress: called
-        after every batch with the rows done and their total, instead of a bar. Warns where a judge raised.
+        with the rows done and their total, instead of a bar: after every batch, and within it as the model goes through
+        its rows. Warns where a judge raised.
         """
         if state_of(self._backend) != self._state:
             raise ModelError(
@@ -134,8 +136,9 @@ class Scores:
                 tell = progress or (lambda done, total: shown(done, total, "measuring"))
                 for start in range(0, len(todo), self._batch_rows):
                     batch = todo[start : start + self._batch_rows]
-                    if (cancel and cancel.is_set()) or not self._measure(batch, cancel):
-                        break
+                    with counted(partial(self._under_way, tell, self.done), len(batch) * self._meter.times):
+                        if (cancel and cancel.is_set()) or not self._measure(batch, cancel):
+                            break
                     tell(self.done, self.total)
         except BaseException as error:
             error.add_note(
@@ -146,6 +149,11 @@ class Scores:
         for judge in self._meter.judges:
             judge.tell("have no value in the table")
         return self
+
+    def _under_way(self, tell: Progress, before: int, done: int, total: int) -> None:
+        """Tell of the batch in hand as far as it is; its end is told once its rows are kept."""
+        if 0 < done // self._meter.times < total // self._meter.times:
+            tell(before + done // self._meter.times, self.total)
 
     def _measure(self, batch: Sequence[Key], cancel: threading.Event | None) -> bool:
         rows = [self._rows[key] for key in batch]

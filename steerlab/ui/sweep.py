@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
+from steerlab.backends.base import at_once
 from steerlab.directions import Direction
 from steerlab.errors import DirectionError
 from steerlab.estimators import randomised
@@ -34,7 +35,8 @@ PARTS, PAUSE = (
     200,
     0.25,
 )  # the map is renewed at most so often in all, and no sooner than after so many seconds
-BATCH = 64  # rows at once: the map fills as it goes, and a cancelled sweep loses no more
+# rows at once, here and on a server, where that is a job: the map fills as it goes, and a cancelled sweep loses no more
+BATCH, JOB = 64, 320
 SHOWN = 6  # texts of a cell
 
 MetricName = Literal["refusal_score", "kl", "refusal_rate", "repetition", "cross_entropy"]
@@ -158,7 +160,7 @@ def answer(lab: Lab, question: SweepQuestion, tell: Tell) -> SweepAnswer:
         metrics=question.metrics,
         sampling=Sampling(question.max_new_tokens, question.temperature),
         seed=question.seed,
-        batch_rows=BATCH,
+        batch_rows=min(JOB, at_once(lab.backend, BATCH)),
     )
     told = [_so_far(sweep, cell) for cell in sweep.cells]
     if lab.scores:
@@ -168,9 +170,9 @@ def answer(lab: Lab, question: SweepQuestion, tell: Tell) -> SweepAnswer:
 
     def progress(done: int, total: int) -> None:
         nonlocal shown, at, told
-        now = time.perf_counter()
-        if done - shown >= total / PARTS and now - at >= PAUSE:
-            shown, at = done, now
+        now, measured = time.perf_counter(), sweep.done  # the others come with the rest of their batch
+        if measured - shown >= total / PARTS and now - at >= PAUSE:
+            shown, at = measured, now
             before, told = told, [_so_far(sweep, cell) for cell in sweep.cells]
             new = [cell for cell, old in zip(told, before, strict=True) if cell != old]
             tell.part(SweepMap(cells=new, direction=known))
