@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import itertools
 import json
 import threading
 import time
@@ -11,6 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 import torch
 import zstandard
@@ -24,7 +26,7 @@ from steerlab.backends.ndif.backend import NdifBackend
 from steerlab.backends.ndif.messages import JobStatus
 from steerlab.backends.ndif.requests import PAUSES
 from steerlab.backends.ndif.travelling import MARK
-from steerlab.backends.ndif.waiting import Patience
+from steerlab.backends.ndif.waiting import Patience, Stop
 from steerlab.generations import Token
 from steerlab.worker import Worker
 
@@ -224,6 +226,98 @@ def test_a_busy_server_is_tried_again_and_a_job_is_sent_once(model_folders: dict
         with pytest.raises(errors.RemoteError, match="is not ready: compute backend"):
             backend(model_folders["llama"], server)
         assert len(server.requests) == len(PAUSES) + 1
+
+
+@pytest.fixture
+def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """The seconds of every pause from now on, none of which takes any."""
+    seconds: list[float] = []
+    monkeypatch.setattr(Stop, "sleep", lambda _, pause: seconds.append(pause))
+    return seconds
+
+
+def test_pauses_between_tries_grow_and_have_a_bound(
+    pauses: list[float], model_folders: dict[str, Path]
+) -> None:
+    busy = (503, '{"detail": "compute backend is reconnecting"}')
+    with misbehave(Misbehaving(answers={"/status": [busy]})) as server:
+        with pytest.raises(errors.RemoteError, match="is not ready"):
+            backend(model_folders["llama"], server)
+        assert len(server.requests) == len(pauses) + 1, "a pause before every other try, none after the last"
+    assert len(pauses) >= 3
+    assert all(later >= 1.5 * earlier for earlier, later in itertools.pairwise(pauses))
+    assert pauses[0] >= 0.25, "a server that is not ready is not pressed"
+    assert sum(pauses) <= 5, "and nobody waits for long"
+    tried = pauses.copy()
+    pauses.clear()
+    with pytest.raises(errors.RemoteError, match="cannot be reached"):
+        NdifBackend(model_folders["llama"], host="http://127.0.0.1:9", patience=QUICK)
+    assert pauses == tried, "as where nobody is there"
+
+
+NEVER_SENT = (httpx.ConnectError("refused"), httpx.ConnectTimeout("slow"))
+PERHAPS_SENT = (
+    httpx.ReadError("reset"),
+    httpx.ReadTimeout("slow"),
+    httpx.WriteError("reset"),
+    httpx.WriteTimeout("slow"),
+    httpx.RemoteProtocolError("broke off"),
+    httpx.ProxyError("gone"),
+    ConnectionResetError("reset"),
+    BrokenPipeError("gone"),
+    TimeoutError("slow"),
+)
+
+
+@pytest.mark.parametrize("failure", [*NEVER_SENT, *PERHAPS_SENT], ids=lambda failure: type(failure).__name__)
+def test_only_a_job_that_never_left_is_sent_again(
+    failure: Exception, pauses: list[float], model_folders: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    request, posted = httpx.request, []
+
+    def fail(method: str, url: str, **more: Any) -> httpx.Response:
+        if method == "POST":
+            posted.append(url)
+            raise failure
+        return request(method, url, **more)
+
+    monkeypatch.setattr(httpx, "request", fail)
+    with misbehave(Misbehaving()) as server:
+        there = backend(model_folders["llama"], server)
+        for ask in (lambda: there.score([Row("Hi")]), lambda: there.left.submit([Row("Hi")], Sampling(3))):
+            posted.clear()
+            pauses.clear()
+            with pytest.raises(errors.RemoteError):
+                ask()
+            again = len(PAUSES) if failure in NEVER_SENT else 0
+            assert (len(posted), len(pauses)) == (1 + again, again)
+
+
+@pytest.mark.parametrize("status", [500, 502, 504])
+def test_a_job_whose_answer_is_an_error_is_not_sent_again(
+    status: int, pauses: list[float], model_folders: dict[str, Path]
+) -> None:
+    """It may have been accepted, by who stands behind the one that answers."""
+    with misbehave(Misbehaving(answers={"/request": [(status, "gateway")]})) as server:
+        with pytest.raises(errors.RemoteError):
+            backend(model_folders["llama"], server).score([Row("Hi")])
+        assert server.asked().count("/request") == 1
+    assert not pauses
+
+
+@pytest.mark.parametrize(
+    "behaviour",
+    [Misbehaving(breaks=["/request"]), Misbehaving(answers={"/request": [(200, "rubbish")]})],
+    ids=["broke off", "not understood"],
+)
+def test_a_job_whose_answer_is_not_understood_is_not_sent_again(
+    behaviour: Misbehaving, pauses: list[float], model_folders: dict[str, Path]
+) -> None:
+    with misbehave(behaviour) as server:
+        with pytest.raises(errors.RemoteError):
+            backend(model_folders["llama"], server).score([Row("Hi")])
+        assert server.asked().count("/request") == 1
+    assert not pauses
 
 
 @pytest.mark.parametrize(

@@ -70,24 +70,17 @@ class Requests:
         call: Callable[[], T],
         stop: Stop,
         *,
-        also: tuple[type[Exception], ...] = (httpx.TransportError,),
+        also: tuple[type[Exception], ...] = (httpx.TransportError, websocket.WebSocketException, OSError),
         limit: float | None = None,
         say: Callable[[Exception], RemoteError] | None = None,
     ) -> T:
         """The result of a call, tried again with growing pauses where the server was not reached or not ready.
 
-        also: further errors after which another try can do no harm. limit: on one try, in seconds. say: words for the
-        last error.
+        also: errors after which another try can do no harm, besides those of a connection that was never made. limit:
+        on one try, in seconds. say: words for the last error.
         """
         seconds = limit or self.patience.connect + self.patience.answer
-        safe = (
-            ConnectionError,
-            OSError,
-            httpx.ConnectError,
-            httpx.ConnectTimeout,
-            websocket.WebSocketException,
-            *also,
-        )
+        safe: tuple[type[Exception], ...] = (httpx.ConnectError, httpx.ConnectTimeout, *also)
         failure: Exception | None = None
         for pause in (*PAUSES, None):
             result, failure = within(seconds, stop, call)
