@@ -419,7 +419,7 @@ test("a verdict opens the rule that gave it", async () => {
 
 test("a text that is written says how far it is, where it says it in the end, and no figure of the text before", async () => {
   const { model, el } = panel;
-  const line = () => el.querySelector('[data-pane="steered"] .sl-facts')?.textContent;
+  const line = () => el.querySelector('[data-pane="steered"] .sl-foot')?.textContent;
   const soFar = (steps: number, tokens_per_second: number | null): PaneEnd => ({
     ...NO_END,
     applied: { steps, of: steps },

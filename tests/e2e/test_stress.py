@@ -60,7 +60,8 @@ def test_the_count_and_the_rate_stand_under_a_text_while_it_is_written_and_move_
     ])"""
     written = foot.evaluate(place)
     assert panel.pane("steered").get_attribute("data-phase") == "running"
-    expect(foot).to_contain_text("applied on 100 of 100 steps20 tok/sended by itself")
+    expect(foot).to_contain_text("applied on 100 of 100 steps20 tok/s")
+    expect(foot).to_contain_text("ended by itself")
     expect(foot).to_contain_text("answers")
     ended = foot.evaluate(place)
     assert [line[:2] for line in ended] == [line[:2] for line in written]

@@ -97,11 +97,6 @@ function Foot({ pane, refusals }: { pane: Pane; refusals: readonly string[] }) {
         )}
         {current && untouched && <span>not steered</span>}
         {current && rate !== null && <span>{`${rate.toFixed(rate < 9.95 ? 1 : 0)} tok/s`}</span>}
-        {current && (running || finish || fault || n > 0) && (
-          <span>
-            {running ? `${count} so far` : fault ? "no answer" : finish ? ended[finish] : "cut short"}
-          </span>
-        )}
       </p>
       <p class="sl-facts">
         {!running && verdict && (
@@ -122,6 +117,11 @@ function Foot({ pane, refusals }: { pane: Pane; refusals: readonly string[] }) {
         )}
         {!running && kl !== null && (
           <span title="KL(baseline ‖ this) of the first token’s distribution, in nats">{`KL ${small(kl)}`}</span>
+        )}
+        {current && (running || finish || fault || n > 0) && (
+          <span>
+            {running ? `${count} so far` : fault ? "no answer" : finish ? ended[finish] : "cut short"}
+          </span>
         )}
       </p>
       <div id={id} class="sl-rule" hidden={!open || !verdict || running}>
