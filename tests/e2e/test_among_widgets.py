@@ -101,5 +101,39 @@ def test_the_panel_lives_in_boxes_with_links_observers_and_interact(server: rig.
     assert width(second) > 380
 
 
+SHOWN_AGAIN = """turn = w.BoundedIntText(min=0, max=9, description="turn")
+def show(turn):
+    if turn:
+        lab.prompt = f"Turn {turn}"
+    display(lab.panel)
+w.VBox([turn, w.interactive_output(show, {"turn": turn})])"""
+
+
+@pytest.mark.parametrize("server", ["lab", "notebook"], indirect=True)
+def test_a_panel_in_an_interactive_output_is_shown_anew_and_stays_the_same(
+    server: rig.Server, page: Page
+) -> None:
+    made = SCRIPTED + "import ipywidgets as w\nlab = scripted.lab()\nlab"
+    first = open_panel(page, server, "again.ipynb", made, SHOWN_AGAIN)
+    first.push(0.5)
+    rig.run_cell(page, 1)
+    inside = page.locator(".jp-Notebook .jp-Cell").nth(1).locator(".jp-Cell-outputWrapper")
+    second = PanelInPage(page, 1)
+    expect(second.slider).to_have_value("0.5", timeout=30_000)
+    assert second.push(1.5).startswith("I am sorry")
+    number = inside.get_by_label("turn")
+    for turn in (1, 2):
+        number.fill(str(turn))
+        number.press("Enter")
+        for panel in (first, second):
+            expect(panel.prompt).to_have_value(f"Turn {turn}")
+        expect(inside.locator(".sl-app")).to_have_count(1)  # the one before is gone
+        expect(second.slider).to_have_value("1.5")
+        assert second.text("steered").startswith("I am sorry")
+    assert second.push(0).startswith("Sure")
+    expect(first.slider).to_have_value("0")
+    assert first.text("steered").startswith("Sure")
+
+
 def width(panel: PanelInPage) -> float:
     return float(panel.root.evaluate("el => el.getBoundingClientRect().width"))

@@ -36,5 +36,7 @@ export function App({ store }: { store: Store }) {
 /** The texts that a notebook without a kernel shows are not needed beside a panel that is there. */
 function HideStaticPage({ page }: { page: string }) {
   if (!/^[\w-]+$/.test(page)) return null;
-  return <style>{`.${page} {display: none} .jp-OutputArea-child:has(.${page}) {display: none}`}</style>;
+  // their own output alone: within a widget that holds outputs, the panel is in the cell's output, too
+  const own = `.jp-OutputArea-child:has(.${page}):not(:has(.jp-OutputArea .${page}))`;
+  return <style>{`.${page}, ${own} {display: none}`}</style>;
 }
