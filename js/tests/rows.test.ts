@@ -50,6 +50,15 @@ test("the arrows of the handle move a row, and the focus goes with it", async ()
   expect(panel.model.runs.length).toBe(1);
 });
 
+test("a key of the handle that comes before the rows are drawn is the same row's", async () => {
+  button("Move refusal")?.focus();
+  press("ArrowDown");
+  press("ArrowUp");
+  await vi.waitFor(() => expect(panel.model.runs.length).toBe(2));
+  expect(names()).toEqual(["refusal", "mine"]);
+  expect(document.activeElement?.getAttribute("aria-label")).toContain("Move refusal");
+});
+
 test("Tab goes through rows without choosing them, and any other key in a row chooses it", async () => {
   const where = () => panel.el.querySelector(".sl-fold .sl-of")?.textContent;
   const slider = panel.el.querySelectorAll<HTMLElement>(".sl-slider input")[1];
@@ -116,6 +125,20 @@ test("a direction is renamed in its place", async () => {
   await pick("refusal", "Rename…");
   press("Escape");
   expect(panel.model.asked.length).toBe(1);
+});
+
+test("a name is typed at once, and whoever goes on elsewhere is left there", async () => {
+  button("More for mine")?.click();
+  await frame();
+  button("Rename…")?.click();
+  await Promise.resolve();
+  const field = document.activeElement as HTMLInputElement;
+  expect(field.value).toBe("mine");
+  const prompt = panel.el.querySelector("textarea");
+  prompt?.focus();
+  await frame();
+  expect(field.isConnected).toBe(false);
+  expect(document.activeElement).toBe(prompt);
 });
 
 const file = (name: string, ...bytes: number[]) => new File([new Uint8Array(bytes)], name);

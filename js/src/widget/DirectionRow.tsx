@@ -1,5 +1,5 @@
 /** One row: on or off, add or ablate, how strongly, and what else can be done with it. */
-import { useEffect, useRef, useState } from "preact/hooks";
+import { useLayoutEffect, useRef, useState } from "preact/hooks";
 import type { ExportQuestion, RenameQuestion, SteeringState } from "../protocol";
 import { save } from "./bytes";
 import { defaultCells, same } from "./cells";
@@ -44,11 +44,10 @@ export function DirectionRow({ store, row, index, count, rested, kl, stale }: Ro
     if (to < 0 || to >= count) return;
     store.edit({ steering: moved(rows(), from, to) });
     store.selected.value = to;
-    // rows have no names of their own: the focus goes with the row, into what now shows it
-    const list = root.current?.parentElement;
-    requestAnimationFrame(() =>
-      list?.children[to]?.querySelector<HTMLElement>(".sl-grip")?.focus({ preventScroll: true }),
-    );
+    // rows have no names of their own: the focus goes with the row, into what will show it; keys may come faster than drawing
+    root.current?.parentElement?.children[to]
+      ?.querySelector<HTMLElement>(".sl-grip")
+      ?.focus({ preventScroll: true });
   };
   const select = () => {
     store.selected.value = index;
@@ -117,13 +116,11 @@ export function DirectionRow({ store, row, index, count, rested, kl, stale }: Ro
         {renaming ? (
           <NewName
             name={row.direction}
-            end={(name) => {
+            end={(name, byKey) => {
+              if (byKey) root.current?.querySelector<HTMLElement>(".sl-more")?.focus({ preventScroll: true });
               setRenaming(false);
               if (name && name !== row.direction)
                 renamed.act({ kind: "rename", direction: row.direction, name }, () => renamed.forget());
-              requestAnimationFrame(() =>
-                root.current?.querySelector<HTMLElement>(".sl-more")?.focus({ preventScroll: true }),
-              );
             }}
           />
         ) : (
@@ -235,17 +232,19 @@ function Grip({ name, index, move }: { name: string; index: number; move(to: num
   );
 }
 
-function NewName({ name, end }: { name: string; end(name: string | null): void }) {
+/** Ends by a key, or where the focus goes elsewhere. */
+function NewName({ name, end }: { name: string; end(name: string | null, byKey: boolean): void }) {
   const field = useRef<HTMLInputElement>(null);
   const over = useRef(false);
-  useEffect(() => {
+  // an effect would come after the paint, and what is typed before it would be the page's
+  useLayoutEffect(() => {
     field.current?.focus();
     field.current?.select();
   }, []);
-  const finish = (value: string | null) => {
+  const finish = (value: string | null, byKey: boolean) => {
     if (over.current) return; // to leave the field by Enter is to leave it, too
     over.current = true;
-    end(value?.trim() || null);
+    end(value?.trim() || null, byKey);
   };
   return (
     <input
@@ -256,10 +255,10 @@ function NewName({ name, end }: { name: string; end(name: string | null): void }
       maxLength={80}
       defaultValue={name}
       onKeyDown={(event) => {
-        if (event.key === "Enter") finish(event.currentTarget.value);
-        if (event.key === "Escape") finish(null);
+        if (event.key === "Enter") finish(event.currentTarget.value, true);
+        if (event.key === "Escape") finish(null, true);
       }}
-      onBlur={(event) => finish(event.currentTarget.value)}
+      onBlur={(event) => finish(event.currentTarget.value, false)}
     />
   );
 }

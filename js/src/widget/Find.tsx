@@ -1,6 +1,6 @@
 /** Finding a direction: prompts and a method, then the map of positions x layers, from which any other candidate can be taken. */
 
-import { useEffect, useRef, useState } from "preact/hooks";
+import { useLayoutEffect, useRef, useState } from "preact/hooks";
 import type { FindQuestion, PromptSet, Question } from "../protocol";
 import { able } from "./able";
 import { Failed } from "./Failed";
@@ -142,7 +142,8 @@ function Find({ store, first, open, close }: Props) {
   const [limits, setLimits] = useState({ max_kl: 0.1, min_induce: 0 });
   const [drop, setDrop] = useState(true);
   const root = useRef<HTMLFormElement>(null);
-  useEffect(() => {
+  // with the form itself: what is typed before an effect would be lost
+  useLayoutEffect(() => {
     if (open) root.current?.querySelector<HTMLElement>("input, select")?.focus();
   }, [open]);
 
