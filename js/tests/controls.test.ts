@@ -49,6 +49,17 @@ test("a half-typed number is left alone", async () => {
   expect(panel.model.runs.map((run) => run.steering[0]?.coefficient)).toEqual([2.5]);
 });
 
+test("a number that is changed from elsewhere takes the place of what was typed", async () => {
+  const field = $<HTMLInputElement>(".sl-number");
+  field.focus();
+  input(field, "2.5");
+  await frame();
+  panel.model.change("state", state({ revision: 1 }));
+  await frame();
+  expect(field.value).toBe("0");
+  expect(document.activeElement).toBe(field);
+});
+
 test("a number beyond the slider widens it", async () => {
   input($(".sl-number"), "30");
   await frame();

@@ -1,4 +1,7 @@
-/** A number to type. What is half typed ("−", "1.") is left alone until it is a number. */
+/**
+ * A number to type. What is half typed ("−", "1.") is left alone until it is a number, or until the number is changed from
+ * elsewhere, as by undo.
+ */
 import { useState } from "preact/hooks";
 
 interface Props {
@@ -12,12 +15,12 @@ interface Props {
 }
 
 export function NumberField({ label, value, step = 1, min, max, integer, onChange }: Props) {
-  const [draft, setDraft] = useState<string | null>(null);
+  const [draft, setDraft] = useState<{ text: string; value: number } | null>(null);
   const take = (text: string) => {
-    setDraft(text);
     const number = integer ? Math.round(Number(text)) : Number(text);
     const fits =
       text.trim() !== "" && Number.isFinite(number) && number >= (min ?? -1e6) && number <= (max ?? 1e6);
+    setDraft({ text, value: fits ? number : value });
     if (fits && number !== value) onChange(number);
   };
   return (
@@ -28,7 +31,7 @@ export function NumberField({ label, value, step = 1, min, max, integer, onChang
       aria-label={label}
       {...{ min, max }}
       step={integer ? 1 : Number(step.toPrecision(3))}
-      value={draft ?? Number(value.toFixed(3))}
+      value={draft?.value === value ? draft.text : Number(value.toFixed(3))}
       onInput={(event) => take(event.currentTarget.value)}
       onBlur={() => setDraft(null)}
     />
