@@ -101,6 +101,7 @@ def serve(
         "--IdentityProvider.token=",
         "--ServerApp.disable_check_xsrf=True",
         "--LabApp.extension_manager=readonly",
+        "--KernelManager.shutdown_wait_time=0.5",  # a kernel that has torch does not end by itself when it is told to
         f"--{'LabApp' if app == 'lab' else 'JupyterNotebookApp'}.expose_app_in_browser=True",
         *arguments,
     ]
