@@ -233,7 +233,7 @@ class TracedModel:
             if first in streams:
                 found[first] = start
         read = [(self._entry(layer), _keeping(found, layer)) for layer in streams if layer not in found]
-        visits = {**skips, **self.visits([*read, *edits.items()])}
+        visits: Visits = {**skips, **self.visits([*read, *edits.items()])}
         whole = end is None and first < self.n_layers
         if whole and tail is not None and tail < inputs["input_ids"].shape[1]:
             visits = self._narrowed(visits, tail)

@@ -160,6 +160,7 @@ def test_snapshots_are_kept_compared_restored_and_shared(server: rig.Server, pag
     rig.until_prints(page, "print(list(lab.snapshots))", "['push']")
 
 
+@pytest.mark.parametrize("server", ["lab", "notebook"], indirect=True)
 def test_the_tab_of_directions_shows_the_layers_of_a_deep_model_at_480_pixels(
     server: rig.Server, page: Page
 ) -> None:

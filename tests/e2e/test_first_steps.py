@@ -6,7 +6,7 @@ import re
 
 import pytest
 import rig
-from panel import EMBEDDED, FIRST_CELL, PanelInPage, open_panel
+from panel import EMBEDDED, FIRST_CELL, SCRIPTED, PanelInPage, open_panel
 from playwright.sync_api import Page, expect
 
 from steerlab.demo.world import is_refusal
@@ -54,6 +54,7 @@ def test_the_launcher_card_opens_a_panel_that_works(server: rig.Server, page: Pa
     assert panel.text("baseline")
 
 
+@pytest.mark.parametrize("server", ["lab", "notebook"], indirect=True)
 def test_keys_reach_the_panel_and_not_the_notebook(server: rig.Server, page: Page) -> None:
     panel = open_panel(page, server, "keys.ipynb", FIRST_CELL, "1")
     cells = page.locator(".jp-Notebook .jp-Cell")
@@ -77,6 +78,7 @@ def test_keys_reach_the_panel_and_not_the_notebook(server: rig.Server, page: Pag
     expect(page.locator(".lm-CommandPalette-input")).to_be_visible()
 
 
+@pytest.mark.parametrize("server", ["lab", "notebook"], indirect=True)
 def test_the_panel_moves_with_the_lab_in_another_cell(server: rig.Server, page: Page) -> None:
     panel = open_panel(page, server, "both.ipynb")
     assert "Error" not in rig.execute(page, "import steerlab as sl; d = lab.directions['refusal']")
@@ -97,3 +99,19 @@ def test_two_views_of_one_lab_are_one_panel(server: rig.Server, page: Page) -> N
     refusal = first.push_to_refusal()
     assert second.slider.input_value() == first.slider.input_value()
     assert second.text("steered") == refusal
+
+
+def test_a_number_is_told_as_a_multiple_of_the_stream_and_raw_on_hover(
+    server: rig.Server, page: Page
+) -> None:
+    panel = open_panel(page, server, "raw.ipynb", SCRIPTED + "lab = scripted.lab()\nlab")
+    panel.push(1.5)
+    norms = rig.execute(page, "d = lab.directions['refusal']; print(d.norm, d.residual_norm)")
+    norm, stream = map(float, norms.split())
+    told = panel.root.locator(".sl-meaning")
+    expect(told).to_have_text(f"+{1.5 * norm / stream:.2f} × ‖resid‖")
+    told.hover()
+    under_the_pointer = "[...document.querySelectorAll(':hover')].at(-1).title"
+    assert (
+        page.evaluate(under_the_pointer) == f"1.5 × |v| {norm:#.4g}; mean ‖resid‖ at its site {stream:#.4g}"
+    )

@@ -67,6 +67,7 @@ def test_a_killed_kernel_is_told_in_plain_words_and_the_texts_stay(server: rig.S
     expect(panel.root.locator(".sl-status")).to_have_text("kernel gone")
 
 
+@pytest.mark.parametrize("server", ["lab", "notebook"], indirect=True)
 def test_a_kernel_that_dies_by_itself_is_told_in_plain_words(server: rig.Server, page: Page) -> None:
     panel = open_panel(page, server, "dies.ipynb")
     page.evaluate(
@@ -112,6 +113,7 @@ def test_one_button_makes_a_panel_live_again_as_it_was_set(server: rig.Server, p
     expect(panel.prompt).not_to_have_value("Who are you?")
 
 
+@pytest.mark.parametrize("server", ["lab", "notebook"], indirect=True)
 def test_a_panel_without_any_kernel_is_live_again_too_and_a_failing_cell_is_told(
     server: rig.Server, page: Page
 ) -> None:
@@ -134,6 +136,7 @@ def test_a_panel_without_any_kernel_is_live_again_too_and_a_failing_cell_is_told
     assert second.text("baseline").startswith("Sure.")
 
 
+@pytest.mark.parametrize("server", ["lab", "notebook"], indirect=True)
 def test_a_panel_whose_own_cell_fails_is_set_again_once_that_is_corrected(
     server: rig.Server, page: Page
 ) -> None:
@@ -157,6 +160,7 @@ def test_a_panel_whose_own_cell_fails_is_set_again_once_that_is_corrected(
     assert float(panel.slider.input_value()) == 1.5
 
 
+@pytest.mark.parametrize("server", ["lab", "notebook"], indirect=True)
 def test_every_panel_of_the_cells_that_run_again_is_set_as_it_was(server: rig.Server, page: Page) -> None:
     panel = open_panel(page, server, "two.ipynb", QUICK, "lab.prompt = 'Set'\nother = scripted.lab()\nother")
     rig.run_cell(page, 1)
@@ -180,11 +184,11 @@ def test_every_panel_of_the_cells_that_run_again_is_set_as_it_was(server: rig.Se
     expect(second.root).not_to_contain_text("Gone:")
 
 
-@pytest.fixture(scope="module")
-def saving(tmp_path_factory: pytest.TempPathFactory) -> Iterator[rig.Server]:
-    """A JupyterLab that was told to save the state of widgets."""
+@pytest.fixture(scope="module", params=["lab", "notebook"])
+def saving(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Iterator[rig.Server]:
+    """A JupyterLab or a Notebook that was told to save the state of widgets."""
     settings = {"@jupyter-widgets/jupyterlab-manager:plugin": {"saveState": True}}
-    with rig.serve(tmp_path_factory.mktemp("saving"), settings=settings) as started:
+    with rig.serve(tmp_path_factory.mktemp("saving"), request.param, settings=settings) as started:
         yield started
 
 

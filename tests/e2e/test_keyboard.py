@@ -28,6 +28,7 @@ lab"""
 LONG = 60_000
 
 
+@pytest.mark.parametrize("server", ["lab", "notebook"], indirect=True)
 def test_everything_is_reached_and_done_by_keyboard_alone(server: rig.Server, page: Page) -> None:
     panel = open_panel(page, server, "keyboard.ipynb", CELL)
     root, keys = panel.root, Keys(page)

@@ -14,6 +14,7 @@ pytestmark = pytest.mark.e2e
 LONG = "lab.compare([f'{i}?' for i in range(3)], [lab.recipe], max_new_tokens=20)"
 
 
+@pytest.mark.parametrize("server", ["lab", "notebook"], indirect=True)
 def test_a_long_cell_shows_how_far_it_is_and_can_be_interrupted(server: rig.Server, page: Page) -> None:
     panel = open_panel(page, server, "long.ipynb", SCRIPTED + "lab = scripted.lab(delay=0.01)\nlab", LONG)
     rig.execute(page, "lab.backend.delay = 0.3")
@@ -28,6 +29,7 @@ def test_a_long_cell_shows_how_far_it_is_and_can_be_interrupted(server: rig.Serv
     assert panel.push(1.0).startswith("I am sorry")
 
 
+@pytest.mark.parametrize("server", ["lab", "notebook"], indirect=True)
 def test_a_bar_leaves_nothing_behind_in_the_saved_notebook(server: rig.Server, page: Page) -> None:
     cell = (
         "lab.backend.delay = 0.15\nlab.compare(['1?', '2?'], [lab.recipe], max_new_tokens=20)[0][0].text[:5]"

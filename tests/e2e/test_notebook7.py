@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import filled
 import pytest
 import rig
 from panel import SCRIPTED, open_panel
@@ -51,3 +52,38 @@ def test_steering_sweep_search_lens_and_code_in_one_notebook(server: rig.Server,
     expect(root.locator(".sl-code")).to_contain_text("refusing")
     page.set_viewport_size({"width": 600, "height": 1000})
     assert fits(page)
+
+
+@pytest.mark.parametrize("server", ["notebook"], indirect=True)
+def test_tokens_are_picked_spaces_are_shown_and_jobs_are_cancelled(server: rig.Server, page: Page) -> None:
+    cell = SCRIPTED + "lab = scripted.lab(n_layers=4)" + filled.JOBS + "lab"
+    panel = open_panel(page, server, "more.ipynb", cell)
+    root = panel.root
+    panel.push(1.0)
+    scope = root.get_by_role("radio", name="pick")
+    scope.focus()
+    page.keyboard.press("Space")
+    tokens = "print(lab.recipe.interventions[0].tokens)"
+    rig.until_prints(page, tokens, "(-1,)")
+    options = root.locator(".sl-pick [role=option]")
+    options.last.focus()
+    for key in ("ArrowLeft", "Shift+ArrowLeft", "Space"):
+        page.keyboard.press(key)
+    rig.until_prints(page, tokens, "(-1,)")
+    options.nth(-2).click()
+    rig.until_prints(page, tokens, "(-2, -1)")
+
+    root.get_by_role("checkbox", name="show spaces").check()
+    expect(panel.pane("baseline").locator(".sl-text")).to_contain_text("␣")
+    root.get_by_label("colour tokens by").select_option("change")
+    panel.pane("steered").locator(".sl-text > span").nth(1).hover()
+    expect(root.locator(".sl-card")).to_contain_text("Baseline:", timeout=LONG)
+    page.mouse.move(5, 5)
+
+    root.get_by_role("group", name="Server").get_by_role("button").first.click()
+    jobs = root.get_by_role("region", name="Jobs on the server")
+    jobs.get_by_role("button", name="Cancel job bbbbbbbb").click()
+    rig.until_prints(page, "print(ended)", "['bbbbbbbb-2']")
+    page.keyboard.press("Escape")
+    expect(jobs).to_be_hidden()
+    expect(page.locator(".jp-Notebook .jp-Cell")).to_have_count(1)  # no key was the notebook's

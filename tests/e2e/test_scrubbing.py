@@ -23,6 +23,7 @@ def rested(page: Page, n: int) -> None:
     page.wait_for_function(f"{MARKS} >= {n}", timeout=30_000)
 
 
+@pytest.mark.parametrize("server", ["lab", "notebook"], indirect=True)
 def test_a_drag_over_texts_that_are_ready_shows_them_in_the_next_frame(
     server: rig.Server, page: Page
 ) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 import rig
 from keys import Keys
@@ -95,6 +97,48 @@ def test_a_sweep_by_keyboard_is_cancelled_goes_on_and_sets_the_panel(server: rig
 
 
 @pytest.mark.parametrize("server", ["lab", "notebook"], indirect=True)
+def test_a_map_and_its_legend_follow_the_metric(server: rig.Server, page: Page) -> None:
+    panel = open_panel(page, server, "metric.ipynb", SLOW.format(layers=4))
+    panel.root.get_by_role("tab", name="Sweep").click()
+    form = panel.root.get_by_role("form", name="What to sweep")
+    go = form.get_by_role("button", name="Measure")
+    form.get_by_role("group", name="prompts").get_by_role("combobox").select_option(
+        index=1
+    )  # the bundled ones
+    go.click()
+    working = panel.root.get_by_role("group", name="The sweep")
+    working.get_by_role("button", name="Cancel").click()
+    expect(panel.root.get_by_text("Measure goes on from there")).to_be_visible()
+    go.click()
+    expect(working).to_have_count(0, timeout=LONG)
+
+    def shows(metric: str, title: str, scale: float = 1, form: str = ".2f") -> None:
+        """The map, its legend and what is said of a cell are of this metric, with the numbers of `lab.scores`."""
+        grid = panel.root.get_by_role("grid", name=f"{title} of refusal by coefficient and layer")
+        expect(grid).to_be_visible()
+        expect(panel.root.locator(".sl-tabs .sl-legend-title:visible")).to_have_text(title)
+        place = "{'layer': 3, 'coefficient': 4}"
+        cell = f"next(c for c in lab.scores.cells if c.place == {place})"
+        number = scale * float(rig.execute(page, f"print(lab.scores.estimate('{metric}', {cell}).value)"))
+        words = f"layer 3, coefficient +4: {title} {format(number, form).replace('-', '−')}"
+        last = grid.get_by_role("row").nth(1).get_by_role("gridcell").last
+        expect(last).to_have_attribute("aria-label", re.compile(re.escape(words)))
+
+    choice = form.get_by_label("metric")
+    shows("refusal_score", "refusal score")
+    choice.select_option("kl")
+    shows("kl", "KL, nats")
+    choice.select_option("refusal_rate")
+    expect(panel.root.get_by_text("Measure again for refusal rate")).to_be_visible()
+    form.get_by_label("layers").fill("3")
+    go.click()
+    expect(working).to_have_count(0, timeout=LONG)
+    shows("refusal_rate", "refusal rate", 100, ".0f")
+    choice.select_option("repetition")
+    shows("repetition", "repetition", 100, ".0f")
+
+
+@pytest.mark.parametrize("server", ["lab", "notebook"], indirect=True)
 def test_a_point_of_the_frontier_sets_the_ablation(server: rig.Server, page: Page) -> None:
     # the least that is confident takes seventy prompts and a model that refuses: here one layer always does
     enough = "\nfrom steerlab.surgical import Subset; Subset.keeps = lambda subset: subset.layers == (0,)\n"
@@ -128,6 +172,7 @@ def test_a_point_of_the_frontier_sets_the_ablation(server: rig.Server, page: Pag
         assert findings(page) == []
 
 
+@pytest.mark.parametrize("server", ["lab", "notebook"], indirect=True)
 def test_a_direction_is_found_cancelled_used_and_kept(server: rig.Server, page: Page) -> None:
     panel = open_panel(page, server, "find.ipynb", SLOW.format(layers=4))
     if AXE.is_file():
@@ -170,6 +215,7 @@ def test_a_direction_is_found_cancelled_used_and_kept(server: rig.Server, page: 
     looks_right(page, panel)
 
 
+@pytest.mark.parametrize("server", ["lab", "notebook"], indirect=True)
 def test_what_was_measured_and_found_is_there_after_a_reload_and_in_a_second_view(
     server: rig.Server, page: Page
 ) -> None:

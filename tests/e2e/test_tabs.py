@@ -26,6 +26,10 @@ def test_the_recipe_goes_from_the_panel_into_a_cell_that_runs(server: rig.Server
     rig.set_slider(panel.slider, 1.5)  # the preview and the code follow, whatever tab is open
     expect(code).to_contain_text("sl.Add(refusal, coefficient=1.5)")
     rig.until_prints(page, "print(lab.recipe.interventions[0].coefficient)", "1.5")
+    page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    panel.root.get_by_role("button", name="Copy").click()
+    expect(panel.root.get_by_text("Copied", exact=True)).to_be_visible()
+    assert page.evaluate("navigator.clipboard.readText()") == code.text_content()
     panel.root.get_by_role("button", name="Insert a cell below").click()
     cells = page.locator(".jp-Notebook .jp-CodeCell")
     expect(cells).to_have_count(2)
@@ -35,6 +39,7 @@ def test_the_recipe_goes_from_the_panel_into_a_cell_that_runs(server: rig.Server
     assert panel.text("steered").startswith("I am sorry")
 
 
+@pytest.mark.parametrize("server", ["lab", "notebook"], indirect=True)
 def test_the_code_in_pure_nnsight_writes_the_panel_s_text_in_a_cell_of_its_own(
     server: rig.Server, page: Page
 ) -> None:

@@ -52,7 +52,7 @@ class Scripted(FakeBackend):
             if on_tokens:
                 on_tokens(
                     [
-                        Token(i, step, text[step], _applied(rows[i], step + 1))
+                        Token(i, step, text[step], applied(rows[i], step + 1))
                         for i, text in enumerate(texts)
                         if step < len(text)
                     ]
@@ -78,12 +78,12 @@ class Scripted(FakeBackend):
             token_ids=tuple(range(len(words))),
             pieces=tuple(words),
             finish="stop" if len(words) == whole else "cancelled",
-            applied=_applied(row, len(words)),
+            applied=applied(row, len(words)),
             seed=row.seed,
         )
 
 
-def _applied(row: Row, tokens: int) -> Applied:
+def applied(row: Row, tokens: int) -> Applied:
     """Every recipe is, at every token."""
     steps = tokens if row.recipe.interventions else 0
     return Applied(steps, steps)
@@ -124,7 +124,7 @@ class Scheduled(Scripted):
             time.sleep(max(0.0, began + step / self.rate - time.monotonic()))
             if on_tokens:
                 on_tokens(
-                    [Token(i, step, text[step], _applied(rows[i], step + 1)) for i, text in enumerate(texts)]
+                    [Token(i, step, text[step], applied(rows[i], step + 1)) for i, text in enumerate(texts)]
                 )
             step += 1
         return [self._generation(row, text[:step], len(text)) for row, text in zip(rows, texts, strict=True)]
