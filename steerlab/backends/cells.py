@@ -114,11 +114,16 @@ def read(backend: Backend, several: Sequence[Cells]) -> list[Tensor]:
     assert values is not None
     found = {number: values[text] for text, numbers in enumerate(together) for number in numbers}
     return [
-        found[number][[sites.index(site) for site in cells.sites]][
-            :, [positions.index(p) for p in cells.positions]
-        ]
+        _picked(_picked(found[number], 0, sites, cells.sites), 1, positions, cells.positions)
         for number, cells in enumerate(several)
     ]
+
+
+def _picked(x: Tensor, dim: int, there: Sequence[Any], wanted: Sequence[Any]) -> Tensor:
+    """Some of what is there along a dimension; all of it without a copy."""
+    if list(wanted) == there:
+        return x
+    return x.index_select(dim, torch.tensor([there.index(one) for one in wanted]))
 
 
 def _looked(backend: Backend, look: Look, streams: Sequence[Tensor]) -> list[Tensor]:
