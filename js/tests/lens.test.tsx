@@ -255,7 +255,7 @@ test("a cell that is pointed at in one map is marked in both, its facts stay, an
   expect(marked()).toEqual([[], []]);
   first
     .querySelector('[data-place="2,1"]')
-    ?.dispatchEvent(new PointerEvent("pointerover", { bubbles: true }));
+    ?.dispatchEvent(new PointerEvent("pointermove", { bubbles: true }));
   await frame();
   expect(marked()).toEqual([["2,1"], ["2,1"]]);
   expect(panel.el.querySelector(".sl-cellfacts")?.textContent).toContain("Layer 1, afterHi");
@@ -293,7 +293,7 @@ test("both projections have one scale, and each says its own number of the place
   expect(grids().map((grid) => at(grid)?.style.getPropertyValue("--depth"))).toEqual(["37.5%", "75.0%"]);
   grids()[1]
     ?.querySelector('[data-place="2,3"]')
-    ?.dispatchEvent(new PointerEvent("pointerover", { bubbles: true }));
+    ?.dispatchEvent(new PointerEvent("pointermove", { bubbles: true }));
   await frame();
   expect([...panel.el.querySelectorAll(".sl-lens .sl-say")].map((one) => one.textContent)).toEqual([
     "into layer 1, ␣sir (token 4): +0.30",

@@ -95,7 +95,8 @@ export function Heatmap(props: Props) {
           ...(props.labelWidth ? { "--labels": `${props.labelWidth}px` } : {}),
         }}
         onKeyDown={onKey}
-        onPointerOver={(event) => point(placeOf(event.target))}
+        // not what comes under a resting pointer while keys scroll the map
+        onPointerMove={(event) => point(placeOf(event.target))}
         onPointerLeave={() => point(null)}
         onFocusIn={(event) => {
           const place = placeOf(event.target);
