@@ -50,6 +50,7 @@ class Distant(Reading):
     """A model that a server has."""
 
     source = server = model_key = "there"
+    job_rows = 64
 
     def hook(self, site: Site) -> Hook:
         raise NotImplementedError
