@@ -44,7 +44,7 @@ class Scripted(FakeBackend):
         if self.fails:
             raise self.fails
         self.asked += rows
-        texts = [self._words(row)[: sampling.max_new_tokens] for row in rows]
+        texts = [self._text(row, sampling) for row in rows]
         step = 0
         while step < max(map(len, texts)) and not (cancel and cancel.is_set()):
             before_pass.get()()
@@ -60,6 +60,9 @@ class Scripted(FakeBackend):
             rows_done.get()(sum(1 / len(text) for text in texts if step < len(text)))
             step += 1
         return [self._generation(row, text[:step], len(text)) for row, text in zip(rows, texts, strict=True)]
+
+    def _text(self, row: Row, sampling: Sampling) -> list[str]:
+        return self._words(row)[: sampling.max_new_tokens]
 
     def _words(self, row: Row) -> list[str]:
         steps = [s for s in row.recipe.interventions if s.direction.provenance.get("method") != "random"]

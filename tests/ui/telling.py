@@ -14,8 +14,6 @@ import torch
 from torch import Tensor
 
 from steerlab import Add, Direction, Lab, Recipe, Row, Sampling, Site
-from steerlab.backends.base import OnTokens, before_pass
-from steerlab.generations import Generation, Token
 from steerlab.recipes import conflicts
 from steerlab.ui.preview import rows_of
 from steerlab.ui.protocol import PanelState
@@ -27,27 +25,8 @@ STEP = 0.002  # seconds for a token, or for a row that is scored: what is done n
 class Telling(scripted.Scripted):
     """No word of a text is one of another prompt, recipe, sampling or seed."""
 
-    def generate(
-        self,
-        rows: Sequence[Row],
-        sampling: Sampling,
-        *,
-        on_tokens: OnTokens | None = None,
-        cancel: threading.Event | None = None,
-    ) -> list[Generation]:
-        texts, step = [words(row, sampling) for row in rows], 0
-        while step < sampling.max_new_tokens and not (cancel and cancel.is_set()):
-            before_pass.get()()
-            time.sleep(STEP)
-            if on_tokens:
-                on_tokens(
-                    [
-                        Token(i, step, text[step], scripted.applied(rows[i], step + 1))
-                        for i, text in enumerate(texts)
-                    ]
-                )
-            step += 1
-        return [self._generation(row, text[:step], len(text)) for row, text in zip(rows, texts, strict=True)]
+    def _text(self, row: Row, sampling: Sampling) -> list[str]:
+        return words(row, sampling)
 
     def score(self, rows: Sequence[Row]) -> Tensor:
         time.sleep(STEP * len(rows))
@@ -64,7 +43,7 @@ def words(row: Row, sampling: Sampling) -> list[str]:
 def lab(*, n_layers: int = 4) -> Lab:
     """A lab over Telling with two directions; the second has no residual norm, as a loaded file may have none."""
     made = scripted.lab(n_layers=n_layers)
-    made.backend = Telling(n_layers=n_layers)
+    made.backend = Telling(n_layers=n_layers, delay=STEP)
     site = Site(1, "resid_post")
     happy = Direction(torch.arange(1.0, 17.0), site, name="happy")
     made.directions = {**made.directions, "happy": happy}
