@@ -223,6 +223,6 @@ def test_a_saved_notebook_with_widget_state_shows_the_last_texts_in_the_panel(
     page.goto(saving.address("state.ipynb") + "?reset", wait_until="domcontentloaded")
     panel = PanelInPage(page)
     expect(panel.root).to_contain_text("The kernel is gone.", timeout=60_000)
-    assert panel.pane("steered").locator(".sl-text").inner_text() == refusal
+    expect(panel.pane("steered").locator(".sl-text")).to_have_text(refusal, use_inner_text=True)
     assert float(panel.slider.input_value()) > 0
     expect(page.locator(".steerlab-static")).to_be_hidden()
