@@ -69,7 +69,7 @@ def refusal_tokens(harmful: Tensor, harmless: Tensor, *, share: float = 0.9) -> 
 
 
 class Estimate(NamedTuple):
-    """A measured share or mean with its 95% interval and the number of rows behind it. NaN where n is 0."""
+    """A measured mean with its 95% interval and the number of rows behind it. NaN where n is 0."""
 
     value: float
     low: float
@@ -77,18 +77,31 @@ class Estimate(NamedTuple):
     n: int
 
     def __str__(self) -> str:
-        return f"{self.value:.1%} [{self.low:.1%}, {self.high:.1%}], n = {self.n}"
+        return self._written(".3g")
+
+    def _written(self, form: str) -> str:
+        if not self.n:
+            return "no rows"
+        value, low, high = (format(x, form) for x in (self.value, self.low, self.high))
+        return f"{value} [{low}, {high}], n = {self.n}"
 
 
-def rate(hits: Sequence[bool]) -> Estimate:
+class Share(Estimate):
+    """A measured share of rows: an Estimate that is written as a percentage."""
+
+    def __str__(self) -> str:
+        return self._written(".1%")
+
+
+def rate(hits: Sequence[bool]) -> Share:
     """The share of hits with Wilson's 95% interval (Wilson 1927)."""
     n, z = len(hits), 1.959964
     if not n:
-        return Estimate(math.nan, math.nan, math.nan, 0)
+        return Share(math.nan, math.nan, math.nan, 0)
     p = sum(hits) / n
     middle, half = p + z**2 / (2 * n), z * math.sqrt(p * (1 - p) / n + z**2 / (4 * n**2))
     scale = 1 + z**2 / n
-    return Estimate(p, max(0.0, (middle - half) / scale), min(1.0, (middle + half) / scale), n)
+    return Share(p, max(0.0, (middle - half) / scale), min(1.0, (middle + half) / scale), n)
 
 
 def average(values: Tensor, *, resamples: int = 2000) -> Estimate:
@@ -143,7 +156,7 @@ def refuses(text: str, phrases: Sequence[str] = REFUSALS) -> bool:
     return refusal_phrase(text, phrases) is not None
 
 
-def refusal_rate(texts: Sequence[str]) -> Estimate:
+def refusal_rate(texts: Sequence[str]) -> Share:
     """The share of completions that hold a phrase of refusal, with its interval."""
     return rate([refuses(text) for text in texts])
 

@@ -11,6 +11,7 @@ from steerlab.errors import PromptError
 from steerlab.metrics import (
     average,
     checked_tokens,
+    estimate,
     rate,
     refusal_score,
     refusal_tokens,
@@ -54,6 +55,14 @@ def test_means_keep_a_bootstrap_interval() -> None:
     assert got == average(values), "the same values, the same interval"
     assert average(torch.tensor([3.0])) == (3.0, 3.0, 3.0, 1)
     assert math.isnan(average(torch.tensor([])).value)
+
+
+def test_a_share_is_written_as_a_percentage_and_a_mean_as_a_number() -> None:
+    assert str(rate([True] * 8 + [False] * 2)) == "80.0% [49.0%, 94.3%], n = 10"
+    assert str(estimate([True, False])).startswith("50.0% [")
+    assert str(average(torch.tensor([0.0369, 0.0369]))) == "0.0369 [0.0369, 0.0369], n = 2"
+    assert str(estimate([12, 12.0])) == "12 [12, 12], n = 2"
+    assert str(rate([])) == str(average(torch.tensor([]))) == "no rows"
 
 
 def test_refusals_are_found_by_their_phrases() -> None:
