@@ -1,22 +1,54 @@
-"""The list of jobs under the panel's header: where each of this lab's jobs on its server is, and how to end one.
+"""Jobs on a server, in the panel: the one that its header tells of, and the list under it, where each can be ended.
 
-Each answer asks the server, and none runs the model: they wait for nothing but the network, on threads of their own.
+Each answer of the list asks the server, and none runs the model: they wait for nothing but the network, on threads of
+their own.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field
 
 from steerlab.lab import Lab
 from steerlab.ui.asks import Handler, Tell
-from steerlab.ui.protocol import Wire
+from steerlab.ui.protocol import Job, KernelMessage, Wire
 
 if TYPE_CHECKING:
     from steerlab.backends.ndif.messages import JobStatus
 
+NO_JOB = Job(stage="")
 SHOWN = 20  # of the newest; `lab.jobs()` has them all
+
+
+class NewestJob:
+    """Follows what a server says of its jobs, and tells of the one that moved last; what is over is no job any more."""
+
+    def __init__(self, tell: Callable[[KernelMessage], None]) -> None:
+        self._tell = tell
+        self._jobs: dict[str, Job] = {}  # by their ids, in the order in which they moved
+        self.told = NO_JOB
+
+    def follow(self, status: JobStatus) -> None:
+        """A server said where a job is, or that it still is there; one that has been sent has an id."""
+        known = self._jobs.get(status.id)
+        if known is None:
+            self._jobs.pop("", None)
+        elif status.over or (known.stage, known.position) != (status.stage, status.position):
+            del self._jobs[status.id]
+        if not status.over:
+            seconds = status.seconds if status.loading is None else status.loading
+            self._jobs[status.id] = Job(
+                stage=status.stage,
+                position=status.position,
+                seconds=int(seconds),
+                usual=None if status.usual is None else round(status.usual),
+            )
+        newest = next(reversed(self._jobs.values()), NO_JOB)
+        if newest != self.told:
+            self.told = newest
+            self._tell(newest)
 
 
 class JobsQuestion(Wire):

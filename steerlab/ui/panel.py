@@ -27,6 +27,7 @@ from steerlab.ui import protocol, snapshot
 from steerlab.ui.ahead import Ahead
 from steerlab.ui.asks import Desk
 from steerlab.ui.history import History, Moment
+from steerlab.ui.jobs import NewestJob
 from steerlab.ui.preview import Preview, rows_of
 from steerlab.ui.protocol import PaneId, PanelState, Result, SteeringState, Trouble
 from steerlab.ui.questions import TABLE
@@ -44,7 +45,6 @@ from steerlab.ui.translate import (
 )
 from steerlab.ui.troubles import misunderstood, trouble
 
-NO_JOB = protocol.Job(stage="")
 PAUSE = 1.0  # seconds without a change, after which a linked widget begins another step of undo
 
 _STATIC = Path(__file__).parent.parent / "static"
@@ -104,6 +104,7 @@ class Panel(anywidget.AnyWidget):
         self._preview = Preview(lab, self._tell, self._ended, self._failed)
         self._ahead = Ahead(lab, self._preview, self._tell, self._failed)
         self._desk = Desk(lab, TABLE, self._tell, self._failed)
+        self._job = NewestJob(self._tell)
         super().__init__(
             info=self._info.model_dump(mode="json"),
             directions=self._listed(),
@@ -117,16 +118,14 @@ class Panel(anywidget.AnyWidget):
         self.on_msg(self._on_message)
         self.observe(self._on_state, "state")
         self.observe(self._on_link, list(self._linkable()))
-        self._job = NO_JOB
-        self._jobs: dict[str, protocol.Job] = {}  # by their ids, in the order in which they moved
         self._follow(self._on_lab, *self._known)
         self._follow(self._on_directions, "directions")
         self._follow(self._on_seed, "seed")
         self._follow(self._on_snapshots, "snapshots")
         self._follow(self._on_ahead, "ahead")
         if (watchers := getattr(lab.backend, "watchers", None)) is not None:
-            watchers.append(self._on_job)
-            self._ties.callback(watchers.remove, self._on_job)
+            watchers.append(self._job.follow)
+            self._ties.callback(watchers.remove, self._job.follow)
 
     def _follow(self, handler: Callable[[Any], None], *names: str) -> None:
         self._lab.observe(handler, names)
@@ -160,8 +159,8 @@ class Panel(anywidget.AnyWidget):
                 with self._lock:
                     first, self._seen = not self._seen, True
                     self._greet()
-                    if self._job.stage:
-                        self._tell(self._job)
+                    if self._job.told.stage:
+                        self._tell(self._job.told)
                     if first:
                         self._start()
             case protocol.Run(state=state, gesture=gesture):
@@ -357,28 +356,6 @@ class Panel(anywidget.AnyWidget):
 
     def _on_snapshots(self, _change: object) -> None:
         self.snapshots = [snapshot_info(name, one) for name, one in self._lab.snapshots.items()]
-
-    def _on_job(self, status: Any) -> None:
-        """A server said where a job is (`backends.ndif`), or that it still is there. Of several that which moved last
-        is shown; what is over is no job any more, and one that has been sent has an id.
-        """
-        known = self._jobs.get(status.id)
-        if known is None:
-            self._jobs.pop("", None)
-        elif status.over or (known.stage, known.position) != (status.stage, status.position):
-            del self._jobs[status.id]
-        if not status.over:
-            seconds = status.seconds if status.loading is None else status.loading
-            self._jobs[status.id] = protocol.Job(
-                stage=status.stage,
-                position=status.position,
-                seconds=int(seconds),
-                usual=None if status.usual is None else round(status.usual),
-            )
-        job = next(reversed(self._jobs.values()), NO_JOB)
-        if job != self._job:
-            self._job = job
-            self._tell(job)
 
     def _in_lab(self) -> dict[str, Any]:
         sampling = self._known["sampling"]
