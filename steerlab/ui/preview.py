@@ -374,7 +374,8 @@ class Preview:
             # another batch rounded otherwise: begin again, in the open
             pump.flush()
             pane.pending = True
-            self._send(self._started([name]))
+            # with every other one whose text is an older one still: what a start does not name stands
+            self._send(self._started([one for one, other in self.panes.items() if other.pending]))
         if pane.pending:
             self.panes[name] = pane = Pane(key, row)
         pane.tokens.append(token.text)
