@@ -83,6 +83,8 @@ export interface CompareQuestion {
   names: string[];
   /** Of each, so that a name that means something else is asked about anew. */
   fingerprints: string[];
+  /** As in Info. */
+  epoch: number;
 }
 
 /** The text of a snapshot. */
@@ -223,6 +225,8 @@ export interface ExpressionQuestion {
   kind: "expression";
   direction: string;
   fingerprint: string;
+  /** As in Info. */
+  epoch: number;
   prompt: string;
 }
 
@@ -258,6 +262,8 @@ export interface FileBytes {
 /** The map, and what was found in it. */
 export interface FindAnswer {
   name: string;
+  /** Its fingerprint. */
+  map: string;
   cells: MapCell[];
   /** Whether the cells have the selection's scores. */
   scored: boolean;
@@ -301,6 +307,8 @@ export interface Found {
 
 /** Every subset that was measured. */
 export interface FrontierAnswer {
+  /** Of the direction. */
+  fingerprint: string;
   subsets: SubsetPoint[];
   /** The share that is refused without ablation. */
   baseline: Stat;
@@ -505,6 +513,8 @@ export interface NearestQuestion {
   kind: "nearest";
   direction: string;
   fingerprint: string;
+  /** As in Info. */
+  epoch: number;
   by: "unembedding" | "embedding" | "head";
 }
 
@@ -716,6 +726,8 @@ export interface SetCell {
 export interface SetLayers {
   kind: "frontier-set";
   direction: string;
+  /** Of the one that was measured. */
+  fingerprint: string;
   layers: number[];
 }
 
@@ -970,6 +982,8 @@ export interface Undo {
 export interface UseCandidate {
   kind: "find-use";
   name: string;
+  /** The fingerprint of the one that is meant. */
+  map: string;
   position: number | "response";
   layer: number;
   /** Whether the name means it from now on. */

@@ -66,6 +66,32 @@ test("a number beyond the slider widens it", async () => {
   expect($<HTMLInputElement>(".sl-slider input").max).toBe("30");
 });
 
+test("the ends of a slider stay while it is held, and follow its number once it is released", async () => {
+  input($(".sl-number"), "30");
+  await frame();
+  const slider = $<HTMLInputElement>(".sl-slider input");
+  slider.dispatchEvent(new PointerEvent("pointerdown", { bubbles: true }));
+  await frame();
+  for (const to of ["19", "9"]) {
+    input(slider, to);
+    await frame();
+    expect([slider.max, slider.value]).toEqual(["30", to]);
+  }
+  window.dispatchEvent(new PointerEvent("pointerup"));
+  await frame();
+  expect(slider.max).toBe("10");
+});
+
+test("a number out of its limits is marked until it is within them", async () => {
+  const field = $<HTMLInputElement>(".sl-number");
+  input(field, "1e9");
+  await frame();
+  expect(field.getAttribute("aria-invalid")).toBe("true");
+  input(field, "2");
+  await frame();
+  expect(field.getAttribute("aria-invalid")).toBe("false");
+});
+
 test("a field shows a number beyond its limits that Python set, and the panel goes on", async () => {
   panel.model.change("state", state({ revision: 1, max_new_tokens: 8000, temperature: 12.5 }));
   await frame();

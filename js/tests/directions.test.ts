@@ -36,6 +36,7 @@ test("the tab asks for arithmetic at once and for tokens when a direction is sho
   expect(panel.el.querySelector(".sl-facts-list")?.textContent).toBe("methoddifference in means");
   expect(asked("nearest").at(-1)?.what).toEqual({
     kind: "nearest",
+    epoch: 0,
     direction: "refusal",
     fingerprint: "f1",
     by: "unembedding",
@@ -92,6 +93,7 @@ test("the picker is shaded once the run is over, not while it goes on", async ()
     kind: "expression",
     direction: "refusal",
     fingerprint: "f1",
+    epoch: 0,
     prompt: "Hello",
   });
   const flat = [0.2, 0.2, 0.2, 0.2];
@@ -111,6 +113,9 @@ test("the picker is shaded once the run is over, not while it goes on", async ()
   await frame();
   expect(grid?.getAttribute("data-stale")).toBe("true");
   expect(asked("expression").length).toBe(1); // what is typed is not asked about before it ran
+  panel.model.change("info", { ...panel.model.values.info, epoch: 1 });
+  await frame();
+  expect(asked("expression").at(-1)?.what, "the weights are others now").toMatchObject({ epoch: 1 });
 });
 
 test("a share no larger than chance is no shade", () => {

@@ -1,6 +1,7 @@
 import { afterEach, beforeEach, expect, test } from "vitest";
-import type { FindAnswer, FindQuestion, MapCell } from "../src/protocol";
-import { frame, input, type Shown, show } from "./fakes";
+import type { FindAnswer, FindQuestion, MapCell, SteeringState } from "../src/protocol";
+import { MOST_MB } from "../src/widget/bytes";
+import { frame, input, type Shown, show, state } from "./fakes";
 
 let panel: Shown;
 beforeEach(() => {
@@ -20,6 +21,13 @@ async function open(which = "+ find a new"): Promise<void> {
   await frame();
 }
 
+/** A row of a direction that is in use. */
+const row = (direction: string): SteeringState => ({
+  ...(state().steering[0] as SteeringState),
+  direction,
+  coefficient: 1,
+});
+
 const at = (position: number, layer: number, more: Partial<MapCell> = {}): MapCell => ({
   position,
   layer,
@@ -32,6 +40,7 @@ const at = (position: number, layer: number, more: Partial<MapCell> = {}): MapCe
 });
 const FOUND: FindAnswer = {
   name: "love",
+  map: "m1",
   cells: [
     at(-2, 0, {
       apart: null,
@@ -85,11 +94,24 @@ test("the map says its winner and why others fell; a click uses a cell, and it c
   expect(panel.model.asked.length).toBe(before); // there is no direction there
   cell("1,0")?.click();
   await frame();
-  const use = { kind: "find-use", name: "love", position: -1, layer: 0 };
+  const use = { kind: "find-use", name: "love", map: "m1", position: -1, layer: 0 };
   expect(last()?.what).toEqual({ ...use, keep: false });
+  const taken = row("love −1, 0");
+  panel.model.change("state", state({ steering: [taken], revision: 5 }));
   panel.model.say({ kind: "answer", id: last()?.id ?? "", answer: { direction: "love −1, 0" } });
   await frame();
   expect(cell("1,0")?.getAttribute("aria-selected")).toBe("true");
+  expect(panel.el.textContent).toContain("In use: position −1 of layer 0. Ctrl+Z takes it back.");
+  panel.model.change("state", state({ steering: [{ ...taken, coefficient: 2 }], revision: 6 }));
+  await frame();
+  expect(panel.el.textContent, "Ctrl+Z would take that back").toContain("In use: position −1 of layer 0.");
+  expect(panel.el.textContent).not.toContain("takes it back");
+  panel.model.change("state", state({ revision: 7 }));
+  await frame();
+  expect(panel.el.textContent).not.toContain("In use");
+  expect(cell("1,0")?.getAttribute("aria-selected")).toBe("false");
+  panel.model.change("state", state({ steering: [taken], revision: 8 }));
+  await frame();
   button("Keep it as love")?.click();
   expect(last()?.what).toEqual({ ...use, keep: true });
 });
@@ -108,6 +130,12 @@ test("where all fall, a click searches again with the threshold that is enough",
   button("Find again")?.click();
   await frame();
   expect(last()?.what).toMatchObject({ kind: "find", max_kl: 0.3, min_induce: 0 });
+  panel.model.say({ kind: "answer", id: last()?.id ?? "", answer: FOUND });
+  await frame();
+  const before = panel.model.asked.length;
+  button("Find")?.click();
+  await frame();
+  expect(panel.model.asked.length, "0.3 is no step of its field, and can be sent").toBe(before + 1);
 });
 
 test("two prompts, typed, are a direction", async () => {
@@ -128,6 +156,52 @@ test("two prompts, typed, are a direction", async () => {
   });
 });
 
+test("what was typed comes back with its source, and its own undo is left to the browser", async () => {
+  await open();
+  const set = '.sl-find [aria-label="prompts that are refused"]';
+  const select = panel.el.querySelector<HTMLSelectElement>(`${set} select`);
+  const turn = async (source: string) => {
+    if (select) select.value = source;
+    select?.dispatchEvent(new Event("change", { bubbles: true }));
+    await frame();
+  };
+  const box = () => panel.el.querySelector<HTMLTextAreaElement>(`${set} textarea`);
+  await turn("text");
+  input(box(), "one\ntwo");
+  await frame();
+  await turn("harmful");
+  expect(box()).toBeNull();
+  await turn("text");
+  expect(box()?.value).toBe("one\ntwo");
+  const undo = (field: Element | null) => {
+    const event = new KeyboardEvent("keydown", { key: "z", ctrlKey: true, bubbles: true, cancelable: true });
+    field?.dispatchEvent(event);
+    return event.defaultPrevented;
+  };
+  expect(undo(box())).toBe(false);
+  expect(panel.model.sent.some(({ kind }) => kind === "undo")).toBe(false);
+  expect(undo(panel.el.querySelector("textarea")), "the prompt is a part of what is set").toBe(true);
+  expect(panel.model.sent.at(-1)?.kind).toBe("undo");
+});
+
+test("a form is not sent while a number in it is wrong: the focus goes there", async () => {
+  await open("+ from two");
+  for (const box of panel.el.querySelectorAll(".sl-find textarea")) input(box, "Love");
+  await frame();
+  const layer = panel.el.querySelector<HTMLInputElement>('[aria-label="Layer of the direction"]');
+  input(layer, "99");
+  await frame();
+  button("Find")?.click();
+  await frame();
+  expect(panel.model.asked).toEqual([]);
+  expect(document.activeElement).toBe(layer);
+  input(layer, "3");
+  await frame();
+  layer?.dispatchEvent(new KeyboardEvent("keydown", { key: "Enter", bubbles: true, cancelable: true }));
+  await frame();
+  expect(last()?.what).toMatchObject({ kind: "find", layer: 3 });
+});
+
 test("a file is read in the browser, and its text is sent", async () => {
   await open();
   const select = panel.el.querySelector<HTMLSelectElement>(
@@ -138,9 +212,17 @@ test("a file is read in the browser, and its text is sent", async () => {
   await frame();
   expect(button("Find")?.getAttribute("aria-disabled")).toBe("true");
   const field = panel.el.querySelector<HTMLInputElement>('.sl-find input[type="file"]');
-  Object.defineProperty(field, "files", { value: [new File(["prompt\nHi\n"], "own.csv")] });
-  field?.dispatchEvent(new Event("change", { bubbles: true }));
-  await frame();
+  const choose = async (file: File) => {
+    Object.defineProperty(field, "files", { value: [file], configurable: true });
+    field?.dispatchEvent(new Event("change", { bubbles: true }));
+    await frame();
+  };
+  await choose(new File(["x".repeat(1e6 * MOST_MB + 1)], "huge.csv"));
+  expect(panel.el.querySelector('.sl-find [role="alert"]')?.textContent).toContain("Huge.csv has 7.0 MB");
+  expect(button("Find")?.getAttribute("aria-disabled")).toBe("true");
+  await choose(new File(["prompt\nHi\n"], "own.csv"));
+  expect(panel.el.querySelector('.sl-find [role="alert"]')).toBeNull();
+  expect(panel.el.textContent).toContain("own.csv was read");
   button("Find")?.click();
   await frame();
   const what = last()?.what as FindQuestion;

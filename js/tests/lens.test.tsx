@@ -137,6 +137,39 @@ test("a token that is entered by key tells what is behind it, and Enter opens th
   expect(panel.el.querySelector("img")).toBeNull();
 });
 
+test("a reading that was cancelled says so, and is asked for again", async () => {
+  choose(panel.el.querySelector(".sl-colours select"), "change");
+  await frame();
+  const cancel = async () => {
+    [...panel.el.querySelectorAll<HTMLElement>(".sl-lens button")]
+      .find((b) => b.textContent === "Cancel")
+      ?.click();
+    await frame();
+  };
+  const again = () => [...panel.el.querySelectorAll("button")].find((b) => b.textContent === "Ask again");
+  panel.el.querySelector<HTMLElement>('[data-tab="lens"]')?.click();
+  await frame();
+  panel.el.querySelectorAll<HTMLInputElement>('[aria-label="What is shown"] input')[1]?.click();
+  await frame();
+  const before = asked("tokens").length;
+  await cancel();
+  expect(panel.el.querySelector(".sl-lens")?.textContent).toContain("Cancelled.");
+  expect(panel.el.querySelector(".sl-lens")?.textContent).not.toContain("Being read");
+  expect(asked("tokens").length).toBe(before);
+  again()?.click();
+  await frame();
+  expect(asked("tokens").length).toBe(before + 1);
+  await answer("tokens", tokens());
+  expect(panel.el.querySelector(".sl-lens .sl-heat-cell")).not.toBeNull();
+  panel.el.querySelectorAll<HTMLInputElement>('[aria-label="What is shown"] input')[0]?.click();
+  await frame();
+  const lenses = asked("lens").length;
+  await cancel();
+  again()?.click();
+  await frame();
+  expect(asked("lens").length).toBe(lenses + 1);
+});
+
 test("spaces and special tokens are shown on request, and the text comes back as it was", async () => {
   const box = () => panel.el.querySelector<HTMLInputElement>(".sl-colours input");
   box()?.click();

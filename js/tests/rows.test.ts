@@ -127,6 +127,32 @@ test("a direction is renamed in its place", async () => {
   expect(panel.model.asked.length).toBe(1);
 });
 
+test("a name that is refused is told beside its row, until something else is done in it", async () => {
+  const refused = () => [...panel.el.querySelectorAll('.sl-row [role="alert"]')];
+  const rename = async () => {
+    await pick("mine", "Rename…");
+    const field = document.activeElement as HTMLInputElement;
+    field.value = "refusal";
+    press("Enter");
+    const error = { what: "there is a direction 'refusal' already", hint: "Choose another name." };
+    panel.model.say({ kind: "failure", id: panel.model.asked.at(-1)?.id ?? "", error, gone: false });
+    await frame();
+    expect(refused().map((one) => one.closest(".sl-row")?.getAttribute("aria-label"))).toEqual(["mine"]);
+  };
+  await rename();
+  await pick("mine", "Rename…");
+  expect(refused()).toEqual([]);
+  press("Escape");
+  await rename();
+  await pick("mine", "Save as GGUF control vector");
+  expect(refused(), "the newest thing done is the one that is told of").toEqual([]);
+  await rename();
+  await pick("refusal", "Remove");
+  expect(names()).toEqual(["mine"]);
+  await frame();
+  expect(refused(), "the row in its place is another direction's").toEqual([]);
+});
+
 test("a name is typed at once, and whoever goes on elsewhere is left there", async () => {
   button("More for mine")?.click();
   await frame();

@@ -58,7 +58,12 @@ test("two that are ticked are compared, and again when one of them is replaced",
   expect(asked("compare")).toEqual([]);
   await tick("a");
   const first = asked("compare").at(-1);
-  expect(first?.what).toEqual({ kind: "compare", names: ["a", "c"], fingerprints: ["a", "c"] });
+  expect(first?.what).toEqual({
+    kind: "compare",
+    names: ["a", "c"],
+    fingerprints: ["a", "c"],
+    epoch: 0,
+  });
   panel.model.say({
     kind: "answer",
     id: first?.id ?? "",

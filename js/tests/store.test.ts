@@ -1,7 +1,8 @@
 import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
+import type { SteeringState } from "../src/protocol";
 import { Pace } from "../src/widget/pace";
 import { Store } from "../src/widget/store";
-import { FakeModel, say, state } from "./fakes";
+import { FakeModel, say, state, traits } from "./fakes";
 
 beforeEach(() => {
   vi.useFakeTimers();
@@ -127,6 +128,36 @@ describe("the store", () => {
     store.edit({ prompt: " " }, "typing");
     vi.advanceTimersByTime(1000);
     expect(model.runs.length).toBe(1);
+  });
+
+  test("what is being typed stays where the kernel sets something else, and is sent after it", () => {
+    const model = new FakeModel();
+    const store = new Store(model.any);
+    store.edit({ prompt: "Hel" }, "typing");
+    model.change("state", state({ revision: 5, seed: 7 }));
+    expect(store.state.value).toMatchObject({ prompt: "Hel", seed: 7, revision: 5 });
+    vi.advanceTimersByTime(1000);
+    expect(model.runs).toMatchObject([{ prompt: "Hel", seed: 7, revision: 5 }]);
+    store.edit({ prompt: "" }, "typing");
+    model.change("state", state({ prompt: "Hel", revision: 6, seed: 8 }));
+    expect(store.state.value.prompt, "an emptied one too").toBe("");
+    store.edit({ prompt: "Help" }, "typing");
+    model.change("state", state({ prompt: "From Python", revision: 7 }));
+    expect(store.state.value.prompt).toBe("From Python");
+    vi.advanceTimersByTime(1000);
+    expect(model.runs.length).toBe(1);
+  });
+
+  test("rows that are moved while an undo is under way are moved in what comes of it", () => {
+    const [row] = state().steering as [SteeringState];
+    const rows = (...numbers: number[]) => numbers.map((coefficient) => ({ ...row, coefficient }));
+    const model = new FakeModel({ ...traits(), state: state({ steering: rows(1, 9) }) });
+    const store = new Store(model.any);
+    store.undo();
+    store.editRows((now) => [...now].reverse());
+    model.change("state", state({ steering: rows(1, 2), revision: 5 }));
+    vi.advanceTimersByTime(1000);
+    expect(model.runs.at(-1)?.steering.map(({ coefficient }) => coefficient)).toEqual([2, 1]);
   });
 
   test("a stop comes after what was waiting, so that panel and kernel have the same set", () => {

@@ -1,8 +1,8 @@
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
-import type { SweepCell, SweepQuestion } from "../src/protocol";
+import type { DirectionInfo, SteeringState, SweepCell, SweepQuestion } from "../src/protocol";
 import { bundled, count, layersOf, layerWords, numbers, typed } from "../src/widget/prompts";
 import { firstCoefficients, statWords, together } from "../src/widget/sweeps";
-import { FakeModel, frame, input, type Shown, show, traits } from "./fakes";
+import { FakeModel, frame, input, type Shown, show, state, traits } from "./fakes";
 
 describe("what a person types", () => {
   test("numbers, with either minus, without repeats", () => {
@@ -187,12 +187,28 @@ test("a point of the frontier sets the panel to its layers", async () => {
     { layers: [3, 4], refusal: stat(0.25), kl: stat(0.2), on_frontier: true, ...more },
     { layers: [9], refusal: stat(0.5), kl: stat(0.4), on_frontier: false, ...more },
   ];
-  model.say({ kind: "answer", id: last()?.id ?? "", answer: { subsets, baseline: stat(1) } });
+  model.say({
+    kind: "answer",
+    id: last()?.id ?? "",
+    answer: { fingerprint: "f1", subsets, baseline: stat(1) },
+  });
   await frame();
   const point = panel.el.querySelector<SVGElement>('[aria-label^="layers 3–4:"]');
   expect(point?.dataset.kind).toBe("marked");
   point?.dispatchEvent(new MouseEvent("click", { bubbles: true }));
-  expect(last()?.what).toEqual({ kind: "frontier-set", direction: "refusal", layers: [3, 4] });
+  const set = { kind: "frontier-set", direction: "refusal", fingerprint: "f1", layers: [3, 4] };
+  expect(last()?.what).toEqual(set);
+  const [refusal] = model.values.state.steering as [SteeringState];
+  const there = { ...refusal, mode: "ablate" as const, coefficient: 1 };
+  model.change("state", state({ steering: [there], revision: 5 }));
+  model.say({ kind: "answer", id: last()?.id ?? "", answer: {} });
+  await frame();
+  expect(panel.el.textContent).toContain("The panel is set to layers 3–4. Ctrl+Z takes it back.");
+  expect(panel.el.querySelector('[aria-label^="layers 3–4:"]')?.getAttribute("aria-selected")).toBe("true");
+  model.change("state", state({ steering: [refusal], revision: 6 }));
+  await frame();
+  expect(panel.el.textContent).not.toContain("The panel is set to");
+  expect(panel.el.querySelector('[aria-label^="layers 3–4:"]')?.getAttribute("aria-selected")).toBe("false");
   expect(button("Key layers"), "no few layers were seen to be enough").toBeUndefined();
 });
 
@@ -209,7 +225,7 @@ test("once the frontier has found few layers that are enough, they are a preset"
     unseen_kl: stat,
     keeps: layers.length > 1,
   }));
-  model.say({ kind: "answer", id: last()?.id ?? "", answer: { subsets, baseline: stat } });
+  model.say({ kind: "answer", id: last()?.id ?? "", answer: { fingerprint: "f1", subsets, baseline: stat } });
   await frame();
   button("Key layers")?.click();
   await frame();
@@ -217,6 +233,10 @@ test("once the frontier has found few layers that are enough, they are a preset"
   const cells = model.runs.at(-1)?.steering[0]?.cells ?? [];
   expect(new Set(cells.map(([layer]) => layer))).toEqual(new Set([4, 5]));
   expect(cells.length).toBe(6);
+  const [other] = model.values.directions;
+  model.change("directions", [{ ...other, name: "refusal", norm: 1, fingerprint: "f2" } as DirectionInfo]);
+  await frame();
+  expect(button("Key layers"), "they are of another vector of this name").toBeUndefined();
 });
 
 test("views have a map in common, with the form that asked for it, and one can go on where another began", async () => {

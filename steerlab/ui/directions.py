@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections.abc import Mapping
 from typing import Any, Literal
@@ -18,7 +17,7 @@ from steerlab.sites import Point
 from steerlab.ui.asks import Handler, Tell
 from steerlab.ui.files import known
 from steerlab.ui.protocol import Figure, Wire
-from steerlab.ui.translate import named
+from steerlab.ui.translate import fingerprint, named
 
 BUNDLED = 64  # prompts a side, for a map where none was made yet
 LONGEST = 240  # characters of a fact
@@ -97,6 +96,8 @@ class NearestQuestion(Wire):
     kind: Literal["nearest"] = "nearest"
     direction: str
     fingerprint: str
+    epoch: int
+    """As in Info."""
     by: By = "unembedding"
 
 
@@ -122,6 +123,8 @@ class ExpressionQuestion(Wire):
     kind: Literal["expression"] = "expression"
     direction: str
     fingerprint: str
+    epoch: int
+    """As in Info."""
     prompt: str
 
 
@@ -151,7 +154,7 @@ def answer(lab: Lab, _question: DirectionsQuestion, _tell: Tell) -> DirectionsAn
 def map_cosines(lab: Lab, question: CosinesQuestion, _tell: Tell) -> CosinesAnswer:
     """The map's own cosines, for the positions that it has."""
     found = lab.map
-    if found is None or _map_id(found) != question.map:
+    if found is None or fingerprint(found) != question.map:
         raise DirectionError("this map is not the lab's any more", "Look at the newest one.")
     values = found.cosines(question.position).tolist()
     there = [found.differs(question.position, layer) for layer in range(found.n_layers)]
@@ -168,7 +171,7 @@ def bundled_map(lab: Lab, _question: MapQuestion, tell: Tell) -> MapAnswer:
     tell.progress(0, 0, "reading the stream on the bundled prompts")
     contrast = ContrastSet(prompts.harmful(BUNDLED), prompts.harmless(BUNDLED), "refusal")
     lab.map = estimators.difference_in_means(lab.backend, contrast)
-    return MapAnswer(id=_map_id(lab.map))
+    return MapAnswer(id=fingerprint(lab.map))
 
 
 def nearest(lab: Lab, question: NearestQuestion, _tell: Tell) -> NearestAnswer:
@@ -218,7 +221,7 @@ def _map_info(found: DirectionMap) -> MapInfo:
     layers = range(found.n_layers)
     norms = found.norms.tolist()
     return MapInfo(
-        id=_map_id(found),
+        id=fingerprint(found),
         name=found.name,
         point=found.point,
         positions=list(found.positions),
@@ -228,10 +231,6 @@ def _map_info(found: DirectionMap) -> MapInfo:
         ],
         residual_norms=found.residual_norms.tolist(),
     )
-
-
-def _map_id(found: DirectionMap) -> str:
-    return hashlib.sha256(found.vectors.numpy().tobytes()).hexdigest()[:16]
 
 
 HANDLERS: list[Handler[Any, Any]] = [

@@ -29,6 +29,7 @@ from steerlab.sites import Point
 from steerlab.ui.asks import Handler, Tell
 from steerlab.ui.prompt_sets import PromptSet, prompts_of
 from steerlab.ui.protocol import Figure, Trouble, Wire
+from steerlab.ui.translate import fingerprint
 from steerlab.ui.troubles import trouble
 
 Method = Literal["selection", "means", "components", "caa", "probe", "pair"]
@@ -93,6 +94,8 @@ class FindAnswer(Wire):
     """The map, and what was found in it."""
 
     name: str
+    map: str
+    """Its fingerprint."""
     cells: list[MapCell]
     scored: bool
     """Whether the cells have the selection's scores."""
@@ -110,6 +113,8 @@ class UseCandidate(Wire):
 
     kind: Literal["find-use"] = "find-use"
     name: str
+    map: str
+    """The fingerprint of the one that is meant."""
     position: int | Literal["response"]
     layer: int
     keep: bool = False
@@ -148,6 +153,7 @@ def answer(lab: Lab, question: FindQuestion, tell: Tell) -> FindAnswer:
     ]
     return FindAnswer(
         name=name,
+        map=fingerprint(made.map),
         cells=cells,
         scored=False,
         best=Found(position=position, layer=question.layer),
@@ -159,9 +165,9 @@ def answer(lab: Lab, question: FindQuestion, tell: Tell) -> FindAnswer:
 def use(lab: Lab, question: UseCandidate, _tell: Tell) -> Used:
     """Put a candidate into the recipe, in the place of the others of its map, or add it at 1. Only the recipe holds it
     until somebody keeps it, so that looking at ten candidates leaves no ten directions behind."""
-    if lab.map is None or lab.map.name != question.name:
+    if lab.map is None or fingerprint(lab.map) != question.map:
         raise DirectionError(
-            f"there is no map of {question.name!r} now: another search came after it, or the kernel is a new one",
+            f"this map of {question.name!r} is gone: another search came after it, or the kernel is a new one",
             "Run this search again.",
         )
     direction = lab.map.at(question.position, question.layer)
@@ -221,6 +227,7 @@ def _selected(lab: Lab, question: FindQuestion, name: str, tell: Tell) -> FindAn
     ways = relaxations(candidates, question.min_induce) if problem else []
     return FindAnswer(
         name=name,
+        map=fingerprint(found),
         cells=[_candidate(found, c) for c in candidates],
         scored=True,
         best=best,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
+from steerlab.errors import DirectionError
 from steerlab.interventions import PAPER_POINTS, Ablate
 from steerlab.lab import Lab
 from steerlab.recipes import Recipe
@@ -12,6 +13,7 @@ from steerlab.ui.asks import Handler, Tell
 from steerlab.ui.prompt_sets import PromptSet, prompts_of
 from steerlab.ui.protocol import Wire
 from steerlab.ui.sweep import Done, Stat, direction_of, stat_of
+from steerlab.ui.translate import fingerprint
 
 
 class FrontierQuestion(Wire):
@@ -44,6 +46,8 @@ class SubsetPoint(Wire):
 class FrontierAnswer(Wire):
     """Every subset that was measured."""
 
+    fingerprint: str
+    """Of the direction."""
     subsets: list[SubsetPoint]
     baseline: Stat
     """The share that is refused without ablation."""
@@ -54,25 +58,39 @@ class SetLayers(Wire):
 
     kind: Literal["frontier-set"] = "frontier-set"
     direction: str
+    fingerprint: str
+    """Of the one that was measured."""
     layers: list[int]
 
 
 def answer(lab: Lab, question: FrontierQuestion, tell: Tell) -> FrontierAnswer:
     """Measure subsets of layers on one half of the prompts, and the best of them again on the other."""
+    direction = direction_of(lab, question.direction)
     found = surgical(
         lab.backend,
-        direction_of(lab, question.direction),
+        direction,
         prompts_of(question.harmful, "harmful prompts"),
         prompts_of(question.harmless, "harmless prompts"),
         method=question.method,
         progress=lambda done, total: tell.progress(done, total, "ablating subsets of layers"),
     )
-    return FrontierAnswer(subsets=[_point(s) for s in found.subsets], baseline=stat_of(found.baseline))
+    return FrontierAnswer(
+        fingerprint=fingerprint(direction),
+        subsets=[_point(s) for s in found.subsets],
+        baseline=stat_of(found.baseline),
+    )
 
 
 def set_layers(lab: Lab, question: SetLayers, _tell: Tell) -> Done:
-    """Make the ablation at these layers the lab's recipe."""
+    """Make the ablation at these layers the lab's recipe. Raises DirectionError where the name means another direction
+    than the one that was measured.
+    """
     direction = direction_of(lab, question.direction)
+    if fingerprint(direction) != question.fingerprint:
+        raise DirectionError(
+            f"{question.direction!r} is another direction now than the one that was measured",
+            "Measure its frontier again.",
+        )
     steps = [Ablate(direction, layers=question.layers, sites=PAPER_POINTS)] if question.layers else []
     lab.recipe = Recipe(steps)
     return Done()

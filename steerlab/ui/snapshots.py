@@ -44,6 +44,8 @@ class CompareQuestion(Wire):
     names: list[str]
     fingerprints: list[str]
     """Of each, so that a name that means something else is asked about anew."""
+    epoch: int
+    """As in Info."""
 
 
 class ComparedText(Wire):

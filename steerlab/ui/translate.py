@@ -10,6 +10,7 @@ from typing import Any
 from steerlab import metrics
 from steerlab.directions import Direction
 from steerlab.errors import DirectionError
+from steerlab.estimators import DirectionMap
 from steerlab.interventions import PAPER_POINTS, Ablate, Add, Clamp, Intervention
 from steerlab.lab import Lab
 from steerlab.recipes import Recipe, describe
@@ -48,9 +49,15 @@ def direction_info(name: str, direction: Direction) -> DirectionInfo:
         point=site.point if site else None,
         norm=direction.norm,
         residual_norm=direction.residual_norm,
-        fingerprint=hashlib.sha256(direction.numpy().tobytes()).hexdigest()[:16],
+        fingerprint=fingerprint(direction),
         description=str(direction.provenance.get("description", "")),
     )
+
+
+def fingerprint(found: Direction | DirectionMap) -> str:
+    """What tells a direction, or a map, from another of the same name."""
+    values = found.numpy() if isinstance(found, Direction) else found.vectors.numpy()
+    return hashlib.sha256(values.tobytes()).hexdigest()[:16]
 
 
 def snapshot_info(name: str, snapshot: Snapshot) -> dict[str, Any]:

@@ -44,7 +44,7 @@ def test_a_map_has_norms_beside_the_stream_s_and_cosines_between_layers(wire: Wi
 
 
 def test_expression_is_by_point_and_layer_and_beside_chance(wire: Wire) -> None:
-    answer = wire.ask("expression", direction="refusal", fingerprint="", prompt="Hello there")
+    answer = wire.ask("expression", direction="refusal", fingerprint="", epoch=0, prompt="Hello there")
     assert answer["points"] == wire.panel.info["points"]
     assert [len(row) for row in answer["shares"]] == [10] * 5
     assert all(0 <= share <= 1 for row in answer["shares"] for share in row)
@@ -55,7 +55,7 @@ def test_expression_is_by_point_and_layer_and_beside_chance(wire: Wire) -> None:
 
 
 def test_what_cannot_be_told_is_told_in_words(wire: Wire) -> None:
-    assert "no direction 'x'" in wire.ask("nearest", direction="x", fingerprint="")["what"]
+    assert "no direction 'x'" in wire.ask("nearest", direction="x", fingerprint="", epoch=0)["what"]
 
 
 @pytest.mark.skipif(
@@ -70,6 +70,6 @@ def test_the_embedded_model_has_a_map_on_request_and_tokens_near_its_direction()
     values = wire.ask("map-cosines", map=made["id"], position=found["positions"][-1])["values"]
     assert values[-1][-1] == pytest.approx(1)
     for by in ("unembedding", "embedding", "head"):
-        near = wire.ask("nearest", direction="refusal", fingerprint="", by=by)
+        near = wire.ask("nearest", direction="refusal", fingerprint="", epoch=0, by=by)
         assert len(near["along"]) == len(near["against"]) == 10
         assert near["along"][0]["value"] >= near["along"][9]["value"]

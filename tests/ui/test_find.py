@@ -13,6 +13,7 @@ from wires import Wire
 from steerlab import Ablate, Add, Recipe, Site, prompts
 from steerlab.estimators import caa, difference_in_means, logistic_probe, principal_component, prompt_pair
 from steerlab.prompts import ContrastSet
+from steerlab.ui.translate import fingerprint
 
 SHOWS = [f"I love {x}, it is great" for x in ("cats", "tea", "the sea", "bread")]
 LACKS = [f"I hate {x}, it is awful" for x in ("rain", "noise", "mud", "flies")]
@@ -26,6 +27,13 @@ def text(lines: list[str]) -> dict[str, Any]:
 def find(wire: Wire, method: str, **what: Any) -> dict[str, Any]:
     given = {"name": "love", "positive": text(SHOWS), "negative": text(LACKS), **what}
     return ask(wire, kind="find", method=method, **given)
+
+
+def use(wire: Wire, **what: Any) -> dict[str, Any]:
+    """Choose a candidate of the newest map, or of the one that is given."""
+    assert wire.lab.map
+    newest = {"name": "love", "map": fingerprint(wire.lab.map), "position": -1}
+    return ask(wire, kind="find-use", **{**newest, **what})
 
 
 def bundled(n: int) -> dict[str, Any]:
@@ -120,9 +128,9 @@ def test_how_far_the_sides_are_apart_is_the_norm_of_their_difference_in_units_of
 def test_a_click_uses_another_candidate_at_once_and_undo_takes_it_back(wire: Wire) -> None:
     find(wire, "means", layer=4)
     first = wire.lab.directions["love"]
-    assert ask(wire, kind="find-use", name="love", position=-1, layer=4)["answer"]["direction"] == "love"
+    assert use(wire, layer=4)["answer"]["direction"] == "love"
     assert wire.lab.recipe.interventions == (Add(first),)
-    used = ask(wire, kind="find-use", name="love", position=-1, layer=6)["answer"]["direction"]
+    used = use(wire, layer=6)["answer"]["direction"]
     (step,) = wire.lab.recipe.interventions
     assert step.direction.site == Site(6, "resid_pre") == step.sites[0]
     rows = {row["direction"]: row for row in wire.panel.state["steering"]}
@@ -137,7 +145,7 @@ def test_a_click_keeps_how_the_direction_is_used(wire: Wire) -> None:
     find(wire, "means", layer=4)
     v = wire.lab.directions
     wire.lab.recipe = Recipe([Ablate(v["love"], strength=0.5), Add(v["refusal"])])
-    ask(wire, kind="find-use", name="love", position=-1, layer=6)
+    use(wire, layer=6)
     ablate, add = wire.lab.recipe.interventions
     assert isinstance(ablate, Ablate)
     assert (ablate.strength, ablate.layers) == (0.5, "all")
@@ -147,10 +155,8 @@ def test_a_click_keeps_how_the_direction_is_used(wire: Wire) -> None:
 
 def test_a_candidate_that_is_kept_has_the_name_from_then_on(wire: Wire) -> None:
     find(wire, "means", layer=4)
-    ask(wire, kind="find-use", name="love", position=-1, layer=6)
-    assert ask(wire, kind="find-use", name="love", position=-1, layer=6, keep=True)["answer"] == {
-        "direction": "love"
-    }
+    use(wire, layer=6)
+    assert use(wire, layer=6, keep=True)["answer"] == {"direction": "love"}
     assert wire.lab.directions["love"].site == Site(6, "resid_pre")
     assert wire.lab.recipe.interventions[0].direction is wire.lab.directions["love"]
     assert [row["direction"] for row in wire.panel.state["steering"]] == ["refusal", "love"]
@@ -196,8 +202,10 @@ def test_what_cannot_be_found_is_said_in_words(
     assert list(wire.lab.directions) == ["refusal"]
 
 
-def test_a_map_that_another_search_replaced_is_told(wire: Wire) -> None:
-    find(wire, "means", layer=4)
-    find(wire, "means", layer=4, name="other")
-    error = ask(wire, kind="find-use", name="love", position=-1, layer=6)["error"]
-    assert re.search("no map of .love. now: another search", error["what"])
+@pytest.mark.parametrize("name", ["other", "love"])
+def test_a_map_that_another_search_replaced_is_told(wire: Wire, name: str) -> None:
+    first = find(wire, "means", layer=4)["answer"]["map"]
+    find(wire, "means", layer=4, name=name, point="resid_post")
+    error = use(wire, layer=6, map=first)["error"]
+    assert re.search("this map of .love. is gone: another search", error["what"])
+    assert len(wire.lab.recipe) == 0

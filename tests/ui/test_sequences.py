@@ -26,6 +26,7 @@ from steerlab.sites import POINTS
 from steerlab.ui.preview import rows_of
 from steerlab.ui.protocol import PanelState
 from steerlab.ui.sweep import fingerprint
+from steerlab.ui.translate import fingerprint as print_of
 from steerlab.ui.translate import recipe_of
 
 LAYERS, WIDTH = 3, 8
@@ -176,7 +177,7 @@ class Person(Wire):
             case "compare":
                 names = list(lab.snapshots)
                 fingerprints = [one["fingerprint"] for one in self.panel.snapshots]
-                self.ask("compare", names=names, fingerprints=fingerprints)
+                self.ask("compare", names=names, fingerprints=fingerprints, epoch=0)
             case "share":
                 self.shared = self.ask("share", revision=state["revision"])["text"]
             case "open":
@@ -187,12 +188,14 @@ class Person(Wire):
                 position, layer, keep = how
                 if lab.map is None:
                     self.find(wait=True)
-                self.ask("find-use", name="found", position=position, layer=layer, keep=keep)
+                known = print_of(lab.map)
+                self.ask("find-use", name="found", map=known, position=position, layer=layer, keep=keep)
             case "sweep-set" if listed:
                 known = fingerprint(self.panel._table[listed[0]])
                 self.ask("sweep-set", place={**how, "name": listed[0], "direction": known})
             case "frontier-set" if listed:
-                self.ask("frontier-set", direction=listed[-1], layers=how)
+                known = print_of(self.panel._table[listed[-1]])
+                self.ask("frontier-set", direction=listed[-1], fingerprint=known, layers=how)
             case "view":
                 self.views.append(len(self.messages))
                 self.say(kind="hello")

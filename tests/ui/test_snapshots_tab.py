@@ -60,7 +60,7 @@ def test_snapshots_are_compared_in_their_order(wire: Wire) -> None:
     wire.push(1.5)
     do(wire, "keep", "push")
     names = ["push", "plain"]
-    texts = wire.ask("compare", names=names, fingerprints=["", ""])["texts"]
+    texts = wire.ask("compare", names=names, fingerprints=["", ""], epoch=0)["texts"]
     assert [text["name"] for text in texts] == names
     assert [text["verdict"]["refuses"] for text in texts] == [True, False]
     assert texts[0]["applied"]["of"] > 0
@@ -73,7 +73,7 @@ def test_snapshots_are_compared_in_their_order(wire: Wire) -> None:
     [
         ("snapshot", {"do": "keep", "name": " ", "revision": 0}, "needs a name"),
         ("snapshot", {"do": "restore", "name": "x", "revision": 0}, "no snapshot 'x'"),
-        ("compare", {"names": ["x"], "fingerprints": [""]}, "no snapshot 'x' any more"),
+        ("compare", {"names": ["x"], "fingerprints": [""], "epoch": 0}, "no snapshot 'x' any more"),
         ("open-shared", {"text": "hello"}, "no shared text"),
     ],
 )

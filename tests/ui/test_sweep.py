@@ -268,15 +268,22 @@ def test_the_frontier_is_that_of_lab_surgical_and_a_point_sets_the_panel(wire: W
         if subset.unseen:
             assert said["unseen_kl"]["value"] == pytest.approx(subset.unseen.kl.value, rel=1e-4)
             assert said["keeps"] == subset.unseen.keeps()
-    ask(wire, kind="frontier-set", direction="refusal", layers=[2, 3])
+    point = {"kind": "frontier-set", "direction": "refusal", "fingerprint": answer["fingerprint"]}
+    ask(wire, **point, layers=[2, 3])
     assert wire.lab.recipe == by_hand.recipe(next(s for s in by_hand.subsets if s.layers == (2, 3)))
     assert isinstance(wire.lab.recipe.interventions[0], Ablate)
     (row,) = wire.panel.state["steering"]
     assert (row["mode"], {layer for layer, _ in row["cells"]}) == ("ablate", {2, 3})
-    ask(wire, kind="frontier-set", direction="refusal", layers=[])
+    ask(wire, **point, layers=[])
     assert len(wire.lab.recipe) == 0
     wire.say(kind="undo")
     assert wire.panel.state["steering"][0]["enabled"]
+    before = wire.lab.recipe
+    wire.lab.directions = {"refusal": Direction(torch.ones(16), Site(3, "resid_pre"), name="refusal")}
+    error = ask(wire, **point, layers=[2])["error"]
+    assert "another direction now" in error["what"]
+    assert "again" in error["hint"]
+    assert wire.lab.recipe == before
 
 
 def test_a_cell_s_text_that_is_no_answer_has_no_verdict() -> None:

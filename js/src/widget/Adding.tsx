@@ -12,6 +12,7 @@ import type {
 import { contents, save } from "./bytes";
 import type { Cell } from "./cells";
 import { Failed } from "./Failed";
+import { Form } from "./Form";
 import { Menu } from "./Menu";
 import { NumberField } from "./NumberField";
 import { freshRow } from "./rows";
@@ -33,7 +34,6 @@ export function Adding({ store }: { store: Store }) {
   const [open, setOpen] = useState<OpenQuestion | null>(null);
   const [refused, setRefused] = useState<Trouble | null>(null);
   const [said, setSaid] = useState("");
-  const { steering, revision } = store.state.value;
   const end = () => {
     setOpen(null);
     setFiles([]);
@@ -41,6 +41,7 @@ export function Adding({ store }: { store: Store }) {
   };
   const load = (some: readonly FileBytes[], given: Answers) => {
     setSaid("");
+    saving.forget();
     setAnswers(given);
     loading.act({ kind: "load", files: [...some], ...given }, (answer) => {
       setOpen(answer.question);
@@ -52,13 +53,23 @@ export function Adding({ store }: { store: Store }) {
   const choose = async (chosen: readonly File[]) => {
     end();
     loading.forget();
+    saving.forget();
     const read = await contents(chosen);
     setRefused("what" in read ? read : null);
     if ("what" in read) return;
     setFiles(read);
     load(read, NOTHING);
   };
-  const add = (direction: DirectionInfo) => store.edit({ steering: [...steering, freshRow(direction)] });
+  const add = (direction: DirectionInfo) => store.editRows((rows) => [...rows, freshRow(direction)]);
+  const saveRecipe = () => {
+    setRefused(null);
+    loading.forget();
+    store.flush();
+    const { revision } = store.state.peek();
+    saving.act({ kind: "export", form: "recipe", direction: "", fingerprint: "", revision }, (answer) =>
+      save(answer.files),
+    );
+  };
   return (
     <>
       <div class="sl-adding">
@@ -81,12 +92,7 @@ export function Adding({ store }: { store: Store }) {
           type="button"
           class="sl-button"
           title="The recipe with its vectors, as recipe.steer.json; “load a file” reads it again"
-          onClick={() =>
-            saving.act(
-              { kind: "export", form: "recipe", direction: "", fingerprint: "", revision },
-              (answer) => save(answer.files),
-            )
-          }
+          onClick={saveRecipe}
         >
           Save the recipe
         </button>
@@ -146,14 +152,7 @@ function Open({ open, info, take, cancel }: OpenProps) {
     feature: { feature },
   };
   return (
-    <form
-      class="sl-open"
-      aria-label="What the file does not say"
-      onSubmit={(event) => {
-        event.preventDefault();
-        take(given[asks]);
-      }}
-    >
+    <Form look="sl-open" label="What the file does not say" send={() => take(given[asks])}>
       <p>{`${open.what}.`}</p>
       {(asks === "site" || asks === "layer") && (
         <label>
@@ -224,6 +223,6 @@ function Open({ open, info, take, cancel }: OpenProps) {
       <button type="button" class="sl-button" onClick={cancel}>
         Cancel
       </button>
-    </form>
+    </Form>
   );
 }

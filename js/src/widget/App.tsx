@@ -1,6 +1,7 @@
 /** The panel, from top to bottom. */
 import { Banner } from "./Banner";
 import { Directions } from "./Directions";
+import { TYPED } from "./Form";
 import { Header } from "./Header";
 import { isUndo } from "./host";
 import { Prompt } from "./Prompt";
@@ -15,7 +16,7 @@ export function App({ store }: { store: Store }) {
       aria-label="Steering lab"
       data-run={store.stream.run.value}
       onKeyDown={(event) => {
-        if (!isUndo(event)) return;
+        if (!isUndo(event) || undoesItself(event.target as Element)) return;
         event.preventDefault(); // a field's own undo knows nothing of what else was changed
         if (event.shiftKey) store.redo();
         else store.undo();
@@ -31,6 +32,11 @@ export function App({ store }: { store: Store }) {
       <Tabs store={store} />
     </div>
   );
+}
+
+/** What is typed in a form, or as a new name, is no part of what is set: there the browser's undo is the right one. */
+function undoesItself(field: Element): boolean {
+  return field.matches(`form :is(textarea, ${TYPED}), [data-own-undo]`);
 }
 
 /** The texts that a notebook without a kernel shows are not needed beside a panel that is there. */

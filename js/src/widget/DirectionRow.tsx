@@ -1,5 +1,5 @@
 /** One row: on or off, add or ablate, how strongly, and what else can be done with it. */
-import { useLayoutEffect, useRef, useState } from "preact/hooks";
+import { useEffect, useLayoutEffect, useRef, useState } from "preact/hooks";
 import type { ExportQuestion, RenameQuestion, SteeringState } from "../protocol";
 import { save } from "./bytes";
 import { defaultCells, same } from "./cells";
@@ -10,7 +10,7 @@ import { NumberField } from "./NumberField";
 import { copied, moved, without } from "./rows";
 import { Segmented } from "./Segmented";
 import { Slider } from "./Slider";
-import { meaning, range, raw, spoken } from "./scale";
+import { meaning, type Range, range, raw, spoken } from "./scale";
 import type { Store } from "./store";
 import { useAction } from "./useAction";
 
@@ -29,20 +29,22 @@ export function DirectionRow({ store, row, index, count, rested, kl, stale }: Ro
   const root = useRef<HTMLDivElement>(null);
   const direction = store.directions.value.find((d) => d.name === row.direction);
   const selected = store.selected.value === index && count > 1;
-  const reach = range(row, direction);
+  const [held, hold] = useState<Range | null>(null);
+  const fresh = range(row, direction);
+  // while the slider is held its ends stay, and the number under the pointer
+  const reach = held && held.max >= fresh.max && held.min <= fresh.min ? held : fresh;
   const chosen = Math.min(store.selected.value, count - 1) === index;
   const zone = useZone(store, rested, index, chosen, reach);
   const warn = row.enabled ? warning(zone, row.coefficient, reach) : null;
   const cost = typeof kl === "number" && row.enabled ? `KL ${kl < 0.005 ? "< 0.01" : kl.toFixed(2)}` : "";
   const [renaming, setRenaming] = useState(false);
-  const renamed = useAction<RenameQuestion>(store);
-  const saved = useAction<ExportQuestion>(store);
+  const doing = useAction<RenameQuestion | ExportQuestion>(store);
+  useEffect(() => doing.forget(), [row.direction]); // rows have no names of their own: this one may be another now
   // to move the slider of a row that is off is to want it on
   const push = (coefficient: number) => store.editRow(index, { coefficient, enabled: true });
-  const rows = () => store.state.value.steering;
   const move = (to: number, from = index) => {
     if (to < 0 || to >= count) return;
-    store.edit({ steering: moved(rows(), from, to) });
+    store.editRows((rows) => moved(rows, from, to));
     store.selected.value = to;
     // rows have no names of their own: the focus goes with the row, into what will show it; keys may come faster than drawing
     root.current?.parentElement?.children[to]
@@ -53,7 +55,7 @@ export function DirectionRow({ store, row, index, count, rested, kl, stale }: Ro
     store.selected.value = index;
   };
   const vector = (form: ExportQuestion["form"]) => () =>
-    saved.act(
+    doing.act(
       {
         kind: "export",
         form,
@@ -67,9 +69,15 @@ export function DirectionRow({ store, row, index, count, rested, kl, stale }: Ro
     {
       name: "Duplicate",
       hint: "A second row of the same direction, to do something else with it",
-      choose: () => store.edit({ steering: copied(rows(), index) }),
+      choose: () => store.editRows((rows) => copied(rows, index)),
     },
-    { name: "Rename…", choose: () => setRenaming(true) },
+    {
+      name: "Rename…",
+      choose: () => {
+        doing.forget();
+        setRenaming(true);
+      },
+    },
     { name: "Move up", off: index === 0, choose: () => move(index - 1) },
     { name: "Move down", off: index === count - 1, choose: () => move(index + 1) },
     {
@@ -92,7 +100,7 @@ export function DirectionRow({ store, row, index, count, rested, kl, stale }: Ro
       name: "Remove",
       hint: "The row goes; the direction stays in lab.directions",
       apart: true,
-      choose: () => store.edit({ steering: without(rows(), index) }),
+      choose: () => store.editRows((rows) => without(rows, index)),
     },
   ];
   return (
@@ -120,11 +128,11 @@ export function DirectionRow({ store, row, index, count, rested, kl, stale }: Ro
               if (byKey) root.current?.querySelector<HTMLElement>(".sl-more")?.focus({ preventScroll: true });
               setRenaming(false);
               if (name && name !== row.direction)
-                renamed.act({ kind: "rename", direction: row.direction, name }, () => renamed.forget());
+                doing.act({ kind: "rename", direction: row.direction, name });
             }}
           />
         ) : (
-          <label class="sl-name" title={direction?.description || undefined}>
+          <label class="sl-name" title={[row.direction, direction?.description].filter(Boolean).join(": ")}>
             <input
               type="checkbox"
               checked={row.enabled}
@@ -149,6 +157,7 @@ export function DirectionRow({ store, row, index, count, rested, kl, stale }: Ro
         warning={warn?.words}
         ready={store.ahead.marks(store.state.value, index)}
         onChange={push}
+        onHold={(yes) => hold(yes ? reach : null)}
       />
       <NumberField
         label={`${NUMBERS[row.mode]} of ${row.direction}, as a number`}
@@ -187,7 +196,7 @@ export function DirectionRow({ store, row, index, count, rested, kl, stale }: Ro
           <path d="M12 5.5v.01M12 12v.01M12 18.5v.01" stroke-width="3.4" />
         </svg>
       </Menu>
-      <Failed error={renamed.asked?.error.value ?? saved.asked?.error.value} />
+      <Failed error={doing.asked?.error.value} />
     </div>
   );
 }
@@ -252,6 +261,7 @@ function NewName({ name, end }: { name: string; end(name: string | null, byKey: 
       class="sl-text-field"
       aria-label={`New name of ${name}`}
       data-escape
+      data-own-undo
       maxLength={80}
       defaultValue={name}
       onKeyDown={(event) => {

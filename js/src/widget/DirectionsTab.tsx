@@ -149,7 +149,7 @@ function Nearest({ store, open, direction }: NearestProps) {
   const { name, fingerprint } = direction;
   const { asked, answer } = useAsk(
     store,
-    open ? { kind: "nearest", direction: name, fingerprint, by } : null,
+    open ? { kind: "nearest", direction: name, fingerprint, epoch: store.info.value.epoch, by } : null,
   );
   const failed = asked?.error.value;
   return (

@@ -5,6 +5,7 @@ import type { FindQuestion, PromptSet, Question } from "../protocol";
 import { able } from "./able";
 import { Failed } from "./Failed";
 import { FindMap } from "./FindMap";
+import { Form } from "./Form";
 import { NumberField } from "./NumberField";
 import { PromptSetField } from "./PromptSetField";
 import { bundled, count, typed } from "./prompts";
@@ -141,7 +142,7 @@ function Find({ store, first, open, close }: Props) {
   const [readAt, setReadAt] = useState<FindQuestion["position"]>("response");
   const [limits, setLimits] = useState({ max_kl: 0.1, min_induce: 0 });
   const [drop, setDrop] = useState(true);
-  const root = useRef<HTMLFormElement>(null);
+  const root = useRef<HTMLElement>(null);
   // with the form itself: what is typed before an effect would be lost
   useLayoutEffect(() => {
     if (open) root.current?.querySelector<HTMLElement>("input, select")?.focus();
@@ -186,17 +187,11 @@ function Find({ store, first, open, close }: Props) {
   };
   return (
     <section
+      ref={root}
       class="sl-find"
       aria-label={first === "pair" ? "A direction from two prompts" : "Find a direction"}
     >
-      <form
-        ref={root}
-        class="sl-form"
-        onSubmit={(event) => {
-          event.preventDefault();
-          if (can) ask();
-        }}
-      >
+      <Form look="sl-form" send={() => can && ask()}>
         <label class="sl-form-field">
           <span>name</span>
           <input
@@ -314,7 +309,7 @@ function Find({ store, first, open, close }: Props) {
             Close
           </button>
         </div>
-      </form>
+      </Form>
       <Working asked={asked} what="The search" />
       <Failed error={asked?.error.value} />
       {asked?.status.value === "cancelled" && (

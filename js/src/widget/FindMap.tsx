@@ -1,12 +1,11 @@
 /** What a search found: the map of positions x layers, its winner, and why others fell. A click on a cell uses that candidate. */
-import { useState } from "preact/hooks";
 import type { FindAnswer, MapCell, Thresholds, UseCandidate } from "../protocol";
-import type { Asked } from "./asks";
 import { Note } from "./Banner";
 import { digits, type Scale, scaleOf } from "./charts/colour";
 import { Heatmap } from "./charts/Heatmap";
 import { Failed } from "./Failed";
 import type { Store } from "./store";
+import { useAction } from "./useAction";
 
 interface Props {
   store: Store;
@@ -16,7 +15,7 @@ interface Props {
 
 export function FindMap({ store, answer, onRelax }: Props) {
   const { cells, scored, best, name, relax, trouble } = answer;
-  const [used, setUsed] = useState<Asked<"find-use"> | null>(null);
+  const using = useAction<UseCandidate>(store);
   const positions = [...new Set(cells.map(({ position }) => position))];
   const layers = [...new Set(cells.map(({ layer }) => layer))].sort((a, b) => a - b);
   const byPlace = new Map(cells.map((one) => [`${one.position} ${one.layer}`, one]));
@@ -27,10 +26,11 @@ export function FindMap({ store, answer, onRelax }: Props) {
     : scaleOf([0, ...cells.map(value)], "sides apart, × ‖resid‖");
   const place = (one: { position: MapCell["position"]; layer: number } | null | undefined) =>
     one ? ([positions.indexOf(one.position), layers.indexOf(one.layer)] as const) : undefined;
-  const use = (one: Omit<UseCandidate, "kind" | "name" | "keep">, keep = false) =>
-    setUsed(store.ask({ kind: "find-use", name, position: one.position, layer: one.layer, keep }));
-  const last = used?.question;
-  const isKept = last && (last.keep || used?.answer.value?.direction === name);
+  const use = ({ position, layer }: Pick<UseCandidate, "position" | "layer">, keep = false) =>
+    using.act({ kind: "find-use", name, map: answer.map, position, layer, keep });
+  const last = using.asked?.question;
+  const now = using.asked?.answer.value?.direction;
+  const inUse = store.state.value.steering.some((row) => row.direction === now && row.enabled);
   const written = layers.length <= 16;
   return (
     <div class="sl-found">
@@ -77,7 +77,7 @@ export function FindMap({ store, answer, onRelax }: Props) {
         detail={(row, column) => say(at(row, column), scored, scale)}
         marked={best ? { place: place(best) ?? [0, 0], words: scored ? "the winner" : "taken" } : undefined}
         rejected={scored ? "rejected" : "no direction"}
-        chosen={last && used?.status.value === "answered" ? place(last) : undefined}
+        chosen={inUse ? place(last) : undefined}
         onChoose={(row, column) => {
           const one = at(row, column);
           if (one && one.apart !== null) use(one);
@@ -85,20 +85,20 @@ export function FindMap({ store, answer, onRelax }: Props) {
         cellWidth={written ? 41 : 22}
         labelWidth={92}
       />
-      <Failed error={used?.error.value} />
-      {last && used?.answer.value && (
+      <Failed error={using.asked?.error.value} />
+      {last && inUse && (
         <div class="sl-form-go">
           <span role="status">
-            In use: {where(last.position)} of layer {last.layer}. Ctrl+Z takes it back.
+            In use: {where(last.position)} of layer {last.layer}.{using.stands && " Ctrl+Z takes it back."}
           </span>
-          {!isKept && (
+          {now !== name && (
             <button type="button" class="sl-button" onClick={() => use(last, true)}>
               Keep it as {name}
             </button>
           )}
         </div>
       )}
-      {!last && best && (
+      {!inUse && best && (
         <div class="sl-form-go">
           <button type="button" class="sl-button" onClick={() => use(best)}>
             Use it

@@ -1,16 +1,17 @@
 /** How few layers of ablation suffice: refusal against KL over subsets of layers. A click sets the panel to a subset. */
 
 import { useState } from "preact/hooks";
-import type { FrontierAnswer, FrontierQuestion, PromptSet, Question, Stat } from "../protocol";
+import type { FrontierAnswer, FrontierQuestion, PromptSet, Question, SetLayers, Stat } from "../protocol";
 import { able } from "./able";
-import type { Asked } from "./asks";
 import { Scatter, type ScatterPoint } from "./charts/Scatter";
 import { Failed } from "./Failed";
+import { Form } from "./Form";
 import { PromptSetField } from "./PromptSetField";
 import { bundled, count, layerWords } from "./prompts";
 import { Segmented } from "./Segmented";
 import type { Store } from "./store";
 import { statWords } from "./sweeps";
+import { useAction } from "./useAction";
 import { useShared } from "./useShared";
 import { Working } from "./Working";
 
@@ -26,7 +27,7 @@ export function Frontier({ store, direction, open }: { store: Store; direction: 
   const [method, setMethod] = useState<FrontierQuestion["method"]>("greedy");
   const [harmful, setHarmful] = useState<PromptSet>(bundled("harmful", 16, true));
   const [harmless, setHarmless] = useState<PromptSet>(bundled("harmless", 16, true));
-  const [setting, setSetting] = useState<Asked<"frontier-set"> | null>(null);
+  const setting = useAction<SetLayers>(store);
   const [chosen, setChosen] = useState<number | null>(null);
   const { asked, ask } = useShared<"frontier">(store, "frontier", open, isFrontier, (question) => {
     setMethod(question.method);
@@ -42,11 +43,10 @@ export function Frontier({ store, direction, open }: { store: Store; direction: 
   const shown = answer && pointsOf(answer, n_layers);
   return (
     <>
-      <form
-        class="sl-form"
-        aria-label="Which subsets of layers"
-        onSubmit={(event) => {
-          event.preventDefault();
+      <Form
+        look="sl-form"
+        label="Which subsets of layers"
+        send={() => {
           if (!can) return;
           setChosen(null);
           ask({ kind: "frontier", direction, method, harmful, harmless });
@@ -79,7 +79,7 @@ export function Frontier({ store, direction, open }: { store: Store; direction: 
             {subsets} subsets{n !== null && m !== null ? ` × ${n + m} prompts, one token each` : ""}
           </span>
         </div>
-      </form>
+      </Form>
       <Working asked={asked} what="The frontier" />
       <Failed error={asked?.error.value} />
       {asked?.status.value === "cancelled" && (
@@ -104,11 +104,12 @@ export function Frontier({ store, direction, open }: { store: Store; direction: 
             faint: "no layer, every layer",
           }}
           line={frontierOf(shown)}
-          {...(chosen === null ? {} : { chosen })}
+          {...(chosen === null || !setting.stands ? {} : { chosen })}
           onChoose={(i) => {
             setChosen(i);
             const layers = [...(shown[i]?.layers ?? [])];
-            setSetting(store.ask({ kind: "frontier-set", direction: asked.question.direction, layers }));
+            const { direction } = asked.question;
+            setting.act({ kind: "frontier-set", direction, fingerprint: answer.fingerprint, layers });
           }}
         />
       )}
@@ -123,8 +124,8 @@ export function Frontier({ store, direction, open }: { store: Store; direction: 
           how far other answers shift. A click sets the panel to it.
         </p>
       )}
-      <Failed error={setting?.error.value} />
-      {chosen !== null && setting?.status.value === "answered" && shown && (
+      <Failed error={setting.asked?.error.value} />
+      {chosen !== null && setting.stands && shown && (
         <p class="sl-remark" role="status">
           The panel is set to {shown[chosen]?.where}. Ctrl+Z takes it back.
         </p>

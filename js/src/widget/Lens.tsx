@@ -9,13 +9,13 @@ import type { LensAnswer } from "../protocol";
 import { able } from "./able";
 import { Heatmap } from "./charts/Heatmap";
 import { Legend } from "./charts/Legend";
-import { Failed } from "./Failed";
 import type { Place } from "./grid";
 import { Likely } from "./Likely";
 import { cellOf, type LensMap, nextTokens, points, projected, type Under } from "./lensmap";
 import { Segmented } from "./Segmented";
 import type { TabProps } from "./tablist";
 import { spelled } from "./template";
+import { Unanswered } from "./Unanswered";
 import { useAsk } from "./useAsk";
 import { Working } from "./Working";
 
@@ -48,7 +48,7 @@ export function Lens({ store, open }: TabProps) {
   const text = texts.includes(chosen) ? chosen : (texts[0] ?? "");
   const run = stream.run.value;
   const look = open && details.ready && text !== "" && store.connection.value !== "gone";
-  const { asked, answer } = useAsk(
+  const { asked, answer, again } = useAsk(
     store,
     look && view === "next" ? { kind: "lens", run, pane: text, start } : null,
   );
@@ -85,6 +85,7 @@ export function Lens({ store, open }: TabProps) {
     const column = stream.promptTokens.peek().length + place.token;
     goal.current = column;
     setChosen(place.pane);
+    details.again(place.pane);
     if (column < start || column >= start + WINDOW) setStart(Math.max(0, column - WINDOW / 2));
   }, [place, open]);
   // the text is shorter than it was: the kernel reads its last token instead
@@ -102,7 +103,7 @@ export function Lens({ store, open }: TabProps) {
   }, [current, map]);
 
   if (text === "") return <p class="sl-empty">Run a prompt: its texts are looked into here.</p>;
-  const error = reading?.error.value;
+  const waiting = !["failed", "cancelled"].includes(reading?.status.value ?? "");
   return (
     <div ref={root} class="sl-lens">
       <div class="sl-bar">
@@ -114,7 +115,7 @@ export function Lens({ store, open }: TabProps) {
         )}
         {map && map.total > WINDOW && <Pages map={map} start={start} onTurn={setStart} />}
       </div>
-      <Failed error={error} />
+      <Unanswered asked={reading} again={view === "projection" ? () => details.again(text) : again} />
       <Working asked={reading} what="Reading the layers" />
       {source && !source.steered && current && side !== "baseline" && (
         <p class="sl-soft">Nothing is steered: this is the baseline.</p>
@@ -122,7 +123,7 @@ export function Lens({ store, open }: TabProps) {
       {view === "projection" && projections && names.length === 0 && (
         <p class="sl-empty">This lab has no direction yet to project on.</p>
       )}
-      {map && !current && !error && (
+      {map && !current && waiting && (
         <p class="sl-stale-words" role="status">
           {details.ready ? "Being read anew." : "Of an older text: it is read anew when the run has ended."}
         </p>
@@ -132,7 +133,7 @@ export function Lens({ store, open }: TabProps) {
           <Maps maps={maps} answer={view === "next" ? answer : null} />
         </div>
       ) : (
-        !error && !reading && <p class="sl-empty">The layers are read as soon as the run has ended.</p>
+        !reading && <p class="sl-empty">The layers are read as soon as the run has ended.</p>
       )}
     </div>
   );

@@ -15,12 +15,12 @@ interface Props {
 }
 
 export function NumberField({ label, value, step = 1, min, max, integer, onChange }: Props) {
-  const [draft, setDraft] = useState<{ text: string; value: number } | null>(null);
+  const [draft, setDraft] = useState<{ text: string; value: number; fits: boolean } | null>(null);
   const take = (text: string) => {
     const number = integer ? Math.round(Number(text)) : Number(text);
     const fits =
       text.trim() !== "" && Number.isFinite(number) && number >= (min ?? -1e6) && number <= (max ?? 1e6);
-    setDraft({ text, value: fits ? number : value });
+    setDraft({ text, value: fits ? number : value, fits });
     if (fits && number !== value) onChange(number);
   };
   return (
@@ -29,6 +29,7 @@ export function NumberField({ label, value, step = 1, min, max, integer, onChang
       type="number"
       inputMode="decimal"
       aria-label={label}
+      aria-invalid={draft !== null && !draft.fits && draft.value === value}
       {...{ min, max }}
       step={integer ? 1 : Number(step.toPrecision(3))}
       value={draft?.value === value ? draft.text : Number(value.toFixed(3))}

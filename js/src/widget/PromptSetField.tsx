@@ -1,5 +1,8 @@
 /** A set of prompts: a bundled one, typed text, or a file that the browser reads; only its text goes to the kernel. */
-import type { PromptSet } from "../protocol";
+import { useRef, useState } from "preact/hooks";
+import type { PromptSet, Trouble } from "../protocol";
+import { tooLarge } from "./bytes";
+import { Failed } from "./Failed";
 import { NumberField } from "./NumberField";
 import { useUnique } from "./unique";
 
@@ -23,6 +26,22 @@ const SOURCES: Record<PromptSet["source"], string> = {
 export function PromptSetField({ label, value, own, placeholder, onChange }: Props) {
   const id = useUnique();
   const chosen = own?.chosen ? "own" : value.source;
+  const [refused, setRefused] = useState<Trouble | null>(null);
+  // what was typed or read comes back with its source: an arrow key is enough to choose another one
+  const kept = useRef(new Map<string, Pick<PromptSet, "text" | "file">>());
+  const choose = (source: PromptSet["source"]) => {
+    kept.current.set(value.source, { text: value.text, file: value.file });
+    setRefused(null);
+    onChange({ ...value, text: "", file: "", ...kept.current.get(source), source });
+  };
+  const take = async (file: File) => {
+    const trouble = tooLarge(
+      [file],
+      "Read it in a cell: sl.prompts.read(path) gives prompts for lab.find_direction.",
+    );
+    setRefused(trouble);
+    if (!trouble) onChange({ ...value, source: "file", file: file.name, text: await file.text() });
+  };
   return (
     <div class="sl-set" role="group" aria-label={label}>
       <label class="sl-set-head">
@@ -33,7 +52,7 @@ export function PromptSetField({ label, value, own, placeholder, onChange }: Pro
           onChange={(event) => {
             const source = event.currentTarget.value;
             if (source === "own") own?.choose();
-            else onChange({ ...value, source: source as PromptSet["source"], text: "", file: "" });
+            else choose(source as PromptSet["source"]);
           }}
         >
           {own && <option value="own">{own.words}</option>}
@@ -75,9 +94,9 @@ export function PromptSetField({ label, value, own, placeholder, onChange }: Pro
             accept=".csv,.tsv,.json,.jsonl,.ndjson,.txt"
             aria-label={`${label}: file`}
             aria-describedby={id}
-            onChange={async (event) => {
+            onChange={(event) => {
               const [file] = event.currentTarget.files ?? [];
-              if (file) onChange({ ...value, source: "file", file: file.name, text: await file.text() });
+              if (file) take(file);
             }}
           />
           <input
@@ -88,7 +107,9 @@ export function PromptSetField({ label, value, own, placeholder, onChange }: Pro
             value={value.column}
             onInput={(event) => onChange({ ...value, column: event.currentTarget.value })}
           />
+          <Failed error={refused} />
           <p id={id} class="sl-remark">
+            {value.file && <strong>{value.file} was read. </strong>}
             CSV, TSV, JSON, JSON lines, or text with one a line. The column only where its name is unusual.
           </p>
         </div>

@@ -16,6 +16,8 @@ interface Props {
   /** Values whose texts are there already; each is marked. */
   ready?: readonly number[];
   onChange(value: number): void;
+  /** The thumb is pressed, or released. */
+  onHold?(held: boolean): void;
 }
 
 export function Slider({
@@ -29,6 +31,7 @@ export function Slider({
   warning,
   ready = [],
   onChange,
+  onHold,
 }: Props) {
   const at = (x: number) => (max > min ? (x - min) / (max - min) : 0);
   const style = { "--from": at(Math.min(0, value)), "--to": at(Math.max(0, value)), "--zero": at(0) };
@@ -58,6 +61,17 @@ export function Slider({
         aria-valuetext={warning ? `${text}. ${warning}` : text}
         {...{ min, max, step, value }}
         onInput={(event) => onChange(tidy(event.currentTarget.valueAsNumber, step))}
+        onPointerDown={() => {
+          if (!onHold) return;
+          onHold(true);
+          const end = new AbortController();
+          const release = () => {
+            end.abort();
+            onHold(false);
+          };
+          for (const event of ["pointerup", "pointercancel"])
+            window.addEventListener(event, release, { signal: end.signal });
+        }}
         onDblClick={() => onChange(0)}
         title={
           warning ?? `Double-click for 0${ready.length ? ". Small ticks mark texts that are ready" : ""}`

@@ -9,10 +9,12 @@ import type {
 } from "../protocol";
 import { Note } from "./Banner";
 import { Failed } from "./Failed";
+import { Form } from "./Form";
 import { copy } from "./host";
 import type { Store } from "./store";
 import { NoAnswer } from "./TokenPane";
 import type { TabProps } from "./tablist";
+import { Unanswered } from "./Unanswered";
 import { useAction } from "./useAction";
 import { useAsk } from "./useAsk";
 import { Working } from "./Working";
@@ -33,13 +35,7 @@ export function Snapshots({ store, open }: TabProps) {
   return (
     <div class="sl-atlas">
       <section aria-label="Kept">
-        <form
-          class="sl-bar"
-          onSubmit={(event) => {
-            event.preventDefault();
-            act("keep", next);
-          }}
-        >
+        <Form look="sl-bar" send={() => act("keep", next)}>
           <input
             class="sl-text-field sl-keep-name"
             aria-label="Name of the snapshot"
@@ -47,12 +43,11 @@ export function Snapshots({ store, open }: TabProps) {
             maxLength={80}
             value={name}
             onInput={(event) => setName(event.currentTarget.value)}
-            onKeyDown={submitOnEnter}
           />
           <button type="submit" class="sl-button">
             {kept.some((one) => one.name === next) ? "Replace it by what is set" : "Keep what is set"}
           </button>
-        </form>
+        </Form>
         <Failed error={doing.asked?.error.value} />
         {kept.length === 0 ? (
           <p class="sl-empty">
@@ -136,15 +131,18 @@ interface ComparedProps {
 function Compared({ store, open, chosen }: ComparedProps) {
   const names = chosen.map((one) => one.name);
   const fingerprints = chosen.map((one) => one.fingerprint);
+  const { epoch } = store.info.value;
   const wanted = open && names.length > 1;
-  const { asked, answer } = useAsk(store, wanted ? { kind: "compare", names, fingerprints } : null);
+  const { asked, answer, again } = useAsk(
+    store,
+    wanted ? { kind: "compare", names, fingerprints, epoch } : null,
+  );
   if (names.length < 2)
     return names.length === 1 ? <p class="sl-empty">Tick another one to compare with it.</p> : null;
   return (
     <section aria-label="Compared">
       <Working asked={asked} what="Writing the texts" />
-      <Failed error={asked?.error.value} />
-      {asked?.status.value === "cancelled" && <p class="sl-empty">It was cancelled.</p>}
+      <Unanswered asked={asked} again={again} />
       {answer && (
         <div class="sl-panes" data-stale={asked?.status.value === "going"}>
           {answer.texts.map((text) => (
@@ -242,10 +240,9 @@ function Shared({ store }: { store: Store }) {
           </p>
         </>
       )}
-      <form
-        class="sl-adding"
-        onSubmit={(event) => {
-          event.preventDefault();
+      <Form
+        look="sl-adding"
+        send={() => {
           if (!text.trim()) return;
           opening.act({ kind: "open-shared", text }, () => {
             setText("");
@@ -259,12 +256,11 @@ function Shared({ store }: { store: Store }) {
           placeholder="steerlab1-…"
           value={text}
           onInput={(event) => setText(event.currentTarget.value)}
-          onKeyDown={submitOnEnter}
         />
         <button type="submit" class="sl-button">
           Open a shared text
         </button>
-      </form>
+      </Form>
       <Working asked={opening.asked} what="Opening" />
       <Failed error={opening.asked?.error.value} />
       {opening.asked?.answer.value?.warning && (
@@ -272,13 +268,6 @@ function Shared({ store }: { store: Store }) {
       )}
     </section>
   );
-}
-
-/** JupyterLab keeps a form in an output from being sent by Enter. */
-function submitOnEnter(event: KeyboardEvent): void {
-  if (event.key !== "Enter") return;
-  event.preventDefault();
-  (event.currentTarget as HTMLInputElement).form?.requestSubmit();
 }
 
 /** A name for the next one. */

@@ -1,12 +1,13 @@
 /** Layers x coefficients: what to measure, the map, and what the model writes in a cell of it. */
 
 import { useState } from "preact/hooks";
-import type { PromptSet, Question, SweepCell, TextsQuestion } from "../protocol";
+import type { PromptSet, Question, SetCell, SweepCell, TextsQuestion } from "../protocol";
 import { able } from "./able";
 import type { Asked } from "./asks";
 import { digits } from "./charts/colour";
 import { Heatmap } from "./charts/Heatmap";
 import { Failed } from "./Failed";
+import { Form } from "./Form";
 import { PromptSetField } from "./PromptSetField";
 import { bundled, count, layersOf, layerWords, numbers, typed } from "./prompts";
 import type { Store } from "./store";
@@ -21,6 +22,7 @@ import {
   statWords,
   together,
 } from "./sweeps";
+import { useAction } from "./useAction";
 import { useAsk } from "./useAsk";
 import { useShared } from "./useShared";
 import { Working } from "./Working";
@@ -43,7 +45,7 @@ export function SweepGrid({ store, direction, open }: Props) {
   const [own, setOwn] = useState(true);
   const [prompts, setPrompts] = useState<PromptSet>(bundled("harmful", 8, true));
   const [control, setControl] = useState(false);
-  const [setting, setSetting] = useState<Asked<"sweep-set"> | null>(null);
+  const setting = useAction<SetCell>(store);
   const [texts, setTexts] = useState<TextsQuestion | null>(null);
 
   const { asked, ask } = useShared<"sweep">(store, "sweep", open, isSweep, (question) => {
@@ -89,7 +91,7 @@ export function SweepGrid({ store, direction, open }: Props) {
     const fingerprint = asked?.answer.value?.direction ?? asked?.parts.value.at(-1)?.direction;
     if (!question || !fingerprint) return;
     const place = { name: question.direction, direction: fingerprint, ...spot };
-    setSetting(store.ask({ kind: "sweep-set", place }));
+    setting.act({ kind: "sweep-set", place });
     setTexts({
       kind: "sweep-texts",
       place,
@@ -102,14 +104,7 @@ export function SweepGrid({ store, direction, open }: Props) {
 
   return (
     <>
-      <form
-        class="sl-form"
-        aria-label="What to sweep"
-        onSubmit={(event) => {
-          event.preventDefault();
-          if (can) run();
-        }}
-      >
+      <Form look="sl-form" label="What to sweep" send={() => can && run()}>
         <label class="sl-form-field">
           <span>metric</span>
           <select
@@ -160,7 +155,7 @@ export function SweepGrid({ store, direction, open }: Props) {
           </button>
           <span class="sl-remark">{rows ? cost(rows, n, together(metric)) : ""}</span>
         </div>
-      </form>
+      </Form>
       <Working asked={asked} what="The sweep" />
       <Failed error={asked?.error.value} />
       {asked?.status.value === "cancelled" && (
@@ -173,7 +168,13 @@ export function SweepGrid({ store, direction, open }: Props) {
         </p>
       )}
       {question && shown && found.size > 0 ? (
-        <Grid question={question} metric={shown} found={found} at={texts?.place} onChoose={choose} />
+        <Grid
+          question={question}
+          metric={shown}
+          found={found}
+          at={setting.stands ? texts?.place : undefined}
+          onChoose={choose}
+        />
       ) : (
         !asked && (
           <p class="sl-empty">
@@ -193,7 +194,7 @@ export function SweepGrid({ store, direction, open }: Props) {
           The map shows {METRICS[shown].title}: Measure again for {METRICS[metric].title}.
         </p>
       )}
-      <Failed error={setting?.error.value} />
+      <Failed error={setting.asked?.error.value} />
       {texts && <Texts key={JSON.stringify(texts.place)} store={store} question={texts} />}
     </>
   );

@@ -35,7 +35,7 @@ export function TokenCard({ store, id, pointed, onHover }: Props) {
     // a popover lies above everything, and nothing cuts it off
     if (el.isConnected && "togglePopover" in el) el.togglePopover(pointed !== null);
     if (pointed) place(el, pointed.element);
-  }, [pointed, answer, error]);
+  }, [pointed, answer, asked?.status.value]);
   return (
     <div
       ref={card}
@@ -55,7 +55,9 @@ export function TokenCard({ store, id, pointed, onHover }: Props) {
               ? `${error.what} ${error.hint}`
               : answer
                 ? `Of a long text, the first ${answer.tokens.length - answer.n_prompt} tokens are looked into.`
-                : "Reading what is behind this token…"}
+                : asked?.status.value === "cancelled"
+                  ? "Reading what is behind it was cancelled. Click or Enter: the lens, which reads it again."
+                  : "Reading what is behind this token…"}
           </p>
         ))}
     </div>

@@ -22,7 +22,8 @@ export function Where({ store }: { store: Store }) {
   const info = store.info.value;
   const direction = store.directions.value.find((d) => d.name === row.direction);
   const frontier = store.questions.newest("frontier").value as Asked<"frontier"> | null;
-  const measured = frontier?.question.direction === row.direction ? frontier.answer.value : null;
+  const found = frontier?.answer.value;
+  const measured = found && found.fingerprint === direction?.fingerprint ? found : null;
   return (
     <section class="sl-section" aria-label={`Where ${row.direction} acts`}>
       <div class="sl-bar">

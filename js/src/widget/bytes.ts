@@ -3,14 +3,21 @@ import type { FileBytes, Trouble } from "../protocol";
 
 export const MOST_MB = 7; // the notebook's server takes messages of 10 MB, and base64 is a third longer
 
+/** Why files cannot be sent; null where they can. hint: what to do instead. */
+export function tooLarge(files: readonly File[], hint: string): Trouble | null {
+  const size = files.reduce((sum, file) => sum + file.size, 0) / 1e6;
+  if (size <= MOST_MB) return null;
+  const names = files.map((file) => file.name).join(", ");
+  return { what: `${names} has ${size.toFixed(1)} MB, and the panel takes ${MOST_MB}`, hint };
+}
+
 /** The bytes of chosen files, or why they are too many. */
 export async function contents(files: readonly File[]): Promise<FileBytes[] | Trouble> {
-  const size = files.reduce((sum, file) => sum + file.size, 0) / 1e6;
-  if (size > MOST_MB)
-    return {
-      what: `${files.map((file) => file.name).join(", ")} has ${size.toFixed(1)} MB, and the panel takes ${MOST_MB}`,
-      hint: 'Read it in a cell: lab.directions = {**lab.directions, "name": sl.formats.load(path)}',
-    };
+  const trouble = tooLarge(
+    files,
+    'Read it in a cell: lab.directions = {**lab.directions, "name": sl.formats.load(path)}',
+  );
+  if (trouble) return trouble;
   return Promise.all(
     files.map(async (file) => ({ name: file.name, data: base64(new Uint8Array(await file.arrayBuffer())) })),
   );

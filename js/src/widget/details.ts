@@ -32,8 +32,17 @@ export class Details {
 
   /** Ask for a pane's tokens, unless that was done for what it shows now. */
   want(pane: string): void {
-    const run = this.stream.run.value;
-    if (!this.ready || this.asked.peek().get(pane)?.question.run === run) return;
+    if (this.ready && this.asked.peek().get(pane)?.question.run !== this.stream.run.value) this.read(pane);
+  }
+
+  /** Ask once more for what failed or was cancelled. */
+  again(pane: string): void {
+    const status = this.question(pane)?.status.peek();
+    if (status === "failed" || status === "cancelled") this.read(pane);
+  }
+
+  private read(pane: string): void {
+    const run = this.stream.run.peek();
     this.asked.value = new Map(this.asked.peek()).set(pane, this.ask({ kind: "tokens", run, pane }));
   }
 

@@ -125,18 +125,25 @@ export class Store {
     if (ready) this.stream.lead(this.edits, ready);
     if (when === "now") this.pace.now();
     else if (when === "soon") this.pace.call({ shown: ready !== null });
-    else
-      this.typing = setTimeout(() => {
-        this.typing = undefined;
-        if (this.state.value.prompt.trim()) this.pace.call();
-      }, TYPING_MS);
+    else this.awaitPause();
+  }
+
+  /** Send what is typed once nothing more is; an empty prompt never. */
+  private awaitPause(): void {
+    this.typing = setTimeout(() => {
+      this.typing = undefined;
+      if (this.state.value.prompt.trim()) this.pace.call();
+    }, TYPING_MS);
+  }
+
+  /** Change the list of rows, whichever they are when it is done. */
+  editRows(change: (rows: readonly SteeringState[]) => SteeringState[]): void {
+    const again = ({ steering }: PanelState) => ({ steering: change(steering) });
+    this.edit(again(this.state.value), "soon", again);
   }
 
   editRow(index: number, change: Partial<SteeringState>): void {
-    const again = ({ steering }: PanelState) => ({
-      steering: steering.map((row, i) => (i === index ? { ...row, ...change } : row)),
-    });
-    this.edit(again(this.state.value), "soon", again);
+    this.editRows((rows) => rows.map((row, i) => (i === index ? { ...row, ...change } : row)));
   }
 
   /** What a panel that takes this one's place is to be set to. */
@@ -293,11 +300,14 @@ export class Store {
       this.state.value = { ...mine, revision, undoable, redoable, beyond, conflicts };
       return;
     }
+    // a prompt that is being typed stays, unless it was set elsewhere too
+    const typed = (this.typing !== undefined || this.emptied) && state.prompt === this.told;
     this.stopTyping();
     this.pace.cancel();
     this.ahead.clear(); // it may hold what the panel has no row for
-    this.state.value = state;
+    this.state.value = typed ? { ...state, prompt: mine.prompt } : state;
     this.told = state.prompt;
+    if (typed) this.awaitPause();
     this.answered();
   }
 

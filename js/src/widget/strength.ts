@@ -43,6 +43,7 @@ export function useStrength(store: Store, open: boolean) {
           kind: "expression",
           direction: direction.name,
           fingerprint: direction.fingerprint,
+          epoch: store.info.value.epoch,
           prompt: ran ?? "",
         }
       : null,

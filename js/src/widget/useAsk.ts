@@ -8,16 +8,19 @@ interface Following<Q extends Question> {
   asked: Asked<Q["kind"]> | null;
   /** The newest answer there is; of an older question while the newest is being answered. */
   answer: Asks[Q["kind"]]["answer"] | null;
+  /** Ask what failed or was cancelled once more. */
+  again(): void;
 }
 
 /**
  * Asks again whenever the question changes, and leaves the one before. Null asks nothing, and leaves what there is: a tab
- * that is not open rests. What failed is asked again where it is asked anew.
+ * that is not open rests. What failed is asked again where it is asked anew, or on request.
  */
 export function useAsk<Q extends Question>(store: Store, what: Q | null): Following<Q> {
   const [asked, setAsked] = useState<Asked<Q["kind"]> | null>(null);
   const last = useRef<Asks[Q["kind"]]["answer"] | null>(null);
   const newest = useRef<{ key: string; asked: Asked<Q["kind"]> } | null>(null);
+  const [attempt, setAttempt] = useState(0);
   const key = what && JSON.stringify(what);
   useEffect(() => {
     const failed = ["failed", "cancelled"].includes(newest.current?.asked.status.peek() ?? "");
@@ -25,8 +28,8 @@ export function useAsk<Q extends Question>(store: Store, what: Q | null): Follow
     newest.current?.asked.leave();
     newest.current = { key, asked: store.ask(what) };
     setAsked(newest.current.asked);
-  }, [key]);
+  }, [key, attempt]);
   useEffect(() => () => newest.current?.asked.leave(), []);
   if (asked?.answer.value) last.current = asked.answer.value;
-  return { asked, answer: last.current };
+  return { asked, answer: last.current, again: () => setAttempt(attempt + 1) };
 }
