@@ -21,7 +21,9 @@ def browser() -> Iterator[Browser]:
 def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str], rig.Server]]:
     """Starts an application's server when it is first asked for."""
     with ExitStack() as running:
-        yield cache(lambda app: running.enter_context(rig.serve(tmp_path_factory.mktemp(app), app)))
+        yield cache(
+            lambda app: running.enter_context(rig.serve(tmp_path_factory.mktemp(app), app, warm=True))
+        )
 
 
 @pytest.fixture

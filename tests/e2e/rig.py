@@ -13,6 +13,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 import urllib.error
 import urllib.request
@@ -43,11 +44,12 @@ MODULES = {"lab": "jupyterlab", "notebook": "notebook"}
 
 @dataclass
 class Server:
-    """A running server. app: "lab" or "notebook". root: where its notebooks are."""
+    """A running server. app: "lab" or "notebook". root: where its notebooks are. kernel: of those it writes."""
 
     app: str
     url: str
     root: Path
+    kernel: str = "python3"
 
     def address(self, notebook: str) -> str:
         return f"{self.url}/{'lab/tree' if self.app == 'lab' else 'notebooks'}/{notebook}"
@@ -55,7 +57,7 @@ class Server:
     def write(self, notebook: str, *cells: str) -> None:
         made = nbformat.v4.new_notebook(
             cells=[nbformat.v4.new_code_cell(cell) for cell in cells],
-            metadata={"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}},
+            metadata={"kernelspec": {"name": self.kernel, "display_name": "Python 3", "language": "python"}},
         )
         nbformat.write(made, self.root / notebook)
 
@@ -69,9 +71,16 @@ class Server:
 
 @contextlib.contextmanager
 def serve(
-    folder: Path, app: str = "lab", settings: dict[str, Any] | None = None, arguments: Sequence[str] = ()
+    folder: Path,
+    app: str = "lab",
+    settings: dict[str, Any] | None = None,
+    arguments: Sequence[str] = (),
+    *,
+    warm: bool = False,
 ) -> Iterator[Server]:
-    """Start a server below `folder`, and end it with all of its kernels."""
+    """Start a server below `folder`, and end it with all of its kernels. warm: the notebooks that it writes get kernels
+    that have steerlab imported when they start.
+    """
     root, config = folder / "root", folder / "config"
     places = {
         "JUPYTER_CONFIG_DIR": config,
@@ -109,13 +118,25 @@ def serve(
     env["JUPYTER_PREFER_ENV_PATH"] = "0"  # else a virtual environment's own copy of the extension would win
     env["PYTHONPATH"] = os.pathsep.join([str(REPOSITORY), env.get("PYTHONPATH", "")])
     log = folder / "server.log"
+    with contextlib.ExitStack() as running:
+        if warm:
+            running.enter_context(_warm_kernels(folder, env))
+        process = running.enter_context(_process(command, env, root, log))
+        _wait_until_up(process, port, log)
+        yield Server(app, f"http://127.0.0.1:{port}", root, "warm" if warm else "python3")
+
+
+@contextlib.contextmanager
+def _process(
+    command: Sequence[str], env: dict[str, str], folder: Path, log: Path
+) -> Iterator[subprocess.Popen[bytes]]:
+    """A process that is ended with all that it started."""
     with log.open("w") as output:
         process = subprocess.Popen(
-            command, env=env, cwd=root, stdout=output, stderr=subprocess.STDOUT, start_new_session=True
+            command, env=env, cwd=folder, stdout=output, stderr=subprocess.STDOUT, start_new_session=True
         )
     try:
-        _wait_until_up(process, port, log)
-        yield Server(app, f"http://127.0.0.1:{port}", root)
+        yield process
     finally:
         os.killpg(process.pid, signal.SIGTERM)
         with contextlib.suppress(subprocess.TimeoutExpired):
@@ -123,6 +144,24 @@ def serve(
         if process.poll() is None:
             os.killpg(process.pid, signal.SIGKILL)
             process.wait()
+
+
+@contextlib.contextmanager
+def _warm_kernels(folder: Path, env: dict[str, str]) -> Iterator[None]:
+    """Offer the kernel "warm" to a server whose data are in this folder."""
+    with tempfile.TemporaryDirectory() as short:  # the path of a socket has 108 characters at most
+        program = [sys.executable, str(Path(__file__).with_name("warm.py"))]
+        address = str(Path(short) / "socket")
+        spec = {
+            "argv": [*program, "kernel", address, "{connection_file}"],
+            "display_name": "Python 3, warm",
+            "language": "python",
+        }
+        place = folder / "data" / "kernels" / "warm" / "kernel.json"
+        place.parent.mkdir(parents=True)
+        place.write_text(json.dumps(spec))
+        with _process([*program, "fork", address], env, folder, folder / "warm.log"):
+            yield
 
 
 def _link_extension(data: Path) -> None:

@@ -188,7 +188,7 @@ def test_every_panel_of_the_cells_that_run_again_is_set_as_it_was(server: rig.Se
 def saving(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Iterator[rig.Server]:
     """A JupyterLab or a Notebook that was told to save the state of widgets."""
     settings = {"@jupyter-widgets/jupyterlab-manager:plugin": {"saveState": True}}
-    with rig.serve(tmp_path_factory.mktemp("saving"), request.param, settings=settings) as started:
+    with rig.serve(tmp_path_factory.mktemp("saving"), request.param, settings=settings, warm=True) as started:
         yield started
 
 
