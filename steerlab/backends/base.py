@@ -277,6 +277,11 @@ def nudge(ids: Tensor, position: int, d_model: int) -> Operand:
     return Operand("add", nothing, torch.ones(len(ids), 1, 1), where=where)
 
 
+def wide(x: Tensor) -> Tensor:
+    """x in float64: on its own device, or on the CPU where an Apple GPU holds it, which has no float64."""
+    return (x.cpu() if x.device.type == "mps" else x).double()
+
+
 def readers(
     tokenizer: PreTrainedTokenizerBase,
     rows: Sequence[Row],

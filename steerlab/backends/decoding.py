@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import torch
 from torch import Tensor
 
-from steerlab.backends.base import ModelInfo, OnTokens, rows_done
+from steerlab.backends.base import ModelInfo, OnTokens, rows_done, wide
 from steerlab.generations import (
     NOT_FINITE,
     Applied,
@@ -165,7 +165,7 @@ class Decoding:
                 [torch.rand(vocab, generator=self._noise[lane], dtype=torch.float64) for lane in going]
             )
             gumbel = -(-uniform.clamp_min(1e-300).log()).log()
-            logits = logits.double().cpu() / self._sampling.temperature + gumbel
+            logits = wide(logits).cpu() / self._sampling.temperature + gumbel
         # on a CPU NumPy finds it in a tenth of torch's time: 360 rows of 4096 logits in 0.3 ms
         scores = logits.numpy() if logits.device.type == "cpu" else logits
         found = torch.as_tensor(scores.argmax(-1))

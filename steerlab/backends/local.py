@@ -32,6 +32,7 @@ from steerlab.backends.base import (
     in_order,
     readers,
     rows_done,
+    wide,
 )
 from steerlab.backends.batch import Batch, WholeBatch, can_share
 from steerlab.backends.budget import Budget
@@ -182,8 +183,9 @@ class LocalBackend:
             for some, found in self._budget.halving(len(batch), functools.partial(read, batch)):
                 for j, site in enumerate(order):
                     x = found[site]
-                    sums[site] = sums.get(site, 0) + x.double().sum(0).cpu()
-                    norms[site] = norms.get(site, 0) + x.double().norm(dim=-1).sum(0).cpu()
+                    exact = wide(x)
+                    sums[site] = sums.get(site, 0) + exact.sum(0).cpu()
+                    norms[site] = norms.get(site, 0) + exact.norm(dim=-1).sum(0).cpu()
                     if values and kept is None:
                         kept = torch.empty(len(rows), len(order), *x.shape[1:])
                     if kept is not None:
@@ -410,7 +412,7 @@ class LocalBackend:
             start, end = self._differentiable(ids.expand(len(some), -1), source, position, target)
             (jacobian,) = torch.autograd.grad(end, start, some.to(end))
             at, value = start[0].detach(), end[0].detach()
-            return Linearised(at.double().cpu(), value.double().cpu(), jacobian.double().cpu())
+            return Linearised(wide(at).cpu(), wide(value).cpu(), wide(jacobian).cpu())
 
         parts: list[Linearised] = []
         for batch in self._batches(ways):

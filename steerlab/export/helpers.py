@@ -39,7 +39,7 @@ class Noise(LogitsProcessor):
     def __call__(self, ids, logits):
         uniform = torch.rand(logits.shape[-1], generator=self.generator, dtype=torch.float64)
         gumbel = -(-uniform.clamp_min(1e-300).log()).log()
-        return (logits.double().cpu() / self.temperature + gumbel).to(logits.device)
+        return (logits.cpu().double() / self.temperature + gumbel).to(logits.device)
 '''
 
 SAMPLE = '''
@@ -48,6 +48,6 @@ def sample(logits, generator):
     last = logits[:, -1]
     uniform = torch.rand(last.shape[-1], generator=generator, dtype=torch.float64)
     gumbel = -(-uniform.clamp_min(1e-300).log()).log()
-    chosen = (last.double().cpu() / {temperature} + gumbel).argmax(-1, keepdim=True)
+    chosen = (last.cpu().double() / {temperature} + gumbel).argmax(-1, keepdim=True)
     logits[:, -1] = torch.full_like(last, -torch.inf).scatter(1, chosen.to(last.device), 0.0)
 '''
