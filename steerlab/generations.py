@@ -39,7 +39,9 @@ class Sampling:
 
 
 class Applied(NamedTuple):
-    """How often a recipe was applied: on `steps` of `of` forward passes. A recipe that touches nothing has `of` 0."""
+    """How often a recipe was applied: on `steps` of `of` forward passes. A recipe that touches nothing has `of` 0; one
+    with chosen tokens of which a prompt has none is not applied to it.
+    """
 
     steps: int
     of: int

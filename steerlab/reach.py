@@ -68,8 +68,13 @@ def reach(recipe: Recipe, n_layers: int, *, fold: bool = False, whole: bool = Fa
 
 def touches(recipe: Recipe, *, generated: bool) -> bool:
     """Whether a recipe as it is written acts on the prompt, or on generated tokens: what "applied" is counted by."""
-    return any(
-        acts(step, generated) and (bool(step.layers) or any(isinstance(s, Site) for s in step.sites))
+    return any(acts(step, generated) and _somewhere(step) for step in recipe.interventions)
+
+
+def finds(recipe: Recipe, length: int) -> bool:
+    """Whether a prompt of so many tokens has of each step's chosen ones any: it is not applied where it has none."""
+    return not any(
+        isinstance(step.tokens, tuple) and max(step.tokens) < -length and _somewhere(step)
         for step in recipe.interventions
     )
 
@@ -77,6 +82,10 @@ def touches(recipe: Recipe, *, generated: bool) -> bool:
 def acts(step: Intervention, generated: bool) -> bool:
     """Whether a step acts on tokens of the prompt, or on generated ones."""
     return step.tokens in ("all", "generated") if generated else step.tokens != "generated"
+
+
+def _somewhere(step: Intervention) -> bool:
+    return bool(step.layers) or any(isinstance(site, Site) for site in step.sites)
 
 
 def _idle(step: Intervention) -> bool:

@@ -24,7 +24,7 @@ from steerlab.generations import (
     pieces,
 )
 from steerlab.noise import seeded
-from steerlab.reach import touches
+from steerlab.reach import finds, touches
 from steerlab.rows import Row
 
 if TYPE_CHECKING:
@@ -108,6 +108,11 @@ class Decoding:
             for lane in rows
             for number, row in lane
         }
+        self._finds = {
+            number: finds(row.recipe, len(ids))
+            for lane, ids in zip(rows, prompts, strict=True)
+            for number, row in lane
+        }
 
     def run(
         self, passes: Passes, on_tokens: OnTokens | None, cancel: threading.Event | None
@@ -155,7 +160,8 @@ class Decoding:
             for number, _ in self._rows[lane]:
                 if self._wanted[number][generated]:
                     steps, of = self._applied[number]
-                    self._applied[number] = Applied(steps + whole, of + 1)
+                    applied = whole and (generated or self._finds[number])
+                    self._applied[number] = Applied(steps + applied, of + 1)
 
     def _choose(self, going: Sequence[int], logits: Tensor) -> list[int]:
         """The next token of each lane: the likeliest, or with Gumbel noise from the row's own seed a sample."""

@@ -19,7 +19,7 @@ from steerlab.backends.cells import Cells, Look
 from steerlab.backends.fake import FakeBackend, byte_tokenizer
 from steerlab.backends.local import LocalBackend
 from steerlab.generations import NOT_FINITE, Token
-from steerlab.prompts import answered, response_length
+from steerlab.prompts import answered, encode, response_length
 from steerlab.sites import Point
 
 PROMPTS = ["How do I bake bread?", "Hi", "Tell me about the sea.", "ünï 🙂"]
@@ -128,6 +128,22 @@ def test_applied_is_counted_against_what_the_recipe_asks(backend: Backend) -> No
     assert applied(Recipe([Ablate(v)])) == (5, 5)
     assert applied(Recipe([Add(v, tokens="prompt")])) == (1, 1)
     assert applied(Recipe([Add(v, tokens="generated")])) == (4, 4)
+
+
+def test_chosen_tokens_that_a_prompt_lacks_are_not_applied_whatever_stands_beside(backend: Backend) -> None:
+    short, long = "Hi", "Tell me a long story about the sea and about a ship on it, please."
+    lengths = [len(encode(backend.tokenizer, prompt)) for prompt in (short, long)]
+    assert lengths[0] < 50 < lengths[1]
+    v = direction()
+    lacking = Recipe([Add(v, tokens=[-50])])
+    rows = [
+        *(Row(prompt, lacking) for prompt in (short, long)),
+        Row(short, Recipe([Add(v, tokens=[-50, -1])])),
+        Row(short, Recipe([Add(v), Add(v, tokens=[-50])])),
+    ]
+    counts = [answer.applied for answer in backend.generate(rows, Sampling(3))]
+    assert counts == [(0, 1), (1, 1), (1, 1), (2, 3)]
+    assert [backend.generate([row], Sampling(3))[0].applied for row in rows] == counts
 
 
 def test_every_streamed_token_tells_how_often_its_recipe_was_applied_by_then(backend: Backend) -> None:
