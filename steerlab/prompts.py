@@ -85,16 +85,27 @@ def find_tokens(
     Where the words stand several times, all of them. Raises PromptError where they do not stand there.
     """
     ids = encode(tokenizer, prompt, chat=chat)
-    upto = [len(tokenizer.decode(ids[:i])) for i in range(len(ids) + 1)]
     text, found = tokenizer.decode(ids), set()
+    begun = [tokenizer.decode(ids[:i]) for i in range(len(ids) + 1)]
+    whole = [_shared(one, text) for one in begun]
+    # a character that several tokens share belongs to each of them
+    upto = [done + (len(one) > done) for one, done in zip(begun, whole, strict=True)]
     start = text.find(words) if words else -1
     while start >= 0:
         end = start + len(words)
-        found |= {i - len(ids) for i in range(len(ids)) if upto[i] < end and upto[i + 1] > start}
+        found |= {i - len(ids) for i in range(len(ids)) if whole[i] < end and upto[i + 1] > start}
         start = text.find(words, end)
     if not found:
         raise PromptError(f"the prompt does not hold {words!r}", "Give words as they stand in it.")
     return tuple(sorted(found))
+
+
+def _shared(one: str, text: str) -> int:
+    """How many characters a text begins with as another does; they differ in the last ones, if at all."""
+    n = len(one)
+    while not text.startswith(one[:n]):
+        n -= 1
+    return n
 
 
 def token_id(tokenizer: PreTrainedTokenizerBase, token: int | str) -> int:

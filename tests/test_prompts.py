@@ -133,3 +133,15 @@ def test_words_are_found_as_tokens() -> None:
     assert all(i < 0 for i in found)
     with pytest.raises(PromptError, match="does not hold 'London'"):
         find_tokens(tokenizer, prompt, "London")
+
+
+@pytest.mark.parametrize(
+    "words", ["Kö", "öl", "Köln", "ö", "l", " ", "東", "京", "東京", "🙂", "京🙂", "🙂!", "!"]
+)
+def test_words_have_all_tokens_of_their_characters_and_no_others(words: str) -> None:
+    """A byte is a token here, and these characters have up to four."""
+    tokenizer = byte_tokenizer()
+    prompt = "Köln 東京🙂!"
+    ids = encode(tokenizer, prompt)
+    found = find_tokens(tokenizer, prompt, words)
+    assert [ids[i] for i in found] == tokenizer(words, add_special_tokens=False)["input_ids"]
