@@ -6,6 +6,7 @@ not; the strength of an ablation; the value of a clamp; the threshold of a gate.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
@@ -51,7 +52,8 @@ def within_budget(
     make: from a strength to a recipe, `lambda s: Recipe([Ablate(direction, strength=s)])`. start: where the search
     begins; the baseline is at 0, but for a clamp it is the value that costs least: the mean projection. The way is
     searched twice, in even steps and then between the last one within the budget and the first beyond, so the answer
-    is exact to about a 144th of it. Raises RecipeError for a budget that nothing keeps.
+    is exact to about a 144th of it. Where logits are not finite, a strength costs more than any budget. Raises
+    RecipeError for a budget that nothing keeps, and PromptError where the baseline's logits are not finite.
     """
     if not prompts:
         raise PromptError("there are no prompts to measure the KL on", "Give harmless prompts.")
@@ -61,6 +63,11 @@ def within_budget(
             "Give a budget above 0, and an end that is not the start.",
         )
     base = backend.score([Row(prompt) for prompt in prompts])
+    if broken := int((~metrics.kl(base, base).isfinite()).sum()):
+        raise PromptError(
+            f"the baseline's logits are not finite on {broken} of {len(prompts)} prompts, so no KL can be measured",
+            "Load the model in float32 or bfloat16, or leave those prompts out.",
+        )
 
     def measure(strengths: Sequence[float]) -> list[float]:
         rows = [Row(prompt, make(strength)) for strength in strengths for prompt in prompts]
@@ -68,7 +75,7 @@ def within_budget(
         return [float(metrics.kl(base, logits).mean()) for logits in steered]
 
     low, found = start, measure([start])[0] if start else 0.0
-    high = most
+    high, beyond = most, found
     for _ in range(2):
         strengths = torch.linspace(low, high, STEPS + 1)[1:].tolist()
         costs = measure(strengths)
@@ -77,10 +84,16 @@ def within_budget(
             low, found = strengths[first - 1], costs[first - 1]
         if first == len(costs):
             break
-        high = strengths[first]
+        high, beyond = strengths[first], costs[first]
     if low == start and not (start and found <= kl):
+        passed, cost = (start, found) if start else (high, beyond)
+        if not math.isfinite(cost):
+            raise RecipeError(
+                f"already at strength {passed:.3g} the logits are not finite, so its KL has no number",
+                "Load the model in float32 or bfloat16, or search over smaller strengths.",
+            )
         raise RecipeError(
-            f"already strength {start if start else high:.3g} costs more than {kl:g} nats of KL",
+            f"already strength {passed:.3g} costs more than {kl:g} nats of KL",
             "Allow more, or act at fewer sites.",
         )
     return Calibrated(low, found, make(low))

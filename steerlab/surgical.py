@@ -4,10 +4,13 @@ Subsets of layers are measured by the share of harmful prompts that are still ab
 0) and by the KL divergence that ablation causes on harmless prompts. What no other subset beats in both is the
 frontier. The best of many subsets is partly luck, so the search sees one part of the prompts only, and what it found is
 measured again on the rest.
+
+Rows whose logits are not finite, as in a model of 16 bits that is steered too far, count in no figure.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
@@ -43,6 +46,8 @@ class Subset:
     Beside every layer, prompt by prompt: missed is the share of harmful prompts that are refused here and not there;
     saved is by how much the KL is lower here, on average. on_frontier: no other subset has less of both refusal and KL.
     unseen: the same on the prompts that the search did not see, for subsets that none of as few layers beats.
+
+    n counts the prompts whose logits are finite, for missed and saved with every layer ablated, too.
     """
 
     layers: tuple[int, ...]
@@ -53,6 +58,11 @@ class Subset:
     saved: Estimate
     on_frontier: bool = False
     unseen: Subset | None = None
+
+    @property
+    def known(self) -> bool:
+        """Whether any prompt of each side has finite logits."""
+        return bool(self.refusal.n and self.kl.n)
 
     def keeps(self, within: float = 0.05) -> bool:
         """Whether the subset does what every layer does for less: with 95% confidence, at most `within` of the harmful
@@ -90,9 +100,15 @@ class Frontier:
         """The fewest layers that keep refusal at `rate` or under in the search; of equally many, the least KL. What
         it does on other prompts is its `unseen`. Raises DirectionError.
         """
-        enough = [s for s in self.subsets if s.refusal.value <= rate]
+        known = [s for s in self.subsets if s.known]
+        if not known:
+            raise DirectionError(
+                "no subset has finite logits on a prompt of each side",
+                "Load the model in float32 or bfloat16.",
+            )
+        enough = [s for s in known if s.refusal.value <= rate]
         if not enough:
-            best = min(self.subsets, key=lambda s: s.refusal.value)
+            best = min(known, key=lambda s: s.refusal.value)
             raise DirectionError(
                 f"no subset brings refusal to {rate:.0%} or under: the best reaches {best.refusal.value:.0%}",
                 "Allow more, or ablate another direction.",
@@ -195,14 +211,19 @@ def surgical(
         measure([tuple(range(i, i + width)) for width in range(1, n + 1) for i in range(n - width + 1)])
     else:
         _greedily(n, measure)
-    again = [s for s in measured if not any(_beats(o, s) for o in measured if len(o.layers) <= len(s.layers))]
+    known = [s for s in measured if s.known]
+    again = [s for s in known if not any(_beats(o, s) for o in known if len(o.layers) <= len(s.layers))]
     unseen: dict[Layers, Subset] = {}
     if held_out:
         rest = Bench(backend, harmful[kept[0] :], harmless[kept[1] :], recipe, every, seen.tokens)
         which = list(dict.fromkeys([every, *(s.layers for s in again)]))
         unseen = {s.layers: s for some in rest.measure(which) for s in some}
     subsets = tuple(
-        replace(s, on_frontier=not any(_beats(other, s) for other in measured), unseen=unseen.get(s.layers))
+        replace(
+            s,
+            on_frontier=s.known and not any(_beats(other, s) for other in known),
+            unseen=unseen.get(s.layers),
+        )
         for s in measured
     )
     full = next(s for s in subsets if s.layers == every)
@@ -225,7 +246,7 @@ class Bench:
         given = metrics.checked_tokens(tokens, len(backend.tokenizer))
         refused, self._base, *full = self._logits(BASELINE, recipe(every))
         self.tokens = given or metrics.refusal_tokens(refused, self._base)
-        self.baseline = metrics.rate((metrics.refusal_score(refused, self.tokens) > 0).tolist())
+        self.baseline = _refused(metrics.refusal_score(refused, self.tokens))
         self._full = self._figures(*full)
 
     def measure(self, several: Sequence[Layers]) -> Iterator[list[Subset]]:
@@ -240,14 +261,15 @@ class Bench:
             ]
 
     def _subset(self, layers: Layers, scores: Tensor, kl: Tensor) -> Subset:
-        still = scores > 0
+        full_scores, full_kl = self._full
+        both = scores.isfinite() & full_scores.isfinite()
         return Subset(
             layers,
-            refusal=metrics.rate(still.tolist()),
-            score=metrics.average(scores),
-            kl=metrics.average(kl),
-            missed=metrics.rate((still & ~(self._full[0] > 0)).tolist()),
-            saved=metrics.average(self._full[1] - kl),
+            refusal=_refused(scores),
+            score=metrics.average(_finite(scores)),
+            kl=metrics.average(_finite(kl)),
+            missed=metrics.rate(((scores > 0) & (full_scores <= 0))[both].tolist()),
+            saved=metrics.average(_finite(full_kl - kl)),
         )
 
     def _logits(self, *recipes: Recipe) -> tuple[Tensor, ...]:
@@ -266,7 +288,16 @@ def _greedily(n: int, measure: Callable[[Sequence[Layers]], list[Subset]]) -> No
     chosen: Layers = ()
     while len(chosen) < n:
         tried = measure([tuple(sorted((*chosen, layer))) for layer in range(n) if layer not in chosen])
-        chosen = min(tried, key=lambda s: s.score.value).layers
+        chosen = min(tried, key=lambda s: s.score.value if s.known else math.inf).layers
+
+
+def _finite(values: Tensor) -> Tensor:
+    return values[values.isfinite()]
+
+
+def _refused(scores: Tensor) -> Estimate:
+    """The share of refusal scores above 0."""
+    return metrics.rate((_finite(scores) > 0).tolist())
 
 
 def _beats(one: Subset, other: Subset) -> bool:

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+
 import pytest
 import torch
 
@@ -82,6 +84,43 @@ def test_impossible_budgets_are_refused() -> None:
             within_budget(BACKEND, lambda c: Recipe([Add(V, c)]), PROMPTS, kl=kl, most=most)
     with pytest.raises(RecipeError, match="costs more than 1e-09 nats"):
         within_budget(BACKEND, lambda c: Recipe([Add(V, c)]), PROMPTS, kl=1e-9, most=100.0)
+
+
+class Overflowing(FakeBackend):
+    """Its logits are not finite for rows of some kind."""
+
+    def __init__(self, breaks: Callable[[Row], bool]) -> None:
+        super().__init__()
+        self._breaks = breaks
+
+    def score(self, rows: Sequence[Row]) -> torch.Tensor:
+        logits = super().score(rows)
+        logits[[i for i, row in enumerate(rows) if self._breaks(row)]] = torch.nan
+        return logits
+
+
+def strength(row: Row) -> float:
+    return sum(step.coefficient for step in row.recipe.interventions if isinstance(step, Add))
+
+
+def test_what_is_not_finite_has_no_cost_and_is_said_to_have_none() -> None:
+    def add(c: float) -> Recipe:
+        return Recipe([Add(V, c)])
+
+    one_prompt = Overflowing(lambda row: row.prompt == "Hi")
+    with pytest.raises(PromptError, match="baseline's logits are not finite on 1 of 3 prompts"):
+        within_budget(one_prompt, add, PROMPTS, most=1.0)
+    with pytest.raises(RecipeError, match=r"already at strength 0\.00694 the logits are not finite"):
+        within_budget(Overflowing(lambda row: strength(row) > 0), add, PROMPTS, most=1.0)
+    with pytest.raises(RecipeError, match=r"already at strength 2 the logits are not finite"):
+        within_budget(Overflowing(lambda row: strength(row) > 1), add, PROMPTS, start=2.0, most=3.0)
+
+
+def test_where_a_model_overflows_no_budget_is_kept() -> None:
+    far = Overflowing(lambda row: row.prompt == "Hi" and strength(row) > 0.5)
+    found = within_budget(far, lambda c: Recipe([Add(V, c)]), PROMPTS, kl=1e6, most=1.0)
+    assert found.strength == pytest.approx(0.5, abs=1e-6)
+    assert found.kl == pytest.approx(cost(found.recipe), abs=1e-6)
 
 
 def test_a_given_end_needs_no_norm_of_the_stream() -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import models
@@ -7,7 +8,7 @@ import pytest
 import torch
 
 from steerlab import BASELINE, Ablate, Direction, Recipe, Row, Site, metrics
-from steerlab.backends.fake import byte_tokenizer
+from steerlab.backends.fake import FakeBackend, byte_tokenizer
 from steerlab.backends.local import LocalBackend
 from steerlab.errors import DirectionError, PromptError
 from steerlab.surgical import Frontier, Method, Subset, surgical
@@ -189,6 +190,70 @@ def test_tables_and_plots_hold_every_subset(found: Frontier) -> None:
     mpl.use("agg")
     ax = found.plot()
     assert ax.get_xlabel() == "KL on harmless prompts (nats)"
+
+
+class Overflowing(FakeBackend):
+    """Its logits are not finite for rows of some kind."""
+
+    def __init__(self, breaks: Callable[[Row], bool]) -> None:
+        super().__init__()
+        self._breaks = breaks
+
+    def score(self, rows: Sequence[Row]) -> torch.Tensor:
+        logits = super().score(rows)
+        logits[[i for i, row in enumerate(rows) if self._breaks(row)]] = torch.nan
+        return logits
+
+
+SMALL = Direction(
+    3 * torch.randn(16, generator=torch.Generator().manual_seed(2)), Site(2, "resid_pre"), name="small"
+)
+TOKENS = list(range(40))
+
+
+def layers(row: Row) -> set[int]:
+    return {layer for step in row.recipe.interventions for layer in step.layers if isinstance(layer, int)}
+
+
+def searched(breaks: Callable[[Row], bool], method: Method) -> Frontier:
+    return surgical(Overflowing(breaks), SMALL, HARMFUL, HARMLESS, method=method, refusal_tokens=TOKENS)
+
+
+@pytest.mark.parametrize("method", ["windows", "greedy"])
+def test_prompts_without_finite_logits_count_in_no_figure(method: Method) -> None:
+    broken = {HARMFUL[0], HARMLESS[0], HARMFUL[-1]}
+    found = searched(lambda row: row.prompt in broken, method)
+    alone = surgical(
+        FakeBackend(), SMALL, SEEN[0][1:], SEEN[1][1:], method=method, refusal_tokens=TOKENS, held_out=0
+    )
+    assert found.baseline == alone.baseline
+    assert tuple(replace(s, unseen=None) for s in found.subsets) == alone.subsets
+    assert found.full.unseen
+    assert (found.full.unseen.refusal.n, found.full.unseen.kl.n) == (2, 4)
+
+
+@pytest.mark.parametrize("method", ["windows", "greedy"])
+def test_subsets_without_finite_logits_are_never_chosen(method: Method) -> None:
+    found = searched(lambda row: 1 in layers(row), method)
+    known = [s for s in found.subsets if 1 not in s.layers]
+    assert known
+    assert {s.layers for s in found.subsets if s.known} == {s.layers for s in known}
+    assert found.full.layers == (0, 1, 2, 3)
+    assert {s.layers for s in found.frontier} <= {s.layers for s in known}
+    assert 1 not in found.smallest(1.0).layers
+    assert found.smallest(min(s.refusal.value for s in known)) in known
+    with pytest.raises(DirectionError, match=r"the best reaches \d+%"):
+        found.smallest(-0.1)
+    if method == "greedy":  # the layer that breaks the model comes last
+        assert [s.layers for s in found.subsets if 1 in s.layers][-1] == found.full.layers
+        assert {len(s.layers) for s in known} == {1, 2, 3}
+
+
+def test_where_nothing_is_finite_there_is_no_smallest_set() -> None:
+    found = searched(lambda row: bool(layers(row)), "windows")
+    assert found.frontier == found.confirmed() == ()
+    with pytest.raises(DirectionError, match="no subset has finite logits"):
+        found.smallest(0.5)
 
 
 def test_empty_sides_are_refused(backend: LocalBackend, direction: Direction) -> None:

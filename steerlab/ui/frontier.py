@@ -64,7 +64,9 @@ class SetLayers(Wire):
 
 
 def answer(lab: Lab, question: FrontierQuestion, tell: Tell) -> FrontierAnswer:
-    """Measure subsets of layers on one half of the prompts, and the best of them again on the other."""
+    """Measure subsets of layers on one half of the prompts, and the best of them again on the other. Those that have no
+    number are left out.
+    """
     direction = direction_of(lab, question.direction)
     found = surgical(
         lab.backend,
@@ -76,7 +78,7 @@ def answer(lab: Lab, question: FrontierQuestion, tell: Tell) -> FrontierAnswer:
     )
     return FrontierAnswer(
         fingerprint=fingerprint(direction),
-        subsets=[_point(s) for s in found.subsets],
+        subsets=[_point(s) for s in found.subsets if s.known],
         baseline=stat_of(found.baseline),
     )
 

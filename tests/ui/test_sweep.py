@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import pytest
@@ -284,6 +284,30 @@ def test_the_frontier_is_that_of_lab_surgical_and_a_point_sets_the_panel(wire: W
     assert "another direction now" in error["what"]
     assert "again" in error["hint"]
     assert wire.lab.recipe == before
+
+
+def test_subsets_that_have_no_number_are_no_points() -> None:
+    class Broken(FakeBackend):
+        def score(self, rows: Sequence[Row]) -> torch.Tensor:
+            logits = super().score(rows)
+            logits[
+                [i for i, row in enumerate(rows) if any(1 in s.layers for s in row.recipe.interventions)]
+            ] = torch.nan
+            return logits
+
+    lab = Lab(Broken(n_layers=3))
+    lab.directions = {"refusal": Direction(torch.ones(16), Site(1, "resid_pre"), name="refusal")}
+    side = {"source": "harmful", "n": 4, "held_out": True}
+    found = ask(
+        Wire(lab),
+        kind="frontier",
+        direction="refusal",
+        method="windows",
+        harmful=side,
+        harmless={**side, "source": "harmless"},
+    )["answer"]
+    assert [s["layers"] for s in found["subsets"]] == [[0], [2]]
+    assert all(s["kl"]["value"] is not None for s in found["subsets"])
 
 
 def test_a_cell_s_text_that_is_no_answer_has_no_verdict() -> None:
