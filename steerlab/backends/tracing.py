@@ -157,6 +157,7 @@ class TracedModel:
         self._visitor = Visitor()
         self._seen: dict[str, Alone] = {}
         self._weights: list[Stamp] = []
+        self._adapters: list[tuple[str, str]] = []
         self._training = False
         self._passing = False
         self.changed()
@@ -290,20 +291,26 @@ class TracedModel:
 
     def changed(self) -> bool:
         """Whether the weights are others than at the last call: other tensors, or changed in place, by an optimizer or
-        under `torch.no_grad()`. What is written through `.data` is not seen, since torch does not count it. It takes
-        half a millisecond for four hundred tensors.
+        under `torch.no_grad()`; or whether other adapters are switched on (peft's `set_adapter`, `disable_adapter`).
+        What is written through `.data` is not seen, since torch does not count it. It takes half a millisecond for four
+        hundred tensors.
         """
         parts = list(self.hf.modules())
         if not self._passing:  # a pass has set it aside
             self._training = any(part.training for part in parts)
-        before = self._weights
+        before, adapters = self._weights, self._adapters
+        self._adapters = [switches for part in parts if (switches := _switches(part))]
         self._weights = [
             _stamp(weight, away=away)
             for part, away in zip(parts, map(_offloaded, parts), strict=True)
             for weight in part._parameters.values()
             if weight is not None
         ]
-        return len(before) != len(self._weights) or not all(map(Stamp.same, before, self._weights))
+        return (
+            adapters != self._adapters
+            or len(before) != len(self._weights)
+            or not all(map(Stamp.same, before, self._weights))
+        )
 
     def _path(self, hook: Hook) -> str:
         """The path of a module that nnsight looks at from now on."""
@@ -370,6 +377,15 @@ def _offloaded(part: torch.nn.Module) -> bool:
     """Whether accelerate keeps a module's weights elsewhere, and puts others in their place for each of its passes."""
     hook = getattr(part, "_hf_hook", None)
     return any(getattr(one, "offload", False) for one in getattr(hook, "hooks", [hook]))
+
+
+def _switches(part: torch.nn.Module) -> tuple[str, str] | None:
+    """Which of its adapters a module of peft applies, and whether it leaves them out; None for another module."""
+    if not hasattr(type(part), "active_adapters"):  # a look at every module itself would be dear
+        return None
+    active, off = (getattr(part, name, None) for name in ("active_adapters", "disable_adapters"))
+    # a model of transformers has methods of these names
+    return None if callable(active) or callable(off) else (repr(active), repr(off))
 
 
 def _stamp(weight: Tensor, *, away: bool) -> Stamp:

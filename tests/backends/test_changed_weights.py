@@ -68,6 +68,53 @@ def test_no_verb_answers_from_weights_that_were_changed(change: Callable[[nn.Lin
         assert torch.equal(one, other)
 
 
+class Adapted(nn.Module):
+    """A linear layer with adapters, as peft has them: switches on its side, and the parameters stay as they are."""
+
+    def __init__(self, layer: nn.Linear) -> None:
+        super().__init__()
+        self.layer = layer
+        self.adapters = nn.ModuleDict(
+            {name: nn.Linear(layer.in_features, layer.out_features, bias=False) for name in ("one", "other")}
+        )
+        self._active = ["one"]
+        self._off = False
+
+    @property
+    def active_adapters(self) -> list[str]:
+        return self._active
+
+    @property
+    def disable_adapters(self) -> bool:
+        return self._off
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        added = [] if self._off else [self.adapters[name](x) for name in self._active]
+        return sum(added, self.layer(x))
+
+
+def test_no_verb_answers_from_adapters_that_were_switched() -> None:
+    model = models.build("llama")
+    mlp = model.model.layers[1].mlp
+    mlp.down_proj = adapted = Adapted(mlp.down_proj)
+    held, seen = LocalBackend(model, byte_tokenizer()), [torch.zeros(2, len(byte_tokenizer()))]
+
+    def asked_anew() -> None:
+        found, wanted = (one.score(ROWS) for one in (held, LocalBackend(model, byte_tokenizer())))
+        assert torch.equal(found, wanted)
+        assert not any(torch.allclose(found, one, atol=1e-2) for one in seen)
+        seen.append(found)
+
+    asked_anew()
+    adapted._active[:] = ["other"]
+    asked_anew()
+    adapted._active = ["one", "other"]
+    asked_anew()
+    adapted._off = True
+    asked_anew()
+    assert held.weights_seen() == held.weights_seen() == 3
+
+
 def test_a_lab_gives_no_text_of_weights_that_were_changed() -> None:
     model = models.build("llama")
     lab = Lab((model, byte_tokenizer()))
