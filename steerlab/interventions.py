@@ -168,7 +168,8 @@ class Ablate(Intervention):
     points.
 
     direction: one, or several, whose whole subspace is ablated. strength: 1 removes the component wholly, 0 leaves it.
-    one_sided: `x - s relu(x . u) u`, which leaves what points away from the direction.
+    one_sided: `x - s relu(x . u) u`, which leaves what points away from the direction; of one direction alone, because
+    a subspace has no sides.
     """
 
     kind = "ablate"
@@ -188,11 +189,16 @@ class Ablate(Intervention):
         gate: Gate | None = None,
     ) -> None:
         fill(self, direction, layers, sites, tokens, gate)
+        if one_sided and len(self.directions) > 1:
+            raise RecipeError(
+                f"a one-sided ablation is of one direction, not of {len(self.directions)}: a subspace has no sides",
+                "Give one Ablate for each.",
+            )
         object.__setattr__(self, "strength", finite(strength, "a strength"))
         object.__setattr__(self, "one_sided", bool(one_sided))
 
     def lower(self) -> Lowered:
-        """`project` on an orthonormal basis of the subspace, or `project_positive`."""
+        """`project` on an orthonormal basis of the subspace, or `project_positive` on one unit vector."""
         kind = "project_positive" if self.one_sided else "project"
         return Lowered(kind, basis(self.directions), self.strength)
 

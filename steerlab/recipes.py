@@ -118,7 +118,9 @@ class Recipe:
 
     @classmethod
     def from_json(cls, text: str) -> Recipe:
-        """The inverse of `to_json`. Raises FileError for text that is truncated, altered, or no recipe."""
+        """The inverse of `to_json`. Raises FileError for text that is truncated, altered, or no recipe, and for steps
+        that are refused here.
+        """
         try:
             data = json.loads(text)
         except json.JSONDecodeError as error:
@@ -139,6 +141,8 @@ class Recipe:
                 for d in data["directions"]
             ]
             recipe = cls([_read(step, directions) for step in data["interventions"]])
+        except RecipeError as error:
+            raise FileError(f"the recipe cannot be used: {error.what}", error.fix) from error
         except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
             raise FileError(
                 f"the recipe is damaged ({type(error).__name__}: {error})", "Save it again."

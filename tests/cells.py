@@ -44,7 +44,7 @@ def recipes(parallel: bool) -> dict[str, Recipe]:
                 Clamp(v, 3.0, layers=[1, 2], sites=[middle, "mlp_out"], gate=Gate(w, -0.5)),
                 Add(v, 1.0, sites=["attn_out", Site(1, middle)], tokens=[-2, -5, -999], gate=Gate(direction(2))),
                 Ablate(w, strength=0.7, one_sided=True, layers=range(3), sites=["resid_pre", middle]),
-                Ablate([v, direction(3)], one_sided=True, layers=[2], sites="attn_out", tokens="generated"),
+                Ablate([v, direction(3)], layers=[2], sites="attn_out", tokens="generated"),
             ]
         ),
     }  # fmt: skip

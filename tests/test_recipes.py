@@ -54,6 +54,11 @@ def test_sites_stand_for_themselves_and_points_for_every_layer() -> None:
         (lambda: Ablate([]), DirectionError, "no direction was given"),
         (lambda: Ablate([V, Direction([1.0, 2.0, 3.0])]), DirectionError, r"widths \[2, 3\]"),
         (lambda: Ablate("refusal"), DirectionError, "not str"),
+        (
+            lambda: Ablate([V, W], one_sided=True),
+            RecipeError,
+            r"of one direction, not of 2.*one Ablate for each",
+        ),
         (lambda: Clamp(V, float("nan")), RecipeError, "finite"),
         (lambda: Clamp(W, 1.0), RecipeError, "does not say where it was found"),
         (lambda: Gate(V, float("inf")), RecipeError, "finite"),
@@ -72,7 +77,7 @@ RECIPES = [
         [Ablate(V), Add(W, -2, layers=[0, 1], sites=["resid_mid", Site(1, "mlp_out")], tokens="generated")]
     ),
     Recipe([Ablate(V, layers=[1], strength=0.3), Add(V, 1.0)]),
-    Recipe([Ablate([V, W], one_sided=True), Add(V, 1.0, keep_norm=True, gate=Gate(W, 0.5))]),
+    Recipe([Ablate(W, one_sided=True), Add(V, 1.0, keep_norm=True, gate=Gate(W, 0.5))]),
     Recipe([Clamp(V, -1.5, layers="all", sites="resid_mid", tokens=[-3, -1], gate=Gate(V))]),
 ]
 
@@ -141,6 +146,14 @@ def test_altered_files_are_refused(change: object, says: str) -> None:
     change(data)  # type: ignore[operator]
     with pytest.raises(FileError, match=says):
         Recipe.from_json(json.dumps(data))
+
+
+def test_a_file_with_a_step_that_is_no_longer_taken_says_what_to_do_instead() -> None:
+    data = json.loads(Recipe([Ablate([V, W])]).to_json())
+    data["interventions"][0].update(one_sided=True)  # as earlier versions took it
+    with pytest.raises(FileError, match="one-sided ablation is of one direction, not of 2") as caught:
+        Recipe.from_json(json.dumps(data))
+    assert caught.value.fix == "Give one Ablate for each."
 
 
 @pytest.mark.parametrize("text", ["[]", "null", "3", '{"cells": []}', '"text"'])

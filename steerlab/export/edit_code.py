@@ -130,12 +130,12 @@ def _arithmetic(one: Intervention, known: as_python.Names) -> tuple[list[str], s
             moved = f"y + {one.coefficient!r} * {v}.to(y)"
             return [], f"keep_norm({moved}, y)" if one.keep_norm else moved
         case Ablate():
-            part = ".relu()" if one.one_sided else ""
             if len(several) > 1:
                 return (
                     [f"u = basis({', '.join(several)}).to(y)"],
-                    f"y - {one.strength!r} * (y @ u.mT){part} @ u",
+                    f"y - {one.strength!r} * (y @ u.mT) @ u",
                 )
+            part = ".relu()" if one.one_sided else ""
             return unit, f"y - {one.strength!r} * (y * u).sum(-1, keepdim=True){part} * u"
         case Clamp():
             return unit, f"y - ((y * u).sum(-1, keepdim=True) - {one.value!r}) * u"
