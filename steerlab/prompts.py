@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bisect
 import itertools
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -156,15 +157,19 @@ def _plain(text: str) -> str:
 
 
 def response_length(tokenizer: PreTrainedTokenizerBase, prompt: Prompt) -> int:
-    """How many tokens at the end of a conversation are the assistant's last words. Raises PromptError where it has
-    none.
+    """How many tokens at the end of a conversation are the assistant's last words, without what the template writes
+    before them. Raises PromptError where it has none.
     """
     if isinstance(prompt, str) or prompt[-1].get("role") != "assistant":
         raise PromptError(
             "the prompt does not end with an answer", "Give conversations: prompts.answered(prompt, answer)."
         )
-    length = len(encode(tokenizer, prompt)) - len(encode(tokenizer, prompt[:-1]))
-    if length < 1:
+    ids, words = encode(tokenizer, prompt), prompt[-1]["content"].strip()
+    lengths = range(len(ids) + 1)
+    length = bisect.bisect_left(lengths, True, key=lambda n: words in tokenizer.decode(ids[len(ids) - n :]))
+    if length not in lengths:  # the template or the tokenizer writes them in another way
+        length = len(ids) - len(encode(tokenizer, prompt[:-1]))
+    if not words or length < 1:
         raise PromptError("the assistant's last words have no tokens", "Give a longer answer.")
     return length
 

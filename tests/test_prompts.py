@@ -3,6 +3,7 @@ from __future__ import annotations
 import copy
 
 import pytest
+from tokenizers import normalizers
 from transformers import PreTrainedTokenizerBase
 
 from steerlab import ContrastSet
@@ -122,6 +123,34 @@ def test_a_conversation_may_end_with_an_answer() -> None:
         response_length(tokenizer, "Hi")
     with pytest.raises(PromptError, match="no tokens"):
         response_length(tokenizer, answered("Hi", ""))
+
+
+THINKS_FIRST = (  # as Qwen3: nothing was thought before the last answer
+    "{% for m in messages %}<{{ m.role }}>\n{% if m.role == 'assistant' and loop.last %}<think>\n\n</think>\n\n"
+    "{% endif %}{{ m.content }}</turn>\n{% endfor %}{% if add_generation_prompt %}<assistant>\n{% endif %}"
+)
+ASKED_TO_THINK = (  # as the distillations of DeepSeek R1
+    "{% for m in messages %}<{{ m.role }}>\n{{ m.content }}</turn>\n{% endfor %}"
+    "{% if add_generation_prompt %}<assistant>\n<think>\n{% endif %}"
+)
+
+
+@pytest.mark.parametrize("template", [THINKS_FIRST, ASKED_TO_THINK])
+@pytest.mark.parametrize("answer", ["Hello you", " Köln 🙂", "Hi"])
+def test_an_answer_is_its_own_words_in_templates_of_models_that_think(template: str, answer: str) -> None:
+    tokenizer = copy.deepcopy(byte_tokenizer())
+    tokenizer.chat_template = template
+    talk = answered("Hi", answer)
+    length = response_length(tokenizer, talk)
+    assert tokenizer.decode(encode(tokenizer, talk)[-length:]) == answer.strip()
+
+
+def test_an_answer_that_the_tokenizer_rewrites_is_what_comes_after_the_prompt() -> None:
+    small = copy.deepcopy(byte_tokenizer())
+    small.backend_tokenizer.normalizer = normalizers.Lowercase()
+    talk = answered("Hi", "Hello YOU")
+    assert small.decode(encode(small, talk)).endswith("hello you")
+    assert response_length(small, talk) == len("hello you")
 
 
 def test_words_are_found_as_tokens() -> None:
