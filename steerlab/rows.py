@@ -175,6 +175,12 @@ def _where(tokens: Sequence[Tokens | None], index: Tensor) -> Tensor | None:
     return wanted[..., None]
 
 
+def same_model(one: str, other: str) -> bool:
+    """Whether two names are of one model. A folder's name, which stands alone, is that of the id with its last part."""
+    short, long = sorted((one, other), key=lambda name: name.count("/"))
+    return one == other or ("/" not in short and long.endswith(f"/{short}"))
+
+
 def check_fits(direction: Direction, d_model: int, model: str | None) -> None:
     """Raise where a direction cannot be used in a model: another width, or found in another model."""
     error: SteerlabError | None = None
@@ -183,7 +189,7 @@ def check_fits(direction: Direction, d_model: int, model: str | None) -> None:
             f"the direction {direction.name!r} has d_model {direction.d_model}, and the model has {d_model}",
             "It was found in another model: find it again in this one.",
         )
-    elif direction.model is not None and model is not None and direction.model != model:
+    elif direction.model is not None and model is not None and not same_model(direction.model, model):
         error = RecipeError(
             f"the direction {direction.name!r} was found in {direction.model}, and this model is {model}",
             "To use it here on purpose, take direction.transferred_to(lab.info.name).",

@@ -25,7 +25,7 @@ from steerlab._version import __version__
 from steerlab.directions import Direction, bundled
 from steerlab.errors import FileError, ModelError
 from steerlab.lab import Lab
-from steerlab.rows import Row
+from steerlab.rows import Row, same_model
 from steerlab.snapshots import Snapshot
 
 PREFIX, VERSION = "steerlab", 1
@@ -85,7 +85,7 @@ def open_beside(text: str, lab: Lab | None = None) -> tuple[Lab, str]:
     if lab is None:
         lab = _new_lab(name)
     here = lab.info
-    if (here.name, here.n_layers, here.d_model) != (name, *shape):
+    if not same_model(here.name, name) or (here.n_layers, here.d_model) != shape:
         raise ModelError(
             f"this was shared from {name} ({shape[0]} layers of width {shape[1]}), and the lab has {here.name} "
             f"({here.n_layers} of {here.d_model})",

@@ -90,7 +90,7 @@ class LocalBackend:
         stop = tokenizer.eos_token_id if stop is None else stop
         self.stop_tokens = {stop} if isinstance(stop, int) else set(stop or ())
         self.info = ModelInfo(
-            name=name or Path(model.name_or_path).name or type(model).__name__,
+            name=name or _name(model),
             backend="local",
             device=str(model.device),
             dtype=str(model.dtype).removeprefix("torch."),
@@ -472,6 +472,17 @@ class LocalBackend:
         if mask.all():
             return self._traced.inputs(ids)
         return self._traced.inputs(ids, mask, (mask.cumsum(-1) - 1).clamp_min(0))
+
+
+def _name(model: PreTrainedModel) -> str:
+    """A model's id on the hub, or the name of the folder that it came from; its type, where it came from neither."""
+    given: str = model.name_or_path
+    folder = Path(given)
+    if given and folder.is_dir():
+        return folder.resolve().name
+    # a folder that is no longer there
+    path = folder.is_absolute() or given.startswith((".", "~")) or given.count("/") > 1
+    return (folder.name if path else given) or type(model).__name__
 
 
 def _outside(on_tokens: OnTokens) -> OnTokens:

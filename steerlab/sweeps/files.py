@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 from steerlab.errors import FileError
 from steerlab.prompts import Prompt
-from steerlab.rows import Row
+from steerlab.rows import Row, same_model
 from steerlab.sweeps.measuring import Measured
 
 FORMAT = "steerlab.scores/1"
@@ -115,7 +115,12 @@ class ScoresFile:
             about = None
         if not isinstance(about, dict) or about.get("format") != FORMAT:
             raise self._foreign()
-        differ = [name for name in self._about if not _alike(about.get(name), self._about[name])]
+        same = same_model(str(about.get("model")), str(self._about.get("model")))
+        differ = [
+            name
+            for name, here in self._about.items()
+            if not _alike(about.get(name), here) and not (name == "model" and same)
+        ]
         if differ:
             told = "; ".join(f"{n}: {about.get(n)!r} there, {self._about[n]!r} here" for n in differ)
             raise FileError(
