@@ -248,6 +248,26 @@ def test_a_job_that_is_cancelled_while_the_list_asks_about_it_was_cancelled(
         assert [one.stage for one in there.jobs()] == ["cancelled"]
 
 
+def test_who_waits_for_a_job_that_another_kernel_cancels_is_told(
+    model_folders: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    word = [(200, said("RUNNING")), (200, said("ERROR", "Request cancelled by operator."))]
+    answers = {"/response/j": word, "/request/j": [(200, '{"status": "cancelled_execution"}')]}
+    with misbehave(Misbehaving(answers=answers)) as server:
+        there = NdifBackend(model_folders[SERVED[0]], host=server.url)
+        job = there.left.submit([Row("Hi")], Sampling(3))
+        look = Wire.look
+
+        def late(wire: Wire, job_id: str, stop: Stop | None = None) -> Update | None:
+            monkeypatch.setattr(Wire, "look", look)
+            there.cancel(job)
+            return wire.look(job_id, stop)
+
+        monkeypatch.setattr(Wire, "look", late)
+        with pytest.raises(errors.RemoteError, match="'j' at .* was cancelled"):
+            there.left.fetch(job, timeout=3)
+
+
 def test_a_cell_that_is_interrupted_leaves_no_job(model_folders: dict[str, Path]) -> None:
     def interrupt(tokens: Sequence[Token]) -> None:
         raise KeyboardInterrupt

@@ -144,6 +144,8 @@ class Left:
             status.stage == "unknown" and job.age > self._wire.patience.answer
         ):
             raise troubles.unknown_job(self._wire.host, job.id)
+        if status.stage == "cancelled":  # since it was read what is known of it
+            raise troubles.ended(self._wire.host, job.id)
         if status.stage == "failed":
             failed = next(one for one in said.values() if one and one.stage == "failed")
             self._wire.result(failed, stop)  # which raises what it failed of
