@@ -2,6 +2,9 @@
 
 A job's prints are caught by redirecting the output of the whole process, so two jobs never run at once. A job whose
 client has left is dropped from the queue, or stopped: in a room of thirty, sliders leave many of them behind.
+
+What was taken from the API stays in Redis until it is answered, so that the jobs of a worker that dies wait for the
+next one, but for the one that ran: its client is told.
 """
 
 from __future__ import annotations
@@ -29,7 +32,8 @@ DTYPE = os.environ["NDIF_DEFAULT_DTYPE"]
 TIMEOUT = float(os.environ["STEERLAB_JOB_SECONDS"])
 SANDBOX = os.environ["STEERLAB_SANDBOX"] == "1"
 SMALL = 10_000_000  # parameters, below which one thread is faster than several that wait for each other
-RUNNING = "steerlab:running"  # where the job is kept that runs
+TAKEN = "steerlab:taken"  # where the jobs are kept that are not answered, the newest first
+RUNNING = "steerlab:running"  # where the id of the one is kept whose turn it is
 KILLED = "Request cancelled by operator."  # as NDIF says it
 LOOK = 0.5  # seconds between two looks at whether a job's client is still there
 
@@ -66,24 +70,20 @@ class Worker:
     repositories: list[str]
     models: dict[tuple[str, str], Any] = field(default_factory=dict)
     waiting: list[Any] = field(default_factory=list)
+    taken: dict[str, bytes] = field(default_factory=dict)  # requests as they are in TAKEN, by their ids
     loading: str | None = None
     running: Any = None  # the request whose turn it is
     killed: bool = False  # whether somebody has ended it
 
     async def start(self, *, lazy: bool) -> None:
         """Load the models, unless lazy, and serve for ever."""
+        await self.restore()
         if not lazy:
             for repository in self.repositories:
                 data = {"repo_id": repository, "revision": None, "task": "text-generation"}
                 key = f"nnsight.modeling.transformers.TransformersModel:{json.dumps(data)}"
                 self.models[identity(key)] = deployed(key)
         gc.collect()
-        if lost := await RedisProvider.async_bytes_client.getdel(
-            RUNNING
-        ):  # by a worker that ended before this one
-            await pickle.loads(lost).arespond(
-                Status.ERROR, "Replica was evicted while processing your request. Please try again later."
-            )
         await RedisProvider.async_client.set(
             "ray:connected", "1"
         )  # what the API looks at before it takes a job
@@ -102,14 +102,37 @@ class Worker:
             ),
         )  # fmt: skip
 
+    async def restore(self) -> None:
+        """Take over from a worker that ended before this one: what had its turn then is lost, the others wait."""
+        lost = await RedisProvider.async_client.get(RUNNING)
+        for item in reversed(await RedisProvider.async_bytes_client.lrange(TAKEN, 0, -1)):
+            request = pickle.loads(item)
+            self.taken[request.id] = item
+            if request.id == lost:
+                message = "Replica was evicted while processing your request. Please try again later."
+                await request.arespond(Status.ERROR, message)
+                await self.forget(request)
+            else:
+                await self.queue(request)
+        await RedisProvider.async_client.delete(RUNNING)
+
     async def take(self, arrived: asyncio.Event) -> None:
         """Read requests into the queue."""
         while True:
-            if item := await RedisProvider.async_bytes_client.brpop("queue", timeout=10):
-                request = pickle.loads(item[1])
-                self.waiting.append(request)
-                await request.arespond(Status.QUEUED, f"Added to Queue at position {len(self.waiting)}.")
+            if item := await RedisProvider.async_bytes_client.brpoplpush("queue", TAKEN, timeout=10):
+                request = pickle.loads(item)
+                self.taken[request.id] = item
+                await self.queue(request)
                 arrived.set()
+
+    async def queue(self, request: Any) -> None:
+        """Let a request wait for its turn."""
+        self.waiting.append(request)
+        await request.arespond(Status.QUEUED, f"Added to Queue at position {len(self.waiting)}.")
+
+    async def forget(self, request: Any) -> None:
+        """Keep a request no longer: it was answered, or nobody waits for it."""
+        await RedisProvider.async_bytes_client.lrem(TAKEN, 1, self.taken.pop(request.id))
 
     async def work(self, arrived: asyncio.Event) -> None:
         """Run one job after the other."""
@@ -121,8 +144,11 @@ class Worker:
                     await other.arespond(Status.QUEUED, f"Moved to position {place} in Queue.")
                 if await self.has_client(request):
                     self.running, self.killed = request, False
+                    await RedisProvider.async_client.set(RUNNING, request.id)
                     await self.run(request)
                     self.running = None
+                await self.forget(request)
+                await RedisProvider.async_client.delete(RUNNING)
             arrived.clear()
             await arrived.wait()
 
@@ -148,7 +174,6 @@ class Worker:
         if self.killed:  # while its model was loaded
             await request.arespond(Status.ERROR, KILLED)
             return
-        await RedisProvider.async_bytes_client.set(RUNNING, pickle.dumps(request))
         await request.arespond(Status.DISPATCHED, "Your job has been sent to the model deployment.")
         model = self.models[repository, task]
         job = asyncio.create_task(model.run(request))
@@ -156,7 +181,6 @@ class Worker:
             await asyncio.wait({job}, timeout=LOOK)
             if not job.done() and (self.killed or not await self.has_client(request)):
                 await model.cancel()
-        await RedisProvider.async_bytes_client.delete(RUNNING)
         if failure := job.exception():
             print(f"a job failed: {failure!r}", file=sys.stderr, flush=True)
             await request.arespond(
@@ -180,6 +204,7 @@ class Worker:
             if request.id == job_id:
                 self.waiting.remove(request)
                 await request.arespond(Status.ERROR, KILLED)
+                await self.forget(request)
                 return "removed_from_queue"
         if self.running is not None and self.running.id == job_id:
             self.killed = True
