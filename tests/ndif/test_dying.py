@@ -6,11 +6,15 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
 from ndif_server import SERVED, far_lab, serve
 
 from steerlab import Generation, Lab, Row, Sampling, errors
+from steerlab.backends.ndif.backend import NdifBackend
+from steerlab.backends.ndif.jobs import Payload
 from steerlab.backends.ndif.messages import JobStatus
 from steerlab.backends.ndif.waiting import Patience
 from steerlab.serving.server import Server
@@ -93,3 +97,23 @@ def test_those_who_wait_are_served_in_turn_by_the_next_worker(server: Server, la
     assert lab.generate("Four", max_new_tokens=3).finish != "cancelled"
     looks = [lab.backend._wire.look(job) for job in (running, first, second)]  # type: ignore[attr-defined]
     assert [look.stage for look in looks] == ["failed", "completed", "completed"], "none is run again"
+
+
+def asserting(model: Any) -> bytes:
+    """A job that fails as one does that breaks the CUDA context."""
+    payload = Payload()
+    with model.trace(input_ids=torch.ones(1, 1, dtype=torch.long), backend=payload):
+        raise RuntimeError("CUDA error: device-side assert triggered")
+    return payload.bytes
+
+
+def test_a_broken_cuda_context_ends_the_worker_once_its_job_is_told(server: Server, lab: Lab) -> None:
+    there = lab.backend
+    assert isinstance(there, NdifBackend)
+    job = there._wire.submit(there._packer.envelope(), asserting(there.model))
+    assert server.processes["worker"].wait(SECONDS) == 70
+    assert server.revive()
+    assert lab.generate("And now?", max_new_tokens=3).finish != "cancelled"
+    told = there._wire.look(job)
+    assert told
+    assert "device-side assert triggered" in told.description

@@ -34,11 +34,25 @@ SANDBOX = os.environ["STEERLAB_SANDBOX"] == "1"
 SMALL = 10_000_000  # parameters, below which one thread is faster than several that wait for each other
 TAKEN = "steerlab:taken"  # where the jobs are kept that are not answered, the newest first
 RUNNING = "steerlab:running"  # where the id of the one is kept whose turn it is
+BROKEN = 70  # the exit code of a worker whose CUDA context is broken
 KILLED = "Request cancelled by operator."  # as NDIF says it
 LOOK = 0.5  # seconds between two looks at whether a job's client is still there
 
-# a deployment asks for the Ray actor that it is, to restart itself after a broken CUDA context; here it is none
-ray.get_runtime_context = lambda: None
+ray.get_runtime_context = lambda: None  # a deployment asks for the Ray actor that it is; here it is none
+
+Offered: Any = (Sandbox if SANDBOX else Deployment) if ON_GPU else (CpuSandbox if SANDBOX else CpuDeployment)
+
+
+class Here(Offered):  # type: ignore[misc]
+    """A deployment in this process. broken: whether a job has broken the CUDA context, which only an end of the process
+    mends; an actor restarts itself.
+    """
+
+    broken = False
+
+    def restart(self) -> None:
+        """Have the process end, once the job is answered."""
+        self.broken = True
 
 
 def deployed(model_key: str) -> Any:
@@ -46,12 +60,11 @@ def deployed(model_key: str) -> Any:
     options: dict[str, Any] = {"execution_timeout": TIMEOUT, "dtype": DTYPE}
     if ON_GPU:
         free, _ = torch.cuda.mem_get_info(0)
-        made = Sandbox if SANDBOX else Deployment
-        return made(model_key, gpu_mem_bytes_by_id={0: free}, **options)
+        return Here(model_key, gpu_mem_bytes_by_id={0: free}, **options)
     torch.cuda.synchronize = lambda *_, **__: (
         None
     )  # the one CUDA call that a deployment makes after every job
-    model = (CpuSandbox if SANDBOX else CpuDeployment)(model_key, **options)
+    model = Here(model_key, **options)
     if model.model._module.num_parameters() < SMALL:
         torch.set_num_threads(1)
     return model
@@ -149,6 +162,8 @@ class Worker:
                     self.running = None
                 await self.forget(request)
                 await RedisProvider.async_client.delete(RUNNING)
+                if any(model.broken for model in self.models.values()):
+                    os._exit(BROKEN)  # the server starts another; a plain exit may hang on the broken context
             arrived.clear()
             await arrived.wait()
 
