@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 from torch import Tensor
 
 from steerlab import metrics
-from steerlab.backends.base import Backend, encode_row
-from steerlab.errors import PromptError
+from steerlab.backends.base import Backend, before_pass, encode_row
+from steerlab.errors import PromptError, RemoteError
 from steerlab.estimators import randomised
 from steerlab.generations import NOT_FINITE, Generation, Sampling
 from steerlab.judges import Asked, name_of
@@ -110,7 +110,8 @@ def measure(
     refusal_tokens: Sequence[int] | None = None,
     seed: int = 0,
 ) -> Report:
-    """Measure a recipe beside the baseline and its random control. Raises PromptError where a side is empty.
+    """Measure a recipe beside the baseline and its random control. Raises PromptError where a side is empty,
+    RemoteError where somebody cancels a job of it.
 
     judge: from a completion to whether it refuses, by default by phrases. texts: plain text for cross-entropy, each no
     longer than what the model reads at once: cut longer ones yourself, as the figure depends on where. prompting: an
@@ -137,7 +138,7 @@ def measure(
         ]
     given = metrics.checked_tokens(refusal_tokens, len(backend.tokenizer))
     plain = [_halves(backend, text) for text in texts]
-    answers = {name: backend.generate(of, sampling) for name, of in rows.items()}
+    answers = {name: _whole(backend.generate(of, sampling)) for name, of in rows.items()}
     logits = {name: backend.score(of) for name, of in rows.items()}
     base = logits["baseline"]
     tokens = given or metrics.refusal_tokens(base[:split], base[split:])
@@ -173,6 +174,17 @@ def measure(
         effects.append(Effect(name, **found, why=why))
     asked.tell("count in no rate and stand in report.unjudged")
     return Report(tuple(effects), answers, asked.raised)
+
+
+def _whole(answers: list[Generation]) -> list[Generation]:
+    """Answers that were not cut short, of which figures can be made."""
+    if cut := sum(answer.finish == "cancelled" for answer in answers):
+        before_pass.get()()  # where background work ends that was cancelled
+        raise RemoteError(
+            f"a job of the measurement was cancelled, which left {cut} of {len(answers)} answers incomplete",
+            "Measure again.",
+        )
+    return answers
 
 
 def _reasons(told: Sequence[Told]) -> str:

@@ -1,14 +1,19 @@
 from __future__ import annotations
 
+import contextvars
 import math
+import threading
+from collections.abc import Sequence
+from typing import Any
 
 import pytest
 import torch
 
 from steerlab import BASELINE, Ablate, Add, Direction, Gate, Generation, Recipe, Row, Sampling, Site, metrics
+from steerlab.backends.base import before_pass
 from steerlab.backends.fake import FakeBackend
 from steerlab.effects import FIGURES, measure
-from steerlab.errors import PromptError
+from steerlab.errors import PromptError, RemoteError
 from steerlab.estimators import randomised
 from steerlab.prompts import instructed
 
@@ -159,6 +164,41 @@ def test_a_figure_without_rows_says_why() -> None:
     report = measure(BACKEND, RECIPE, HARMFUL, HARMLESS, sampling=Sampling(1))
     assert report["recipe"].why["text_cross_entropy"] == "no text is measured"
     assert report["recipe"].why["repetition"] == "2 of 2: an answer of fewer than three words"
+
+
+def test_a_job_that_was_cancelled_gives_no_figures() -> None:
+    """As from the panel's list of a server's jobs; a cancelled job gives what it has."""
+
+    class Cancelled(FakeBackend):
+        def generate(self, rows: Sequence[Row], sampling: Sampling, **_: Any) -> list[Generation]:
+            cancel = threading.Event()
+            if rows[0].recipe:
+                cancel.set()
+            return super().generate(rows, sampling, cancel=cancel)
+
+    with pytest.raises(
+        RemoteError, match="a job of the measurement was cancelled, which left 5 of 5 answers"
+    ):
+        measure(Cancelled(), RECIPE, HARMFUL, HARMLESS, sampling=Sampling(4))
+
+
+def test_a_measurement_in_the_background_that_is_cancelled_ends_there() -> None:
+    class Ended(BaseException):
+        """As what the worker raises."""
+
+    def ended() -> None:
+        raise Ended
+
+    class Slow(FakeBackend):
+        def generate(self, rows: Sequence[Row], sampling: Sampling, **_: Any) -> list[Generation]:
+            cancel = threading.Event()
+            cancel.set()
+            answers = super().generate(rows, sampling, cancel=cancel)
+            before_pass.set(ended)
+            return answers
+
+    with pytest.raises(Ended):
+        contextvars.copy_context().run(measure, Slow(), RECIPE, HARMFUL, HARMLESS, sampling=Sampling(4))
 
 
 class Unasked(FakeBackend):

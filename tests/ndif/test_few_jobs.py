@@ -7,6 +7,7 @@ import itertools
 import math
 import threading
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,7 +16,9 @@ from ndif_server import far_lab
 import steerlab as sl
 from steerlab import Ablate, Lab, Recipe
 from steerlab.backends.ndif.backend import NdifBackend
+from steerlab.backends.ndif.distant import describe
 from steerlab.backends.ndif.messages import JobStatus
+from steerlab.backends.ndif.packing import Packer
 from steerlab.serving.server import Server
 from steerlab.surgical import surgical
 from steerlab.ui import find, frontier, sweep
@@ -153,3 +156,9 @@ def test_many_rows_are_few_jobs(verb: str, far: Lab) -> None:
     assert 0 < len(told.times) <= most, why
     if verb != "find_direction":  # which shows a bar in a cell
         assert max(told.times) > 1, "and within a job of several batches it is told how far it is"
+
+
+def test_no_rows_are_no_job(model_folders: dict[str, Path]) -> None:
+    packer = Packer(describe(model_folders["llama"]), host="nowhere")
+    assert list(packer.jobs([])) == []
+    assert list(packer.jobs([[1, 2], [3]], [])) == []

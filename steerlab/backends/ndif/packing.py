@@ -71,7 +71,7 @@ class Packer:
         order = sorted(range(len(encoded)) if which is None else which, key=lambda i: len(encoded[i]))
         batches = list(chunks(order, min(self.batch_rows, most)))
         n_jobs = max(1, round(len(batches) * min(self.batch_rows, most) / JOB_ROWS))
-        yield from chunks(batches, math.ceil(len(batches) / n_jobs))
+        yield from chunks(batches, max(1, math.ceil(len(batches) / n_jobs)))
 
     def batches(self, encoded: Sequence[list[int]], sampling: Sampling) -> Iterator[list[int]]:
         """Rows in batches that generate together: in order, and apart where the context leaves less room than asked."""
