@@ -165,6 +165,30 @@ def test_a_key_comes_from_the_environment_else_nnsight_else_from_whoever_is_ther
     assert len(asked) == 1
 
 
+@pytest.mark.parametrize(
+    "spoilt",
+    [f"{SECRET}\nmore", f"{SECRET}\x00", f"{SECRET}ä", f"“{SECRET}”"],
+    ids=["a line break", "a control character", "another letter", "quotes of a word processor"],
+)
+def test_what_no_header_can_carry_is_refused_and_not_shown(
+    spoilt: str, monkeypatch: pytest.MonkeyPatch, model_folders: dict[str, Path]
+) -> None:
+    monkeypatch.delenv("NDIF_API_KEY")
+    monkeypatch.setattr(CONFIG.API, "APIKEY", spoilt)
+    with misbehave(Misbehaving()) as server:
+        with pytest.raises(errors.RemoteError, match="the key has letters that no key has") as caught:
+            NdifBackend(model_folders["llama"], host=server.url)
+        assert not server.requests
+    shown = with_variables(caught.value)
+    assert "key = «key»" in shown
+    assert SECRET not in shown
+
+
+def test_space_around_a_key_is_no_part_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NDIF_API_KEY", f" {SECRET}\n")
+    assert keys.find_key("http://127.0.0.1:5001").headers() == {"ndif-api-key": SECRET}
+
+
 def test_nobody_is_there_without_a_terminal_or_a_notebook(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delitem(sys.modules, "ipykernel", raising=False)
     monkeypatch.setattr(sys, "stdin", io.StringIO())

@@ -7,6 +7,8 @@ import os
 import sys
 from urllib.parse import urlsplit
 
+from steerlab.errors import RemoteError
+
 HOSTED = "api.ndif.us"
 WHERE = "Get a key at https://login.ndif.us, and set it before the notebook starts: export NDIF_API_KEY=…"
 HIDDEN = "«key»"
@@ -30,6 +32,11 @@ class Key:
     def __reduce__(self) -> tuple[type[Key], tuple[str]]:
         return Key, ("",)  # a copy or a pickle has none
 
+    @property
+    def fits(self) -> bool:
+        """Whether a header can carry it."""
+        return self.__secret.isascii() and self.__secret.isprintable()
+
     def headers(self) -> dict[str, str]:
         """For a request. Call it inside the call that sends, so that no variable holds it."""
         return {"ndif-api-key": self.__secret} if self else {}
@@ -43,8 +50,18 @@ class Key:
 
 def find_key(host: str) -> Key:
     """From NDIF_API_KEY, else nnsight's own configuration; for the hosted NDIF, else asked for where somebody can
-    answer. A server of one's own may ask for none.
+    answer. A server of one's own may ask for none. Raises RemoteError where it cannot be a key.
     """
+    key = _found(host)
+    if not key.fits:
+        raise RemoteError(
+            "the key has letters that no key has: a line break within it, a control character, or one beyond ASCII",
+            "Copy it once more, into NDIF_API_KEY or nnsight's configuration, and nothing else with it.",
+        )
+    return key
+
+
+def _found(host: str) -> Key:
     if os.environ.get("NDIF_API_KEY"):
         return Key(os.environ["NDIF_API_KEY"])
     from nnsight.schema.config import CONFIG
