@@ -120,6 +120,7 @@ def serve(
     ports = _free_ports(6)
     api, redis_port, store = port or ports[0], ports[1], port + 1 if port else ports[2]
     reached = _address() if host == "0.0.0.0" else host
+    near = "127.0.0.1" if host == "0.0.0.0" else host  # what listens at one address is not reached at another
     names = [_place(model, folder / "hub") for model in models]
     at_once = () if lazy else names
     more = {}
@@ -130,7 +131,7 @@ def serve(
     environ = {
         **{k: v for k, v in os.environ.items() if not k.startswith(("NDIF_", "HF_", "RAY_", "PYTHONPATH"))},
         "NDIF_REDIS_URL": f"redis://127.0.0.1:{redis_port}",
-        "NDIF_OBJECT_STORE_URL": f"http://127.0.0.1:{store}",
+        "NDIF_OBJECT_STORE_URL": f"http://{near}:{store}",
         "NDIF_OBJECT_STORE_PUBLIC_URL": f"http://{reached}:{store}",
         "NDIF_OBJECT_STORE_ACCESS_KEY": "steerlab",
         "NDIF_OBJECT_STORE_SECRET_KEY": "steerlab",
@@ -176,11 +177,11 @@ def serve(
         tell(f"starting NDIF; logs are in {folder}")
         server.start("redis")
         server.start("store")
-        _wait(server, lambda: _open(redis_port) and _open(store))
+        _wait(server, lambda: _open("127.0.0.1", redis_port) and _open(near, store))
         tell("loading " + ", ".join(names) + " …")
         for name in list(commands)[2:]:
             server.start(name)
-        local = f"http://127.0.0.1:{api}" if host == "0.0.0.0" else server.url
+        local = f"http://{near}:{api}"
         _wait(server, lambda: _answers(f"{local}/connected"))
         if ray and not lazy:  # it is connected before its models are loaded
             _wait(server, lambda: _loaded(f"{local}/status", names))
@@ -252,10 +253,10 @@ def _free_ports(n: int) -> list[int]:
         return [one.getsockname()[1] for one in sockets]
 
 
-def _open(port: int) -> bool:
+def _open(host: str, port: int) -> bool:
     with socket.socket() as one:
         one.settimeout(1)
-        return one.connect_ex(("127.0.0.1", port)) == 0
+        return one.connect_ex((host, port)) == 0
 
 
 def _answers(url: str) -> bool:
