@@ -502,6 +502,20 @@ def test_work_of_the_panel_that_is_cancelled_leaves_no_job(
     worker.close()
 
 
+def test_a_connection_is_closed_once_its_job_is_over(model_folders: dict[str, Path]) -> None:
+    """The server leaves it open: neither its thread nor the one that listens here may wait for the other."""
+    with misbehave(Misbehaving(frames=[*RUNNING, said("ERROR", "no")])) as server:
+        there = backend(model_folders["llama"], server)
+        before = threading.active_count()
+        for _ in range(5):
+            with pytest.raises(errors.RemoteError):
+                there.generate([Row("Hi")], Sampling(3))
+        end = time.monotonic() + 5
+        while threading.active_count() > before:
+            assert time.monotonic() < end, threading.enumerate()
+            time.sleep(0.02)
+
+
 def test_the_place_in_the_queue_is_told(model_folders: dict[str, Path]) -> None:
     told: list[JobStatus] = []
     with misbehave(Misbehaving(frames=RUNNING, close=True)) as server:

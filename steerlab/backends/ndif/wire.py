@@ -167,6 +167,7 @@ class Wire(Requests):
                 raise troubles.not_ndif(self.host, first)
             yield session, frames
         finally:
+            connection.abort()  # wakes the thread that listens, which would keep it open
             connection.shutdown()
 
     def _first(self, frames: Frames, stop: Stop) -> str | bytes:
