@@ -114,14 +114,14 @@ def serve(
     settings: more of NDIF's environment variables. tell: receives what happens, in words.
     Raises SteerlabError where something cannot be installed, found or started.
     """
-    python = environment(tell, ray=ray)
-    redis = shutil.which("redis-server") or _redis(python)
-    folder = Path(tempfile.mkdtemp(prefix="steerlab-ndif-"))
+    names = _names(models)
     ports = _free_ports(6)
     api, redis_port, store = port or ports[0], ports[1], port + 1 if port else ports[2]
+    python = environment(tell, ray=ray)
+    redis = shutil.which("redis-server") or _redis(python)
     reached = _address() if host == "0.0.0.0" else host
     near = "127.0.0.1" if host == "0.0.0.0" else host  # what listens at one address is not reached at another
-    names = [_place(model, folder / "hub") for model in models]
+    folder = Path(tempfile.mkdtemp(prefix="steerlab-ndif-"))
     at_once = () if lazy else names
     more = {}
     if ray:
@@ -174,6 +174,8 @@ def serve(
         commands["worker"] = (me, str(INSIDE / "worker.py"))
     server = Server(f"http://{reached}:{api}", folder, names, commands, environ)
     try:
+        for model, name in zip(models, names, strict=True):
+            _place(model, name, folder / "hub")
         tell(f"starting NDIF; logs are in {folder}")
         server.start("redis")
         server.start("store")
@@ -210,9 +212,21 @@ def _redis(python: Path) -> str:
     return str(found[0])
 
 
-def _place(model: str | Path, hub: Path) -> str:
-    """Put a model where the server's transformers finds it without a network; returns its name there."""
-    folder, name = Path(model), repository(model)
+def _names(models: Sequence[str | Path]) -> list[str]:
+    """What models are called on the server. Raises SteerlabError where two have one name."""
+    names = [repository(model) for model in models]
+    for model, name in zip(models, names, strict=True):
+        if names.count(name) > 1:
+            raise SteerlabError(
+                f"two of the models are called {name!r} on the server, and {str(model)!r} is one of them",
+                "Name each model once, and give folders names of their own: a folder's last part is its name there.",
+            )
+    return names
+
+
+def _place(model: str | Path, name: str, hub: Path) -> None:
+    """Put a model where the server's transformers finds it without a network, by its name there."""
+    folder = Path(model)
     if not folder.is_dir():
         from huggingface_hub import snapshot_download
 
@@ -232,7 +246,6 @@ def _place(model: str | Path, hub: Path) -> str:
         (snapshot / file.name).symlink_to(file.resolve())
     (place / "refs").mkdir()
     (place / "refs" / "main").write_text(REVISION)
-    return name
 
 
 def _address() -> str:

@@ -1,15 +1,55 @@
-"""Where a server can be reached."""
+"""What is refused before a server is started, and where one can be reached."""
 
 from __future__ import annotations
 
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
 from ndif_server import SERVED, far_lab
 
 from steerlab import Row, Sampling
+from steerlab.errors import SteerlabError
+from steerlab.serving import server
 from steerlab.serving.server import Server, serve
+
+
+@pytest.fixture
+def left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where folders are made meanwhile. Nothing is installed."""
+    made = tmp_path / "temporary"
+    made.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(made))
+    monkeypatch.setattr(server, "environment", lambda *_, **__: Path(sys.executable))
+    monkeypatch.setattr(server, "_redis", lambda _: "redis-server")
+    return made
+
+
+def started(*models: str | Path, host: str = "127.0.0.1", port: int = 0) -> None:
+    with serve(models, host=host, port=port):
+        raise AssertionError("it was started")
+
+
+def test_two_models_of_one_name_are_refused(left: Path, tmp_path: Path) -> None:
+    folders = [tmp_path / where / "mine" for where in "ab"]
+    for folder in folders:
+        folder.mkdir(parents=True)
+    with pytest.raises(SteerlabError, match="two of the models are called 'local/mine'"):
+        started(*folders)
+    with pytest.raises(SteerlabError, match="two of the models are called 'some/model'"):
+        started("some/model", "some/model")
+    assert not list(left.iterdir())
+
+
+def test_a_model_that_cannot_be_had_leaves_no_folder(left: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def missing(*_: object, **__: object) -> None:
+        raise OSError("it is not there")
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", missing)
+    with pytest.raises(SteerlabError, match="the model 'nobody/nothing' cannot be had"):
+        started("nobody/nothing")
+    assert not list(left.iterdir())
 
 
 @pytest.mark.ndif
