@@ -117,6 +117,7 @@ def serve(
     names = _names(models)
     ports = _free_ports(6)
     api, redis_port, store = port or ports[0], ports[1], port + 1 if port else ports[2]
+    _check_ports(host, api, store)
     python = environment(tell, ray=ray)
     redis = shutil.which("redis-server") or _redis(python)
     reached = _address() if host == "0.0.0.0" else host
@@ -187,6 +188,7 @@ def serve(
         _wait(server, lambda: _answers(f"{local}/connected"))
         if ray and not lazy:  # it is connected before its models are loaded
             _wait(server, lambda: _loaded(f"{local}/status", names))
+        server.check()
         yield server
     finally:
         server.kill()
@@ -264,6 +266,20 @@ def _free_ports(n: int) -> list[int]:
         for one in sockets:
             one.bind(("127.0.0.1", 0))
         return [one.getsockname()[1] for one in sockets]
+
+
+def _check_ports(host: str, api: int, store: int) -> None:
+    """Raise SteerlabError where the server could not listen: somebody else would answer in its place."""
+    for port, what in ((api, "API"), (store, "object store")):
+        try:
+            with socket.socket() as one:
+                one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as the server does
+                one.bind((host, port))
+        except (OSError, OverflowError) as error:
+            raise SteerlabError(
+                f"the {what} cannot listen at {host}:{port}: {getattr(error, 'strerror', None) or error}",
+                "Choose another port with --port (the object store takes the one after it), or another --host.",
+            ) from error
 
 
 def _open(host: str, port: int) -> bool:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import socket
 import sys
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -49,6 +52,24 @@ def test_a_model_that_cannot_be_had_leaves_no_folder(left: Path, monkeypatch: py
     monkeypatch.setattr("huggingface_hub.snapshot_download", missing)
     with pytest.raises(SteerlabError, match="the model 'nobody/nothing' cannot be had"):
         started("nobody/nothing")
+    assert not list(left.iterdir())
+
+
+@contextmanager
+def taken() -> Iterator[int]:
+    with socket.create_server(("127.0.0.1", 0)) as one:
+        yield one.getsockname()[1]
+
+
+def test_a_port_in_use_is_told_at_once(left: Path) -> None:
+    with taken() as port, pytest.raises(SteerlabError, match=f"the API cannot listen at 127.0.0.1:{port}: "):
+        started("some/model", port=port)
+    with taken() as port, pytest.raises(SteerlabError, match=f"the object store cannot .*:{port}: "):
+        started("some/model", port=port - 1)
+    with pytest.raises(SteerlabError, match=r"the API cannot listen at 192\.0\.2\.1:"):
+        started("some/model", host="192.0.2.1")
+    with pytest.raises(SteerlabError, match="the object store cannot listen at 127.0.0.1:65536: "):
+        started("some/model", port=65535)
     assert not list(left.iterdir())
 
 
