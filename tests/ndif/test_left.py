@@ -11,6 +11,7 @@ from pathlib import Path
 import models
 import pytest
 import torch
+from filelock import FileLock
 from misbehaving import Misbehaving, misbehave
 from ndif_server import SERVED, far_lab
 
@@ -266,6 +267,42 @@ def test_who_waits_for_a_job_that_another_kernel_cancels_is_told(
         monkeypatch.setattr(Wire, "look", late)
         with pytest.raises(errors.RemoteError, match="'j' at .* was cancelled"):
             there.left.fetch(job, timeout=3)
+
+
+def test_kernels_that_note_an_end_at_once_do_so_in_turn(model_folders: dict[str, Path]) -> None:
+    with misbehave(Misbehaving()) as server:
+        there = NdifBackend(model_folders[SERVED[0]], host=server.url)
+        job = there.left.submit([Row("Hi")], Sampling(3))
+    noted: list[str] = []
+    thread = threading.Thread(target=lambda: noted.append(kept.ended(job, "failed")))
+    with FileLock(kept.folder() / ".lock"):  # as another kernel holds it
+        thread.start()
+        thread.join(0.3)
+        assert thread.is_alive()
+        data = json.loads((kept.folder() / "j.json").read_text())
+        (kept.folder() / "j.json").write_text(json.dumps({**data, "stage": "cancelled"}))
+    thread.join(10)
+    assert noted == ["cancelled"]
+
+
+def test_what_two_kernels_write_at_once_is_whole(
+    model_folders: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with misbehave(Misbehaving()) as server:
+        there = NdifBackend(model_folders[SERVED[0]], host=server.url)
+        job = there.left.submit([Row("Hi")], Sampling(3))
+    data, write = kept._data(job), Path.write_text
+
+    def slow(path: Path, text: str, encoding: str | None = None) -> int:
+        written = write(path, text, encoding=encoding)
+        monkeypatch.setattr(Path, "write_text", write)
+        kept._write(job, {**data, "stage": "completed"})
+        return written
+
+    monkeypatch.setattr(Path, "write_text", slow)
+    kept._write(job, {**data, "stage": "failed"})
+    assert kept._data(job)["stage"] == "failed", "the last one counts"
+    assert [path.name for path in kept.folder().iterdir() if path.name != ".lock"] == ["j.json"]
 
 
 def test_a_cell_that_is_interrupted_leaves_no_job(model_folders: dict[str, Path]) -> None:

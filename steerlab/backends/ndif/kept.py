@@ -8,20 +8,20 @@ from __future__ import annotations
 import json
 import os
 import re
-import threading
 import time
+import uuid
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
+
+from filelock import FileLock
 
 from steerlab.backends.base import ModelInfo
 from steerlab.errors import FileError, ModelError
 from steerlab.generations import Sampling
 from steerlab.recipes import Recipe
 from steerlab.rows import Row
-
-_ENDS = threading.Lock()  # held while how a job ended is read and written
 
 
 @dataclass(frozen=True)
@@ -109,7 +109,7 @@ def ended(job_id: str, stage: str) -> str:
     """Write down how a job ended; what is known of that from then on. One that was cancelled here stays so, even where
     the server, asked a moment before that was written down, says that it failed.
     """
-    with _ENDS:
+    with FileLock(folder() / ".lock"):  # another kernel may note the same
         data = _data(job_id)
         if data["stage"] != "cancelled":
             _write(job_id, {**data, "stage": stage})
@@ -143,7 +143,7 @@ def _data(job_id: str) -> dict[str, Any]:
 
 def _write(job_id: str, data: dict[str, Any]) -> None:
     path = _file(job_id)
-    fresh = path.with_suffix(".new")  # so that nobody reads half of it
+    fresh = path.with_suffix(f".{uuid.uuid4().hex}")  # so that nobody reads half of it
     fresh.write_text(json.dumps(data), encoding="utf-8")
     fresh.replace(path)
 
