@@ -17,11 +17,11 @@ import subprocess
 import sys
 import tempfile
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+
+import httpx
 
 from steerlab.backends.ndif.names import repository
 from steerlab.errors import SteerlabError
@@ -290,17 +290,16 @@ def _open(host: str, port: int) -> bool:
 
 def _answers(url: str) -> bool:
     try:
-        with urllib.request.urlopen(url, timeout=2) as answer:
-            return bool(answer.status == 200)
-    except (urllib.error.URLError, OSError):
+        return httpx.get(url, timeout=2, trust_env=False).status_code == 200  # no proxy leads to this machine
+    except httpx.HTTPError:
         return False
 
 
 def _loaded(url: str, names: Sequence[str]) -> bool:
     try:
-        with urllib.request.urlopen(url, timeout=10) as answer:
-            deployments = json.load(answer)["deployments"].values()
-    except (urllib.error.URLError, OSError, ValueError, KeyError):
+        answer = httpx.get(url, timeout=10, trust_env=False).raise_for_status()
+        deployments = answer.json()["deployments"].values()
+    except (httpx.HTTPError, ValueError, KeyError):
         return False
     return {*names} <= {
         one.get("repo_id") for one in deployments if one.get("application_state") == "RUNNING"

@@ -5,8 +5,10 @@ from __future__ import annotations
 import socket
 import sys
 import tempfile
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -88,3 +90,28 @@ def test_a_server_at_one_address_of_the_machine_answers_there(
         job = lab.submit([Row("Hi")], Sampling(3))  # its answers come from the object store
         [answer] = lab.fetch(job, timeout=60) or []
         assert answer.finish
+
+
+def test_a_proxy_is_not_asked_for_the_server_on_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("http_proxy", "HTTP_PROXY", "all_proxy"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")  # where nobody is
+    for name in ("no_proxy", "NO_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+
+    class Connected(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(b'{"deployments": {"a": {"repo_id": "m", "application_state": "RUNNING"}}}')
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Connected) as there:
+        threading.Thread(target=there.serve_forever, daemon=True).start()
+        url = f"http://127.0.0.1:{there.server_port}"
+        assert server._answers(url)
+        assert server._loaded(url, ["m"])
+        assert not server._loaded(url, ["m", "other"])
+        there.shutdown()
+    assert not server._answers(url)
