@@ -107,7 +107,7 @@ def test_what_needs_the_weights_is_exact(far: Lab, demo_lab: Lab) -> None:
 @pytest.mark.ndif
 @pytest.mark.parametrize("by", ["unembedding", "embedding", "head"])
 def test_the_panel_tells_the_same_nearest_tokens(by: By, far: Lab, demo_lab: Lab) -> None:
-    question = NearestQuestion(direction="refusal", fingerprint="", by=by)
+    question = NearestQuestion(direction="refusal", fingerprint="", epoch=0, by=by)
     silent = Tell(lambda *_: None, lambda _: None, threading.Event())
     here, there = (nearest(lab, question, silent) for lab in (demo_lab, far))
     assert [t.text for t in there.along + there.against] == [t.text for t in here.along + here.against]
