@@ -148,7 +148,9 @@ def test_a_model_is_loaded_when_a_panel_opens_on_it(
 ) -> None:
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
     second = shutil.copytree(WEIGHTS, tmp_path / "second")
-    _place(second, cluster.folder / "hub")  # the server's machine has it, and has not loaded it
+    _place(
+        second, "local/second", cluster.folder / "hub"
+    )  # the server's machine has it, and has not loaded it
     with pytest.warns(UserWarning, match="second is not loaded"):
         lab = sl.Lab(second, host=cluster.url)
     assert cluster_state(lab) != "running"
