@@ -260,8 +260,8 @@ def _close_all() -> None:
     workers, end = list(_WORKERS), time.monotonic() + _LAST_PASS
     for worker in workers:
         worker.close()
-    for worker in workers:
-        worker.join(max(0.0, end - time.monotonic()))
+    for thread in [lane.thread for worker in workers for lane in worker._lanes if lane.thread]:
+        thread.join(max(0.0, end - time.monotonic()))
 
 
 class _Works(Protocol):

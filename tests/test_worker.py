@@ -324,7 +324,8 @@ def test_a_worker_that_nobody_has_any_more_is_freed_and_its_threads_end() -> Non
 
 
 AT_WORK = """
-import threading, torch
+import faulthandler, threading, torch
+faulthandler.dump_traceback_later(50)  # where each thread is, if it hangs
 from steerlab.backends.base import before_pass
 from steerlab.worker import Worker
 
@@ -343,8 +344,13 @@ for worker in workers:
 
 
 def test_a_program_can_end_while_a_worker_works() -> None:
-    ended = subprocess.run([sys.executable, "-c", AT_WORK], capture_output=True, text=True, timeout=60)
-    assert (ended.returncode, ended.stderr) == (0, "")
+    program = subprocess.Popen([sys.executable, "-c", AT_WORK], stderr=subprocess.PIPE, text=True)
+    try:
+        _, said = program.communicate(timeout=60)
+    except subprocess.TimeoutExpired:
+        program.kill()
+        _, said = program.communicate()
+    assert (program.returncode, said) == (0, "")
 
 
 def test_what_a_background_job_submits_does_not_wait_for_itself() -> None:
