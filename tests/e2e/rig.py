@@ -79,8 +79,9 @@ def serve(
     warm: bool = False,
 ) -> Iterator[Server]:
     """Start a server below `folder`, and end it with all of its kernels. warm: the notebooks that it writes get kernels
-    that have steerlab imported when they start.
+    that have steerlab imported when they start, where a process with threads can be forked.
     """
+    warm = warm and sys.platform == "linux"
     root, config = folder / "root", folder / "config"
     places = {
         "JUPYTER_CONFIG_DIR": config,
