@@ -1,9 +1,8 @@
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-
 import pytest
 import torch
+from overflowing import Overflowing
 
 from steerlab import Ablate, Add, Clamp, Direction, Lab, Recipe, Row, Site, metrics
 from steerlab.backends.fake import FakeBackend
@@ -84,19 +83,6 @@ def test_impossible_budgets_are_refused() -> None:
             within_budget(BACKEND, lambda c: Recipe([Add(V, c)]), PROMPTS, kl=kl, most=most)
     with pytest.raises(RecipeError, match="costs more than 1e-09 nats"):
         within_budget(BACKEND, lambda c: Recipe([Add(V, c)]), PROMPTS, kl=1e-9, most=100.0)
-
-
-class Overflowing(FakeBackend):
-    """Its logits are not finite for rows of some kind."""
-
-    def __init__(self, breaks: Callable[[Row], bool]) -> None:
-        super().__init__()
-        self._breaks = breaks
-
-    def score(self, rows: Sequence[Row]) -> torch.Tensor:
-        logits = super().score(rows)
-        logits[[i for i, row in enumerate(rows) if self._breaks(row)]] = torch.nan
-        return logits
 
 
 def strength(row: Row) -> float:

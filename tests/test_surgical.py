@@ -1,11 +1,12 @@
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 
 import models
 import pytest
 import torch
+from overflowing import Overflowing
 
 from steerlab import BASELINE, Ablate, Direction, Recipe, Row, Site, metrics
 from steerlab.backends.fake import FakeBackend, byte_tokenizer
@@ -190,19 +191,6 @@ def test_tables_and_plots_hold_every_subset(found: Frontier) -> None:
     mpl.use("agg")
     ax = found.plot()
     assert ax.get_xlabel() == "KL on harmless prompts (nats)"
-
-
-class Overflowing(FakeBackend):
-    """Its logits are not finite for rows of some kind."""
-
-    def __init__(self, breaks: Callable[[Row], bool]) -> None:
-        super().__init__()
-        self._breaks = breaks
-
-    def score(self, rows: Sequence[Row]) -> torch.Tensor:
-        logits = super().score(rows)
-        logits[[i for i, row in enumerate(rows) if self._breaks(row)]] = torch.nan
-        return logits
 
 
 SMALL = Direction(

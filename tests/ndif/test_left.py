@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import models
@@ -228,45 +228,39 @@ def test_a_job_that_ended_before_it_was_cancelled_says_how(model_folders: dict[s
         assert [one.stage for one in there.jobs()] == ["completed"]
 
 
+@pytest.fixture
+def overtaken(
+    model_folders: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> Iterator[tuple[NdifBackend, str]]:
+    """A job that somebody else cancels once it is known that it goes on, and before the server is asked about it."""
+    word = [(200, said("RUNNING")), (200, said("ERROR", "Request cancelled by operator."))]
+    answers = {"/response/j": word, "/request/j": [(200, '{"status": "cancelled_execution"}')]}
+    with misbehave(Misbehaving(answers=answers)) as server:
+        there = NdifBackend(model_folders[SERVED[0]], host=server.url)
+        job = there.left.submit([Row("Hi")], Sampling(3))
+        look = Wire.look
+
+        def late(wire: Wire, job_id: str, stop: Stop | None = None) -> Update | None:
+            monkeypatch.setattr(Wire, "look", look)
+            there.cancel(job)
+            return wire.look(job_id, stop)
+
+        monkeypatch.setattr(Wire, "look", late)
+        yield there, job
+
+
 def test_a_job_that_is_cancelled_while_the_list_asks_about_it_was_cancelled(
-    model_folders: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+    overtaken: tuple[NdifBackend, str],
 ) -> None:
-    """Another thread's list: it has read that the job goes on, and hears from the server that it was ended."""
-    word = [(200, said("RUNNING")), (200, said("ERROR", "Request cancelled by operator."))]
-    answers = {"/response/j": word, "/request/j": [(200, '{"status": "cancelled_execution"}')]}
-    with misbehave(Misbehaving(answers=answers)) as server:
-        there = NdifBackend(model_folders[SERVED[0]], host=server.url)
-        job = there.left.submit([Row("Hi")], Sampling(3))
-        look = Wire.look
-
-        def late(wire: Wire, job_id: str, stop: Stop | None = None) -> Update | None:
-            monkeypatch.setattr(Wire, "look", look)
-            there.cancel(job)
-            return wire.look(job_id, stop)
-
-        monkeypatch.setattr(Wire, "look", late)
-        assert [one.stage for one in there.jobs()] == ["cancelled"]
-        assert [one.stage for one in there.jobs()] == ["cancelled"]
+    there, _ = overtaken
+    assert [one.stage for one in there.jobs()] == ["cancelled"]
+    assert [one.stage for one in there.jobs()] == ["cancelled"]
 
 
-def test_who_waits_for_a_job_that_another_kernel_cancels_is_told(
-    model_folders: dict[str, Path], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    word = [(200, said("RUNNING")), (200, said("ERROR", "Request cancelled by operator."))]
-    answers = {"/response/j": word, "/request/j": [(200, '{"status": "cancelled_execution"}')]}
-    with misbehave(Misbehaving(answers=answers)) as server:
-        there = NdifBackend(model_folders[SERVED[0]], host=server.url)
-        job = there.left.submit([Row("Hi")], Sampling(3))
-        look = Wire.look
-
-        def late(wire: Wire, job_id: str, stop: Stop | None = None) -> Update | None:
-            monkeypatch.setattr(Wire, "look", look)
-            there.cancel(job)
-            return wire.look(job_id, stop)
-
-        monkeypatch.setattr(Wire, "look", late)
-        with pytest.raises(errors.RemoteError, match="'j' at .* was cancelled"):
-            there.left.fetch(job, timeout=3)
+def test_who_waits_for_a_job_that_another_kernel_cancels_is_told(overtaken: tuple[NdifBackend, str]) -> None:
+    there, job = overtaken
+    with pytest.raises(errors.RemoteError, match="'j' at .* was cancelled"):
+        there.left.fetch(job, timeout=3)
 
 
 def test_kernels_that_note_an_end_at_once_do_so_in_turn(model_folders: dict[str, Path]) -> None:
