@@ -106,7 +106,7 @@ test("the map says its winner and why others fell; a click uses a cell, and it c
   await frame();
   expect(panel.el.textContent, "Ctrl+Z would take that back").toContain("In use: position −1 of layer 0.");
   expect(panel.el.textContent).not.toContain("takes it back");
-  panel.model.change("state", state({ revision: 7 }));
+  panel.model.change("state", state({ steering: [{ ...taken, coefficient: 0 }], revision: 7 }));
   await frame();
   expect(panel.el.textContent).not.toContain("In use");
   expect(cell("1,0")?.getAttribute("aria-selected")).toBe("false");

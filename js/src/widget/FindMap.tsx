@@ -4,6 +4,7 @@ import { Note } from "./Banner";
 import { digits, type Scale, scaleOf } from "./charts/colour";
 import { Heatmap } from "./charts/Heatmap";
 import { Failed } from "./Failed";
+import { acts } from "./rows";
 import type { Store } from "./store";
 import { useAction } from "./useAction";
 
@@ -30,7 +31,7 @@ export function FindMap({ store, answer, onRelax }: Props) {
     using.act({ kind: "find-use", name, map: answer.map, position, layer, keep });
   const last = using.asked?.question;
   const now = using.asked?.answer.value?.direction;
-  const inUse = store.state.value.steering.some((row) => row.direction === now && row.enabled);
+  const inUse = store.state.value.steering.some((row) => row.direction === now && acts(row));
   const written = layers.length <= 16;
   return (
     <div class="sl-found">

@@ -1,5 +1,6 @@
 /** A slider that is filled from zero, with a mark there, so that nothing and its opposite are told apart at a glance. */
 import type { Stretch } from "./cost";
+import { watchRelease } from "./host";
 import { tidy } from "./scale";
 
 interface Props {
@@ -17,7 +18,7 @@ interface Props {
   ready?: readonly number[];
   onChange(value: number): void;
   /** The thumb is pressed, or released. */
-  onHold?(held: boolean): void;
+  onHold(held: boolean): void;
 }
 
 export function Slider({
@@ -62,15 +63,12 @@ export function Slider({
         {...{ min, max, step, value }}
         onInput={(event) => onChange(tidy(event.currentTarget.valueAsNumber, step))}
         onPointerDown={() => {
-          if (!onHold) return;
           onHold(true);
           const end = new AbortController();
-          const release = () => {
+          watchRelease(end.signal, () => {
             end.abort();
             onHold(false);
-          };
-          for (const event of ["pointerup", "pointercancel"])
-            window.addEventListener(event, release, { signal: end.signal });
+          });
         }}
         onDblClick={() => onChange(0)}
         title={

@@ -16,6 +16,9 @@ export function freshRow(direction: DirectionInfo): SteeringState {
   };
 }
 
+/** Whether a row does anything. */
+export const acts = (row: SteeringState) => row.enabled && (row.coefficient !== 0 || row.mode === "clamp");
+
 /** A row with another place; the rest keep their order. */
 export function moved(rows: Rows, from: number, to: number): SteeringState[] {
   const row = rows[from];
