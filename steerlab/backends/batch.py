@@ -176,7 +176,8 @@ class Batch:
         n = len(self._trunks.carried)
         was = self._trunks.part(tokens)
         if was is not None:
-            self._memory.arrange(self._carried(was, n), self._past)
+            with self._lanes.model.turn():  # by one thread, where the model is small
+                self._memory.arrange(self._carried(was, n), self._past)
             self._ready.clear()
 
     def _leave(self, lanes: Sequence[int]) -> None:

@@ -69,16 +69,14 @@ class Memory:
     def arrange(self, rows: Sequence[Sequence[int]], past: int) -> None:
         """Put other rows before row 0, given by block, with their first `past` tokens."""
         for layer, there in enumerate(rows):
-            first = -len(there)
-            moved = [i for i, row in enumerate(there, start=first) if i != row]
+            moved = [(at, row) for at, row in enumerate(there, start=-len(there)) if at != row]
             if not moved:
                 continue
-            room, end = self.room[layer], moved[-1] + 1
-            index = torch.tensor(there[: end - first]) + room
+            to, of = torch.tensor(moved).T + self.room[layer]
             for kept in (self.keys[layer], self.values[layer]):
                 if kept is not None:
                     filled = kept[:, :, :past]
-                    filled[room + first : room + end] = filled.index_select(0, index.to(kept.device))
+                    filled[to.to(kept.device)] = filled.index_select(0, of.to(kept.device))
 
 
 class _Block(DynamicLayer):  # type: ignore[misc]

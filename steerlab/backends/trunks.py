@@ -93,10 +93,26 @@ class Trunks:
         return self._set([parts[i] for i in left], left)
 
     def _set(self, parts: Sequence[list[int]], was: Sequence[int]) -> list[int]:
-        order = sorted(range(len(parts)), key=lambda i: self.top(parts[i]))
+        order = self._order(parts, was)
         self.carried = [parts[i] for i in order]
         self._tops = [self.top(rows) for rows in self.carried]
         return [was[i] for i in order]
+
+    def _order(self, parts: Sequence[list[int]], was: Sequence[int]) -> list[int]:
+        """By their ends, and among those with one end so that as many as may stay where they are, counted from the last
+        one: what moves is copied.
+        """
+        tops = [self.top(rows) for rows in parts]
+        order = sorted(range(len(parts)), key=tops.__getitem__)
+        here = {(tops[i], at) for at, i in enumerate(order, start=-len(order))}
+        staying: dict[int, int] = {}
+        for i, top in enumerate(tops):
+            place = was[i] - len(self.carried)
+            if (top, place) in here:
+                staying.setdefault(place, i)
+        stay = set(staying.values())
+        moving = iter([i for i in order if i not in stay])
+        return [staying[at] if at in staying else next(moving) for at in range(-len(order), 0)]
 
     def layout(self, rows: slice) -> Layout:
         """What a pass over some of the rows does in each block."""

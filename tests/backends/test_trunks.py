@@ -135,3 +135,17 @@ def test_prompts_of_several_lengths_share_with_those_of_their_own(
     monkeypatch.setattr(local, "SHARED_ROWS", 10**6)
     apart = backend.generate(mixed, Sampling(4))
     assert [a.token_ids for a in shared] == [a.token_ids for a in apart]
+
+
+def test_a_trunk_that_splits_moves_one_other_for_each_end_below_its_own() -> None:
+    begins = [block for block in (1, 2, 3) for _ in range(10)]
+    one = 29  # the text of a row that begins in each block
+    trunks = Trunks(sorted([*begins, 1, 2]), [*range(10), one, *range(10, 20), one, *range(20, 30)], 4)
+    n = len(trunks.carried)
+    was = trunks.part({row: row for row in range(32)})
+    assert n == 30
+    assert was is not None
+    assert sorted(was) == sorted([*range(30), *[next(i for i in was if was.count(i) == 3)] * 2])
+    stay = [at - len(was) == i - n for at, i in enumerate(was)]
+    assert stay.count(False) <= 2 * 3  # for each of two that come, one of each end
+    assert [trunks.top(rows) for rows in trunks.carried] == sorted(trunks.begins)
