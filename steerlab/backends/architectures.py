@@ -8,19 +8,24 @@ names take care of themselves. What arithmetic does not find, a person can name:
 
 from __future__ import annotations
 
+import inspect
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from transformers import PretrainedConfig
 
 from steerlab.errors import ModelError, SiteError
 from steerlab.sites import POINTS, Point, Site, check_point
 
 PROBE = (3, 5, 7, 11, 13)
-TOLERANCE = 0.25  # relative; a wrong module is off by 1 or more, a right one in bfloat16 by a few hundredths
+# relative: a right module is off by a few hundredths in half precision, a wrong one by 1 or more; one that is right but
+# for a sublayer beside it, or for a factor, is told from it in float32
+TOLERANCE, TOLERANCE_IN_HALF = 0.01, 0.25
+EXACT = 1e-5  # of a block's output: what float32 leaves when its parts are summed
 ATTENTION = re.compile(r"attn|attention|mixer")
 
 Side = Literal["input", "output"]
@@ -61,11 +66,17 @@ class Place(NamedTuple):
 
 
 class SiteMap:
-    """The hooks of every site of a model: `n_layers` blocks under `path`."""
+    """The hooks of every site of a model: `n_layers` blocks under `path`.
 
-    def __init__(self, path: str, blocks: list[dict[Point, Hook]], trees: list[str]) -> None:
+    closed: whether attn_out and mlp_out are all that its blocks add to the stream.
+    """
+
+    def __init__(
+        self, path: str, blocks: list[dict[Point, Hook]], trees: list[str], *, closed: bool = False
+    ) -> None:
         self.path = path
         self.n_layers = len(blocks)
+        self.closed = closed
         self._blocks = blocks
         self._trees = trees
 
@@ -81,7 +92,8 @@ class SiteMap:
 
     def shown_as(self, model: nn.Module) -> SiteMap:
         """The same hooks in another model of the same tree, which its errors show."""
-        return SiteMap(self.path, self._blocks, [repr(block) for block in _stack(model, self.path)])
+        trees = [repr(block) for block in _stack(model, self.path)]
+        return SiteMap(self.path, self._blocks, trees, closed=self.closed)
 
     def hook(self, site: Site) -> Hook:
         """Where to touch a site. Raises SiteError where the block does not have it."""
@@ -110,7 +122,8 @@ def find_sites(model: nn.Module, given: GivenSites | None = None) -> SiteMap:
     """Find every site of a Hugging Face decoder with one forward pass over five tokens.
 
     given: where points are that arithmetic does not find, or finds elsewhere; the others are still looked for. Raises
-    ModelError where the stack of blocks is not found, and SiteError for places that the model does not have.
+    ModelError where the stack of blocks is not found or is not finite, and SiteError for places that the model does not
+    have.
     """
     if given:
         path, places = _places(given)
@@ -121,18 +134,30 @@ def find_sites(model: nn.Module, given: GivenSites | None = None) -> SiteMap:
     seen: list[list[Seen]] = [[] for _ in blocks]
     names = {place.name for place in places.values()}
     handles = [h for block, log in zip(blocks, seen, strict=True) for h in _watch(block, log, names)]
-    device = next(model.parameters()).device
+    first = next(model.parameters())
+    device, dtype = first.device, getattr(model, "dtype", first.dtype)
     vocab = int(getattr(model.config.get_text_config(), "vocab_size", 2**16))  # type: ignore[union-attr,operator]
     try:
         model(input_ids=torch.tensor([[i % vocab for i in PROBE]], device=device), use_cache=False)
     finally:
         for handle in handles:
             handle.remove()
+    tolerance = TOLERANCE if dtype in (torch.float32, torch.float64) else TOLERANCE_IN_HALF
+    read = [_read_block(f"{path}.{i}", blocks[i], log, places, tolerance) for i, log in enumerate(seen)]
     return SiteMap(
         path,
-        [_read_block(f"{path}.{i}", blocks[i], log, places) for i, log in enumerate(seen)],
+        [{point: hook for point, (hook, _) in block.items()} for block in read],
         [repr(block) for block in blocks],
+        closed=all(_closed({point: value for point, (_, value) in block.items()}) for block in read),
     )
+
+
+def taken(forward: Callable[..., Any], config: PretrainedConfig) -> set[str]:
+    """The names of what a model's forward takes, of which none has its blocks leave positions out."""
+    names = set(inspect.signature(forward).parameters)
+    # where blocks share keys and values, the later ones would only see the positions whose logits are kept
+    short = getattr(config.get_text_config(), "num_kv_shared_layers", 0)
+    return names - {"logits_to_keep"} if short else names
 
 
 def find_blocks(model: nn.Module) -> tuple[str, Sequence[nn.Module]]:
@@ -209,8 +234,10 @@ def _kept(value: Tensor) -> Tensor:
 
 
 def _read_block(
-    path: str, block: nn.Module, log: list[Seen], places: Mapping[Point, Place]
-) -> dict[Point, Hook]:
+    path: str, block: nn.Module, log: list[Seen], places: Mapping[Point, Place], tolerance: float
+) -> dict[Point, tuple[Hook, Tensor]]:
+    """The hook of each point that a block has, and the tensor there."""
+
     def at(point: Point, name: str, side: Side) -> Seen:
         for s in log:
             if (s.name, s.side) == (name, side):
@@ -223,10 +250,17 @@ def _read_block(
 
     start = at("resid_pre", *places.get("resid_pre", Place("", "input")))
     end = at("resid_post", *places.get("resid_post", Place("", "output")))
+    if not (start.value.isfinite().all() and end.value.isfinite().all()):
+        raise ModelError(
+            f"the activations of this model are not finite, in {path} for the first",
+            "Half precision may be too narrow for it: load it in bfloat16 or float32. Or a weight is NaN or infinite.",
+        )
     inner = [s for s in log if s.name and s.value.shape == start.value.shape]
     written = [s for s in inner if s.side == "output"]
     found: dict[Point, Seen] = {"resid_pre": start, "resid_post": end}
-    found |= _sequential(start.value, end.value, inner, written) or _parallel(start.value, end.value, written)
+    found |= _sequential(start.value, end.value, inner, written, tolerance) or _parallel(
+        start.value, end.value, written, tolerance
+    )
     found |= {point: at(point, *place) for point, place in places.items()}
     for point, s in found.items():
         if s.value.shape != start.value.shape:
@@ -236,23 +270,34 @@ def _read_block(
                 f"Name another module for {point}.",
             )
     return {
-        point: Hook(
-            f"{path}.{s.name}".rstrip("."),
-            s.side,
-            s.wrapped,
-            in_place=point == "resid_mid" and s.side == "input",
+        point: (
+            Hook(
+                f"{path}.{s.name}".rstrip("."),
+                s.side,
+                s.wrapped,
+                in_place=point == "resid_mid" and s.side == "input",
+            ),
+            s.value,
         )
         for point, s in found.items()
     }
 
 
-def _sequential(start: Tensor, end: Tensor, inner: list[Seen], written: list[Seen]) -> dict[Point, Seen]:
-    best: tuple[float, dict[Point, Seen]] = (2 * TOLERANCE, {})
+def _closed(block: Mapping[Point, Tensor]) -> bool:
+    if "attn_out" not in block or "mlp_out" not in block:
+        return False
+    return _error(block["resid_pre"] + block["attn_out"] + block["mlp_out"], block["resid_post"]) < EXACT
+
+
+def _sequential(
+    start: Tensor, end: Tensor, inner: list[Seen], written: list[Seen], tolerance: float
+) -> dict[Point, Seen]:
+    best: tuple[float, dict[Point, Seen]] = (2 * tolerance, {})
     for middle in inner:
         if middle.side != "input" or _error(middle.value, start) < 1e-6:
             continue
         added = middle.value - start, end - middle.value
-        attention, mlp = (_equal(written, wanted) for wanted in added)
+        attention, mlp = (_equal(written, wanted, tolerance) for wanted in added)
         if attention and mlp:
             # a large sublayer hides the stream beside it, so a wrong M may be near: the nearest one is right
             error = max(_error(attention.value, added[0]), _error(mlp.value, added[1]))
@@ -261,10 +306,10 @@ def _sequential(start: Tensor, end: Tensor, inner: list[Seen], written: list[See
     return best[1]
 
 
-def _parallel(start: Tensor, end: Tensor, written: list[Seen]) -> dict[Point, Seen]:
+def _parallel(start: Tensor, end: Tensor, written: list[Seen], tolerance: float) -> dict[Point, Seen]:
     pairs = [(one, other) for i, one in enumerate(written) for other in written[i + 1 :]]
     errors = [_error(one.value + other.value, end - start) for one, other in pairs]
-    if not errors or min(errors) > TOLERANCE:
+    if not errors or min(errors) > tolerance:
         return {}
     depths = [one.name.count(".") + other.name.count(".") for one, other in pairs]
     fits = [i for i, error in enumerate(errors) if error <= 2 * min(errors) + 1e-6]
@@ -273,10 +318,10 @@ def _parallel(start: Tensor, end: Tensor, written: list[Seen]) -> dict[Point, Se
     return {"attn_out": attention, "mlp_out": mlp}
 
 
-def _equal(written: list[Seen], wanted: Tensor) -> Seen | None:
+def _equal(written: list[Seen], wanted: Tensor, tolerance: float) -> Seen | None:
     """The shallowest module that wrote `wanted`, within what the number format allows."""
     errors = [(s.name.count("."), _error(s.value, wanted), i) for i, s in enumerate(written)]
-    fits = [e for e in errors if e[1] < TOLERANCE]
+    fits = [e for e in errors if e[1] < tolerance]
     if not fits:
         return None
     near = min(e[1] for e in fits)

@@ -82,7 +82,7 @@ class ModelInfo:
 class Activations(NamedTuple):
     """What `capture` read, over rows.
 
-    mean: [sites positions d_model], float64. norm: the mean norm, [sites positions], float64.
+    mean: [sites positions d_model], float64. norm: the mean norm of the tokens there, [sites positions], float64.
     values: [rows sites positions d_model], float32, where they were asked for.
     """
 

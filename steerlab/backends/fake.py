@@ -110,15 +110,15 @@ class FakeBackend:
         seen: dict[Site, Tensor] = {}
         _, encoded = self._prefill(rows, seen, continuations)
         weights = readers(self.tokenizer, rows, encoded, positions, continuations)
-        x = torch.stack(
-            [
-                torch.stack([w @ seen[site][i, -w.shape[1] :] for i, w in enumerate(weights)])
-                for site in sites
-            ],
-            1,
-        )
+
+        def read(streams: dict[Site, Tensor]) -> Tensor:
+            of_site = ([w @ streams[site][i, -w.shape[1] :] for i, w in enumerate(weights)] for site in sites)
+            return torch.stack([torch.stack(rows) for rows in of_site], 1)
+
+        x = read(seen)
+        lengths = read({site: stream.norm(dim=-1, keepdim=True) for site, stream in seen.items()})
         rows_done.get()(len(rows))
-        return Activations(x.double().mean(0), x.double().norm(dim=-1).mean(0), x if values else None)
+        return Activations(x.double().mean(0), lengths[..., 0].double().mean(0), x if values else None)
 
     def score(self, rows: Sequence[Row]) -> Tensor:
         """The logits at the last position of each row's prompt, `[rows vocab]`, float32."""

@@ -162,7 +162,7 @@ class LocalBackend:
         kept: Tensor | None = None
         reaches = self._reaches(rows)
 
-        def read(batch: list[int], part: slice) -> tuple[list[int], dict[Site, Tensor]]:
+        def read(batch: list[int], part: slice) -> tuple[list[int], dict[Site, tuple[Tensor, Tensor]]]:
             some = batch[part]
             plan = self._lanes.plan([reaches[i] for i in some])
             ids, mask = left_padded(self.tokenizer, [encoded[i] for i in some])
@@ -182,10 +182,9 @@ class LocalBackend:
         for batch in self._batches(sorted(range(len(rows)), key=lambda i: len(encoded[i]))):
             for some, found in self._budget.halving(len(batch), functools.partial(read, batch)):
                 for j, site in enumerate(order):
-                    x = found[site]
-                    exact = wide(x)
-                    sums[site] = sums.get(site, 0) + exact.sum(0).cpu()
-                    norms[site] = norms.get(site, 0) + exact.norm(dim=-1).sum(0).cpu()
+                    x, lengths = found[site]
+                    sums[site] = sums.get(site, 0) + wide(x).sum(0).cpu()
+                    norms[site] = norms.get(site, 0) + wide(lengths).sum(0).cpu()
                     if values and kept is None:
                         kept = torch.empty(len(rows), len(order), *x.shape[1:])
                     if kept is not None:
@@ -208,11 +207,11 @@ class LocalBackend:
 
     def _read(
         self, inputs: Inputs, todo: dict[Site, Edit], sites: Sequence[Site], weight: Tensor
-    ) -> dict[Site, Tensor]:
-        """One steered forward pass up to the last of `sites`: the stream there through `weight` [rows positions
-        tokens], as [rows positions d_model].
+    ) -> dict[Site, tuple[Tensor, Tensor]]:
+        """One steered forward pass up to the last of `sites`: the stream there and its norms, through `weight` [rows
+        positions tokens], as [rows positions d_model] and [rows positions].
         """
-        read: dict[Site, Tensor] = {}
+        read: dict[Site, tuple[Tensor, Tensor]] = {}
         # the first column that is read: positions are mostly near the end
         first = int((weight != 0).flatten(0, 1).any(0).nonzero()[0])
         weight = weight[..., first:]
@@ -222,7 +221,8 @@ class LocalBackend:
             def keep(x: Tensor) -> None:
                 # padding may hold NaN, and 0 times NaN is NaN
                 part = x[:, first:].float().masked_fill(unread.to(x.device), 0)
-                read[site] = weight.to(x.device) @ part
+                there = weight.to(x.device)
+                read[site] = there @ part, (there @ part.norm(dim=-1, keepdim=True))[..., 0]
 
             return keep
 
@@ -460,7 +460,7 @@ class LocalBackend:
         """What the rows' recipes come down to. Raises the SteerlabError of one that does not fit the model."""
         recipes = {id(row.recipe): row.recipe for row in rows}
         # what a fold leaves along a direction is rounding in float32; who takes float64 wants less than that
-        fold = self._hf.dtype == torch.float32
+        fold = self._hf.dtype == torch.float32 and self._sites.closed
         found = {}
         for i, recipe in recipes.items():
             self.check(recipe)

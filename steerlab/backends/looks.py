@@ -46,7 +46,7 @@ def followed(logits: Tensor, came: Tensor, k: int) -> tuple[Tensor, Tensor, Tens
     """
     came = came.to(logits.device)[:, None]
     logprobs = logits.log_softmax(-1)
-    best, ids = logprobs.scatter(-1, came, -torch.inf).topk(k)
+    best, ids = logprobs.scatter(-1, came, -torch.inf).topk(min(k, logprobs.shape[-1] - 1))
     return logprobs.gather(-1, came)[:, 0], best.exp(), ids
 
 

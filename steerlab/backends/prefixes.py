@@ -61,7 +61,8 @@ class Prefix:
             missing.append(max((*self.streams, 0)))
         if not missing:
             return None
-        return max((layer for layer in self.streams if layer <= min(missing)), default=0)
+        known = list(self.streams)  # another thread may add to them
+        return max((layer for layer in known if layer <= min(missing)), default=0)
 
     def learn(self, memory: Memory, row: int, first: int, layers: range) -> None:
         """Take keys and values of some blocks from a row of a memory, whose columns from `first` on are this prompt."""

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import copy
 import functools
-import inspect
 import threading
 import weakref
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
@@ -27,7 +26,7 @@ from torch import Tensor
 from transformers import Cache, PreTrainedModel, PreTrainedTokenizerBase
 
 from steerlab import edits
-from steerlab.backends.architectures import GivenSites, Hook, SiteMap, find_sites
+from steerlab.backends.architectures import GivenSites, Hook, SiteMap, find_sites, taken
 from steerlab.backends.base import before_pass
 from steerlab.errors import ModelError
 from steerlab.sites import Site
@@ -146,7 +145,7 @@ class TracedModel:
         self.n_layers = self.sites.n_layers
         self._tokenizer = tokenizer
         self._one_thread = model.device.type == "cpu" and model.num_parameters() < SMALL
-        self._accepts = set(inspect.signature(model.forward).parameters)
+        self._accepts = taken(model.forward, model.config)
         # its name in transformers from 5.24 on, and before
         self._memory = "cache" if "cache" in self._accepts else "past_key_values"
         if self._memory not in self._accepts:
@@ -157,7 +156,7 @@ class TracedModel:
         self._visitor = Visitor()
         self._seen: dict[str, Alone] = {}
         self._weights: list[Stamp] = []
-        self._adapters: list[tuple[str, str]] = []
+        self._switches: dict[int, tuple[object, ...]] = {}
         self._training = False
         self._passing = False
         self.changed()
@@ -291,15 +290,16 @@ class TracedModel:
 
     def changed(self) -> bool:
         """Whether the weights are others than at the last call: other tensors, or changed in place, by an optimizer or
-        under `torch.no_grad()`; or whether other adapters are switched on (peft's `set_adapter`, `disable_adapter`).
+        under `torch.no_grad()`; whether other adapters are switched on (peft's `set_adapter`, `disable_adapter`); or
+        whether a person's forward hooks have come or gone, not what they do.
         What is written through `.data` is not seen, since torch does not count it. It takes half a millisecond for four
         hundred tensors.
         """
         parts = list(self.hf.modules())
         if not self._passing:  # a pass has set it aside
             self._training = any(part.training for part in parts)
-        before, adapters = self._weights, self._adapters
-        self._adapters = [switches for part in parts if (switches := _switches(part))]
+        before, switched = self._weights, self._switches
+        self._switches = {i: switches for i, part in enumerate(parts) if (switches := _switches(part))}
         self._weights = [
             _stamp(weight, away=away)
             for part, away in zip(parts, map(_offloaded, parts), strict=True)
@@ -307,7 +307,7 @@ class TracedModel:
             if weight is not None
         ]
         return (
-            adapters != self._adapters
+            switched != self._switches
             or len(before) != len(self._weights)
             or not all(map(Stamp.same, before, self._weights))
         )
@@ -379,13 +379,16 @@ def _offloaded(part: torch.nn.Module) -> bool:
     return any(getattr(one, "offload", False) for one in getattr(hook, "hooks", [hook]))
 
 
-def _switches(part: torch.nn.Module) -> tuple[str, str] | None:
-    """Which of its adapters a module of peft applies, and whether it leaves them out; None for another module."""
+def _switches(part: torch.nn.Module) -> tuple[object, ...]:
+    """What a module does besides what its weights say: a person's hooks, by their numbers; and of one of peft which of
+    its adapters it applies, and whether it leaves them out.
+    """
+    hooks = (*part._forward_pre_hooks, *part._forward_hooks)
     if not hasattr(type(part), "active_adapters"):  # a look at every module itself would be dear
-        return None
+        return hooks
     active, off = (getattr(part, name, None) for name in ("active_adapters", "disable_adapters"))
     # a model of transformers has methods of these names
-    return None if callable(active) or callable(off) else (repr(active), repr(off))
+    return hooks if callable(active) or callable(off) else (*hooks, repr(active), repr(off))
 
 
 def _stamp(weight: Tensor, *, away: bool) -> Stamp:

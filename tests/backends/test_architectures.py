@@ -9,11 +9,19 @@ import pytest
 import reference
 import torch
 from torch import nn
-from transformers import AutoModelForCausalLM, GraniteConfig, PreTrainedModel
+from transformers import (
+    AutoModelForCausalLM,
+    FalconH1Config,
+    Gemma4TextConfig,
+    GraniteConfig,
+    PretrainedConfig,
+    PreTrainedModel,
+)
 
 from steerlab import Ablate, Add, Direction, Lab, Recipe, Row, Sampling, Site, export
 from steerlab.backends.fake import byte_tokenizer
 from steerlab.errors import ModelError, SiteError
+from steerlab.interventions import PAPER_POINTS
 from steerlab.lens import logit_lens
 from steerlab.prompts import encode
 
@@ -32,22 +40,27 @@ def stacked_otherwise() -> PreTrainedModel:
     return model
 
 
-def scaled() -> PreTrainedModel:
-    """A family that scales what its sublayers wrote before it is added: no module writes what reaches the stream."""
-    torch.manual_seed(0)
+def of_family(config: type[PretrainedConfig], *, seed: int = 0, **own: object) -> PreTrainedModel:
+    """A random model of another family, of the sizes of `models.CONFIGS`."""
+    torch.manual_seed(seed)
     shared = models.CONFIGS["llama"].to_dict()
     names = ("vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads", "num_key_value_heads")
-    config = GraniteConfig(
+    made = config(
         **{name: shared[name] for name in names},
         intermediate_size=80,
         max_position_embeddings=256,
         initializer_range=0.2,
-        residual_multiplier=0.3,
         pad_token_id=None,
         bos_token_id=None,
         eos_token_id=byte_tokenizer().eos_token_id,
+        **own,
     )
-    return AutoModelForCausalLM.from_config(config, dtype=torch.float32).eval()
+    return AutoModelForCausalLM.from_config(made, dtype=torch.float32).eval()
+
+
+def scaled(by: float = 0.3) -> PreTrainedModel:
+    """A family that scales what its sublayers wrote before it is added: no module writes what reaches the stream."""
+    return of_family(GraniteConfig, residual_multiplier=by)
 
 
 def test_an_unknown_tree_is_shown_with_what_to_pass() -> None:
@@ -128,3 +141,56 @@ def test_an_export_finds_the_sites_of_its_lab(tmp_path: Path) -> None:
 def test_places_that_are_none_are_refused(sites: dict[str, str], says: str) -> None:
     with pytest.raises(SiteError, match=says):
         Lab((models.build("llama"), byte_tokenizer()), sites=sites)
+
+
+def test_a_module_that_writes_nearly_what_is_added_is_none() -> None:
+    assert "attn_out" not in Lab((scaled(by=0.9), byte_tokenizer())).info.points
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_nothing_is_left_of_what_is_ablated_beside_a_third_sublayer(seed: int) -> None:
+    state_space = {"mamba_d_ssm": 48, "mamba_n_heads": 4, "mamba_d_head": 12, "mamba_d_state": 8}
+    lab = Lab((of_family(FalconH1Config, seed=seed, **state_space), byte_tokenizer()))
+    points = [point for point in PAPER_POINTS if point in lab.info.points]
+    sites = [Site(layer, "resid_pre") for layer in range(models.N_LAYERS)]
+    rows = [Row(PROMPT, Recipe([Ablate(V, sites=points)]))]
+    values = lab.backend.capture(rows, sites, [-1], values=True).values
+    assert values is not None
+    x = values[0, :, 0]
+    assert ((x @ V.unit).abs() / x.norm(dim=-1)).max() < 1e-5
+
+
+def test_blocks_that_share_keys_and_values_are_read_at_every_position() -> None:
+    model = of_family(
+        Gemma4TextConfig,
+        head_dim=16,
+        global_head_dim=16,
+        sliding_window=8,
+        hidden_size_per_layer_input=8,
+        vocab_size_per_layer_input=len(byte_tokenizer()),
+        num_kv_shared_layers=2,
+        layer_types=["sliding_attention", "full_attention"] * 2,
+    )
+    backend = Lab((model, byte_tokenizer())).backend
+    ids = torch.tensor([encode(byte_tokenizer(), PROMPT)])
+    with torch.no_grad():
+        streams = model(input_ids=ids, output_hidden_states=True).hidden_states
+    sites = [Site(layer, "resid_pre") for layer in range(models.N_LAYERS)]
+    values = backend.capture([Row(PROMPT)], sites, [-3, -1], values=True).values
+    assert values is not None
+    for layer in range(models.N_LAYERS):
+        assert torch.allclose(values[0, layer], streams[layer][0, [-3, -1]], atol=1e-4)
+    early = Recipe([Add(V, 1.0, layers=2, sites="resid_pre", tokens=[-2])])
+    scores = backend.score([Row(PROMPT), Row(PROMPT, early)])
+    assert torch.allclose(scores[0], model(input_ids=ids).logits[0, -1], atol=1e-4)
+    answer = backend.generate([Row(PROMPT)], Sampling(5))[0]
+    plain = model.generate(ids, attention_mask=torch.ones_like(ids), max_new_tokens=5, do_sample=False)
+    assert list(answer.token_ids) == plain[0, ids.shape[1] :].tolist()
+
+
+def test_activations_that_are_not_finite_are_told_of_at_once() -> None:
+    model = models.build("llama")
+    with torch.no_grad():
+        model.model.layers[1].mlp.down_proj.weight[0, 0] = torch.nan
+    with pytest.raises(ModelError, match=r"not finite, in model.layers.1 for the first"):
+        Lab((model, byte_tokenizer()))

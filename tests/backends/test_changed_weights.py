@@ -151,15 +151,35 @@ def test_weights_that_are_put_in_place_for_a_pass_alone_are_no_change() -> None:
     model = models.build("llama")
     for layer in model.model.layers:
         cpu_offload(layer.mlp, "cpu")  # as accelerate does it for a model that is larger than the GPUs
-    backend = LocalBackend(model, byte_tokenizer())
-    backend.score(ROWS)
+    held: list[LocalBackend] = []
     looks: list[int] = []
-    handle = model.model.layers[2].mlp.down_proj.register_forward_pre_hook(
-        lambda *_: looks.append(backend.weights_seen())
+    model.model.layers[2].mlp.down_proj.register_forward_pre_hook(
+        lambda *_: looks.extend(backend.weights_seen() for backend in held)
     )
-    backend.score([Row("Something else")])
-    handle.remove()
+    held.append(LocalBackend(model, byte_tokenizer()))
+    held[0].score(ROWS)
+    held[0].score([Row("Something else")])
     assert set(looks) == {0}
+
+
+def test_a_hook_of_ones_own_is_a_change_and_so_is_its_end() -> None:
+    lab = Lab((models.build("llama"), byte_tokenizer()))
+    before = lab.generate("Hi", max_new_tokens=6), lab.backend.score(ROWS)
+    handle = lab.model._module.model.layers[1].register_forward_hook(lambda _module, _args, out: -out)
+    hooked = lab.generate("Hi", max_new_tokens=6), lab.backend.score(ROWS)
+    assert hooked[0].token_ids != before[0].token_ids
+    assert not torch.allclose(hooked[1], before[1], atol=1e-2)
+    handle.remove()
+    assert lab.generate("Hi", max_new_tokens=6).token_ids == before[0].token_ids
+    assert torch.equal(lab.backend.score(ROWS), before[1])
+
+
+def test_a_trace_of_ones_own_is_no_change() -> None:
+    lab = Lab((models.build("llama"), byte_tokenizer()))
+    with lab.model.trace("Hi there"):
+        logits = lab.model.output.logits.save()
+    assert logits.isfinite().all()
+    assert lab.backend.weights_seen() == 0
 
 
 def training(model: PreTrainedModel) -> list[str]:

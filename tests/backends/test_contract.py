@@ -375,13 +375,17 @@ def test_response_is_the_mean_over_the_answers_tokens(backend: Backend) -> None:
         for prompt, answer in zip(PROMPTS, ["No.", "Yes, of course", "Ü", "a b"], strict=True)
     ]
     sites = [Site(3, "resid_pre"), Site(1, "attn_out")]
-    got = backend.capture(rows, sites, "response", values=True).values
-    assert got is not None
-    for row, mean in zip(rows, got, strict=True):
+    found = backend.capture(rows, sites, "response", values=True)
+    assert found.values is not None
+    norms = []
+    for row, mean in zip(rows, found.values, strict=True):
         length = response_length(backend.tokenizer, row.prompt)
         each = backend.capture([row], sites, range(-length, 0), values=True).values
         assert each is not None
         assert torch.allclose(mean[:, 0], each[0].mean(1), atol=1e-5)
+        norms.append(each[0].double().norm(dim=-1).mean(1))
+    # the tokens' own, not that of their mean, which is shorter
+    assert torch.allclose(found.norm[:, 0], torch.stack(norms).mean(0), atol=1e-5)
 
 
 def test_continuations_are_read_as_generated_tokens(backend: Backend) -> None:

@@ -54,7 +54,9 @@ def test_sums_of_streams_are_exact(backend: LocalBackend, monkeypatch: pytest.Mo
     wanted = backend.capture(ROWS, AT, [-1])
     read = backend._read
     monkeypatch.setattr(
-        backend, "_read", lambda *given: {site: x.as_subclass(Apple) for site, x in read(*given).items()}
+        backend,
+        "_read",
+        lambda *given: {site: [x.as_subclass(Apple) for x in both] for site, both in read(*given).items()},
     )
     found = backend.capture(ROWS, AT, [-1])
     assert torch.equal(found.mean, wanted.mean)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import copy
-import inspect
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,7 +27,7 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
-from steerlab.backends.architectures import PROBE, GivenSites, Hook, SiteMap, find_sites
+from steerlab.backends.architectures import PROBE, GivenSites, Hook, SiteMap, find_sites, taken
 from steerlab.backends.base import Table
 from steerlab.backends.loading import look_for, not_loaded
 from steerlab.backends.ndif.names import repository
@@ -116,7 +115,7 @@ def describe(model: str | Path, given: GivenSites | None = None) -> Distant:
         d_model=text.hidden_size,
         context=getattr(text, "max_position_embeddings", None) or 2**31,
         dtype=str(getattr(config, "dtype", None) or torch.float32).removeprefix("torch."),
-        accepts=set(inspect.signature(type(tree).forward).parameters),
+        accepts=taken(type(tree).forward, config),
     )
 
 

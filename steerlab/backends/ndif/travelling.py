@@ -106,9 +106,10 @@ def read(
         x = visit(model, point, moved)
         if name in rows:
             # padding may hold NaN, and 0 times NaN is NaN
-            seen = (weight.to(x.device) @ x.float().masked_fill(unread.to(x.device), 0)).cpu()
+            part, there = x.float().masked_fill(unread.to(x.device), 0), weight.to(x.device)
+            seen = (there @ part).cpu()
             sums[rows[name]] += seen.double().sum(0)
-            norms[rows[name]] += seen.double().norm(dim=-1).sum(0)
+            norms[rows[name]] += (there @ part.norm(dim=-1, keepdim=True))[..., 0].cpu().double().sum(0)
             values[rows[name]] = seen
     if kept is not None:
         kept.append(torch.stack(values, 1))
