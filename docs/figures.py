@@ -1,7 +1,7 @@
-"""Runs the programs of docs/finding-directions.md in their order, and renews the figures: python docs/figures.py
+"""Runs the programs of pages in their order, and renews the figures: python docs/figures.py [finding-directions.md …]
 
 What a program prints goes into the block "text printed" below it, and what it draws into the picture below it. So every
-number on the page is one that the program above it gave, for the embedded model as it is now.
+number on a page is one that the program above it gave, for the embedded model as it is now.
 """
 
 from __future__ import annotations
@@ -17,7 +17,8 @@ from typing import Any
 import matplotlib as mpl
 import matplotlib.pyplot as plt
 
-PAGE = Path(__file__).parent / "finding-directions.md"
+DOCS = Path(__file__).parent
+PAGES = ("finding-directions.md", "other-methods.md")
 PIECE = re.compile(
     r"^```python\n(?P<program>.*?)^```$"
     r"|^```text printed\n.*?^```$"
@@ -50,13 +51,14 @@ def renewed(page: str, pictures: Path) -> str:
 
 
 def main() -> None:
-    """Renew the page in its place; the files that its programs write go into a folder that is thrown away."""
+    """Renew pages in their place; the files that their programs write go into a folder that is thrown away."""
     mpl.use("agg")
-    with tempfile.TemporaryDirectory() as folder, contextlib.chdir(folder):
-        text = renewed(PAGE.read_text(encoding="utf-8"), PAGE.parent)
-    changed = text != PAGE.read_text(encoding="utf-8")
-    PAGE.write_text(text, encoding="utf-8")
-    sys.stdout.write(f"{PAGE.name}: {'renewed' if changed else 'nothing changed'}\n")
+    for page in [DOCS / name for name in sys.argv[1:] or PAGES]:
+        before = page.read_text(encoding="utf-8")
+        with tempfile.TemporaryDirectory() as folder, contextlib.chdir(folder):
+            text = renewed(before, DOCS)
+        page.write_text(text, encoding="utf-8")
+        sys.stdout.write(f"{page.name}: {'renewed' if text != before else 'nothing changed'}\n")
 
 
 if __name__ == "__main__":

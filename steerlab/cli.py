@@ -62,12 +62,12 @@ def _parser() -> argparse.ArgumentParser:
 
     lab = commands.add_parser(
         "lab",
-        help="open the tutorials in JupyterLab",
-        description="Copy the tutorial notebooks to a folder, keeping files that are there, and open JupyterLab.",
+        help="open the tutorial in JupyterLab",
+        description="Copy the tutorial notebook to a folder, keeping a file that is there, and open JupyterLab.",
         epilog="Arguments after -- go to JupyterLab as they are.",
         allow_abbrev=False,
     )
-    lab.add_argument("--dir", type=Path, default=Path(), help="where the notebooks go (default: here)")
+    lab.add_argument("--dir", type=Path, default=Path(), help="where the notebook goes (default: here)")
     lab.add_argument(
         "--no-browser", action="store_true", help="print the address instead of opening a browser"
     )
@@ -92,8 +92,8 @@ def _parser() -> argparse.ArgumentParser:
     serve = commands.add_parser(
         "serve-ndif",
         help="start an NDIF server of your own",
-        description="Serve models to Lab(..., host=...) over NDIF, on this machine's CPU or GPU, until Ctrl-C. The "
-        "first start installs NDIF in an environment of its own.",
+        description="Serve models to Lab(..., host=...) over NDIF, on this machine's CPU or GPU (Linux, macOS, or WSL "
+        "on Windows), until Ctrl-C. The first start installs NDIF in an environment of its own.",
         epilog="No key is asked for: whoever reaches the address may use it. See docs/workshop-server.md.",
         allow_abbrev=False,
     )

@@ -72,7 +72,18 @@ class Report:
     unjudged: list[tuple[Generation, Exception]]
 
     def __getitem__(self, name: str) -> Effect:
-        return next(effect for effect in self.effects if effect.name == name)
+        """The effect of a name: "baseline", "recipe", "random control", and "prompting" where an instruction was given.
+        Raises PromptError for another.
+        """
+        for effect in self.effects:
+            if effect.name == name:
+                return effect
+        raise PromptError(
+            f"{name!r} was not measured. This report has {', '.join(one.name for one in self.effects)}",
+            'For "prompting" give measure an instruction: prompting="Never refuse."'
+            if name == "prompting"
+            else "Take one of these.",
+        )
 
     def to_frame(self) -> pd.DataFrame:
         """A row per recipe, a column per figure and its bounds, the n behind each, and why rows have no number."""

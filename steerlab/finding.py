@@ -31,7 +31,8 @@ class Finding(traitlets.HasTraits):
     directions = traitlets.Dict(
         value_trait=traitlets.Instance(Direction),
         key_trait=traitlets.Unicode(),
-        help="Known directions, by name.",
+        help="Known directions, by name, as the panel lists them. Assign a new dict, `lab.directions = "
+        "{**lab.directions, d.name: d}`: what is changed in place is not seen.",
     )
     backend: Backend
     worker: Worker
@@ -54,13 +55,20 @@ class Finding(traitlets.HasTraits):
         """The paper's search: difference in means at every position and layer, filtered and ranked
         (`search.search`).
 
-        A fifth of the prompts, at most 32 a side, is kept for the selection and not used in the means. drop: whether
-        harmful prompts that the model does not refuse and harmless ones that it does are dropped from both, as in the
-        paper; the direction's provenance says how many were kept. The direction joins `lab.directions` under `name`;
-        `lab.candidates` keeps every candidate with its scores and the reason it fell, and `lab.map` their directions:
-        `lab.map.at(position, layer)`. full_map: all three scores of each candidate, for the map, at about three times
-        the work. Raises PromptError where the prompts are too few or are not refused and answered, and DirectionError
-        where every candidate falls.
+        A fifth of the prompts, at most 32 a side, is kept for the selection and not used in the means. The direction
+        joins `lab.directions` under `name`; `lab.candidates` keeps every candidate with its scores and the reason it
+        fell, and `lab.map` their directions: `lab.map.at(position, layer)`.
+
+        refusal_tokens: ids of the tokens with which the model begins its refusals, by default derived from its answers
+        to these prompts. drop: whether harmful prompts that the model does not refuse and harmless ones that it does
+        are dropped from both parts, as in the paper; the direction's provenance says how many were kept. max_kl: a
+        candidate falls whose ablation moves the next token on harmless prompts by more, in nats. min_induce: one falls
+        whose addition leaves the refusal score (log-odds) of harmless prompts below this. full_map: all three scores of
+        each candidate, for the map, at about three times the work.
+
+        Raises PromptError where the prompts are too few or are not refused and answered. Where every candidate falls,
+        raises `selection.AllRejectedError`, a DirectionError, whose `candidates` has them with their scores and
+        reasons: `lab.candidates` is None then, and `lab.map` has the vectors.
         """
         with bar("step") as shown:
             _, self.candidates = search(
@@ -93,7 +101,15 @@ class Finding(traitlets.HasTraits):
         point: Point = "resid_pre",
         positions: Positions | None = None,
     ) -> DirectionMap:
-        """The difference-in-means direction at every post-instruction position and layer."""
+        """The mean of the positive prompts minus that of the negative ones, at every position and layer
+        (`estimators.difference_in_means`): `.at(position, layer)` is one direction, `.vectors` all of them,
+        `[positions layers d_model]`.
+
+        point: of the stream, where it is read at every layer. positions: counted from the prompt's end, -1 is the last
+        token; by default every token of the chat template after the person's words. "response" for conversations that
+        end with an answer (`prompts.answered`), over whose tokens the mean is taken. Raises PromptError for an empty
+        side.
+        """
         contrast = ContrastSet(positive, negative, name)
         with bar_of_rows(READING, len(positive) + len(negative)):
             return estimators.difference_in_means(self.backend, contrast, point=point, positions=positions)
@@ -109,7 +125,8 @@ class Finding(traitlets.HasTraits):
         positions: Positions = (-1,),
     ) -> DirectionMap:
         """The first principal component of the differences of pairs, the n-th positive prompt and the n-th negative
-        one, at every layer (`estimators.principal_component`).
+        one, at every position and layer, as unit vectors (`estimators.principal_component`). point and positions as in
+        `difference_in_means`, by default the last token.
         """
         contrast = ContrastSet(positive, negative, name)
         with bar_of_rows(READING, len(positive) + len(negative)):
@@ -126,8 +143,9 @@ class Finding(traitlets.HasTraits):
         positions: Positions | None = None,
         seed: int = 0,
     ) -> DirectionMap:
-        """The weights of a logistic regression that tells the sides apart, with its held-out accuracy
-        (`estimators.logistic_probe`).
+        """The weights of a logistic regression that tells the sides apart, as unit vectors at every position and layer;
+        the provenance has the held-out accuracy (`estimators.logistic_probe`). point and positions as in
+        `difference_in_means`.
         """
         contrast = ContrastSet(positive, negative, name)
         with bar_of_rows(READING, len(positive) + len(negative)):
@@ -144,7 +162,13 @@ class Finding(traitlets.HasTraits):
         point: Point = "resid_post",
         position: Position = -2,
     ) -> DirectionMap:
-        """Contrastive activation addition: (prompt, answer that shows, answer that lacks), read in the answer."""
+        """Contrastive activation addition (`estimators.caa`): the mean difference of two answers to the same prompts,
+        at every layer of one position, `.at(position, layer)`.
+
+        questions: (prompt, answer that shows it, answer that lacks it). position: where the answer is read, counted
+        from its end; -2, the default, is the letter of "(A)" and "(B)", -1 the last token, "response" the mean over the
+        answer. point: of the stream. Raises PromptError where the two answers are the same up to the position.
+        """
         with bar_of_rows(READING, 2 * len(questions)):
             return estimators.caa(self.backend, questions, point=point, position=position, name=name)
 
@@ -152,7 +176,12 @@ class Finding(traitlets.HasTraits):
     def prompt_pair(
         self, shows: Prompt, lacks: Prompt, *, site: Site, position: int = -1, name: str = "direction"
     ) -> Direction:
-        """The difference of two plain texts at a site: "Love" minus "Hate" (ActAdd)."""
+        """The difference of two plain texts, without chat template, at a site: "Love" minus "Hate" (ActAdd,
+        `estimators.prompt_pair`).
+
+        site: the layer and point at which both are read, and where the direction acts. position: the token that is
+        read, counted from the end of each text. Raises DirectionError where the two do not differ there.
+        """
         return estimators.prompt_pair(self.backend, shows, lacks, site=site, position=position, name=name)
 
     def token_row(

@@ -19,8 +19,6 @@ from steerlab.sites import Point, Site, check_point
 
 PAPER_POINTS: tuple[Point, ...] = ("resid_pre", "attn_out", "mlp_out")
 
-# The tokens that an intervention acts on: every one, those of the prompt (template included), those generated after it,
-# or chosen ones of the prompt, counted from its end: -1 is the last (`prompts.find_tokens` finds them).
 Scope = Literal["all", "prompt", "generated"]
 Tokens = Scope | tuple[int, ...]
 SCOPES: tuple[Scope, ...] = ("all", "prompt", "generated")
@@ -62,7 +60,9 @@ class Intervention:
     """One change of the residual stream: directions, the sites and the tokens at which it acts.
 
     layers: "all", one layer, or several. sites: points, each taken at every one of the layers, and Site objects, which
-    stand for themselves.
+    stand for themselves. tokens: "all"; "prompt", those that the model reads before it answers, template included;
+    "generated", those that it writes; or positions of the prompt counted from its end, `[-3, -1]`, -1 being the last.
+    gate: a Gate, which lets it act on those of them alone that pass; None for all.
     """
 
     kind: ClassVar[str]
@@ -129,6 +129,8 @@ class Add(Intervention):
 
     coefficient: multiplies the direction as it is, unnormalised: 1 is the paper's convention for a difference in means;
     `direction.coefficient(norms=0.5)` gives it in units of the residual norm. keep_norm: the stream keeps its norm.
+    tokens: "all", "prompt", "generated", or positions of the prompt from its end, `[-1]`; `prompts.find_tokens` finds
+    words. gate: a Gate, past whose threshold a token has to be.
     """
 
     kind = "add"
@@ -169,7 +171,7 @@ class Ablate(Intervention):
 
     direction: one, or several, whose whole subspace is ablated. strength: 1 removes the component wholly, 0 leaves it.
     one_sided: `x - s relu(x . u) u`, which leaves what points away from the direction; of one direction alone, because
-    a subspace has no sides.
+    a subspace has no sides. tokens and gate: as of Add.
     """
 
     kind = "ablate"
@@ -212,7 +214,8 @@ class Clamp(Intervention):
     """Set the component along a direction to a value, `x - (x . u) u + a u`; by default at the direction's own site.
 
     value: the projection on the unit vector that every token gets. The mean projection on harmless prompts
-    (`estimators.mean_projection`) makes it affine concept editing (Marshall et al. 2024); 0 is ablation.
+    (`estimators.mean_projection`) makes it affine concept editing (Marshall et al. 2024); 0 is ablation. tokens and
+    gate: as of Add.
     """
 
     kind = "clamp"

@@ -44,6 +44,10 @@ AHEAD = 32  # coefficients beside a slider's
 class Lab(Finding, Remote):
     """A model to steer: `Lab()` the embedded one, or a Hugging Face id, a local folder, or a `(model, tokenizer)` pair.
 
+    An id or a folder is loaded in float32 on a CPU, and with a GPU in the checkpoint's own dtype (`dtype="auto"`), over
+    all CUDA GPUs there are (`device_map="auto"`). For another dtype or device, quantisation or `trust_remote_code` load
+    it yourself and give the pair, which stays as it is.
+
     With `remote` the model is on an NDIF server and its weights stay there: the hosted one, or the one at `host`, which
     alone implies `remote`, as does `backend="ndif"`. The key comes from NDIF_API_KEY or nnsight's configuration.
 
@@ -54,6 +58,9 @@ class Lab(Finding, Remote):
     Shown in a notebook it is the panel; `lab.panel` is the widget, for boxes and tabs. `prompt`, `recipe`, `sampling`
     and `seed` are what the panel shows and may be set, observed and linked like those of any widget; a recipe that does
     not fit the model is refused and the old one stays. `generations` are the texts that it shows.
+
+    Raises ModelError for a model that cannot be loaded or whose blocks are not found, SiteError for `sites` that it
+    does not have, and RemoteError for a server that does not answer.
     """
 
     prompt = traitlets.Unicode("What are the steps to feed a cat?", help="The prompt in the panel.")
@@ -137,7 +144,12 @@ class Lab(Finding, Remote):
         temperature: float = 0.0,
         chat: bool = True,
     ) -> Generation:
-        """The model's answer to a prompt under a recipe. Greedy at temperature 0, else sampled from the seed."""
+        """The model's answer to a prompt under a recipe. Greedy at temperature 0, else sampled from the seed; of
+        `lab.sampling` it takes nothing.
+
+        Raises PromptError for a prompt that is empty or too long with its answer, SiteError, DirectionError or
+        RecipeError for a recipe that does not fit the model, and RemoteError from a server.
+        """
         self._tell_conflicts([recipe])
         return self.run([Row(prompt, recipe, seed, chat)], Sampling(max_new_tokens, temperature))[0]
 
@@ -152,7 +164,8 @@ class Lab(Finding, Remote):
     ) -> list[Generation]:
         """Answer rows in one batch. Those answered before come from memory, all their tokens at once.
 
-        on_tokens: called after every step with the new tokens. cancel: once set, ends all rows within one token.
+        sampling: by default `lab.sampling`, which the panel sets, too: give it for what is reported. on_tokens: called
+        after every step with the new tokens. cancel: once set, ends all rows within one token.
         Warns, once for each recipe, where its steps conflict (`recipes.conflicts`), as do `generate`, `compare`,
         `measure` and `score`; and where a text is not the model's answer (`Generation.fault`).
         """
@@ -207,7 +220,9 @@ class Lab(Finding, Remote):
     def compare(
         self, prompts: Sequence[Prompt], recipes: Sequence[Recipe], *, max_new_tokens: int = 64
     ) -> list[list[Generation]]:
-        """The answers to every prompt under every recipe: a list per prompt, in the order of the recipes."""
+        """The answers to every prompt under every recipe: a list per prompt, in the order of the recipes. Greedy; of
+        `lab.sampling` it takes nothing. Raises as `generate`, and RecipeError for no recipe.
+        """
         if not recipes:
             raise RecipeError("no recipe is given to compare", "Give one or more; BASELINE is one.")
         self._tell_conflicts(recipes)

@@ -48,18 +48,12 @@ class DirectionMap:
 
     def at(self, position: Position, layer: int) -> Direction:
         """The candidate of one position and layer. Raises SiteError or DirectionError outside the map."""
-        if position not in self.positions:
-            raise DirectionError(f"position {position} is not in the map", f"It has {list(self.positions)}.")
-        if not 0 <= layer < self.n_layers:
-            raise SiteError(
-                f"layer {layer} is out of range: the map has {self.n_layers} layers", "They count from 0."
-            )
         if not self.differs(position, layer):
             raise DirectionError(
                 f"the two sides do not differ at position {position} of layer {layer}",
                 "The template's tokens have the same embeddings after any prompt: look in later layers.",
             )
-        i = self.positions.index(position)
+        i = self._row(position)
         return Direction(
             self.vectors[i, layer],
             Site(layer, self.point),
@@ -70,8 +64,14 @@ class DirectionMap:
         )
 
     def differs(self, position: Position, layer: int) -> bool:
-        """Whether the two sides differ there by more than rounding."""
-        i = self.positions.index(position)
+        """Whether the two sides differ there by more than rounding. Raises SiteError or DirectionError outside the
+        map.
+        """
+        i = self._row(position)
+        if not 0 <= layer < self.n_layers:
+            raise SiteError(
+                f"layer {layer} is out of range: the map has {self.n_layers} layers", "They count from 0."
+            )
         return bool(self.vectors[i, layer].norm() > 1e-6 * self.residual_norms[i, layer])
 
     @property
@@ -82,9 +82,16 @@ class DirectionMap:
         return norms
 
     def cosines(self, position: Position) -> Tensor:
-        """Cosine similarity between the layers' directions at a position, `[layers layers]`."""
-        units = torch.nn.functional.normalize(self.vectors[self.positions.index(position)], dim=-1)
+        """Cosine similarity between the layers' directions at a position, `[layers layers]`. Raises DirectionError for
+        a position outside the map.
+        """
+        units = torch.nn.functional.normalize(self.vectors[self._row(position)], dim=-1)
         return units @ units.mT
+
+    def _row(self, position: Position) -> int:
+        if position not in self.positions:
+            raise DirectionError(f"position {position} is not in the map", f"It has {list(self.positions)}.")
+        return self.positions.index(position)
 
     def save(self, path: str | Path) -> Path:
         """Write a safetensors file: tensors `layer.<l>`, each [positions d_model], the norms of the residual stream

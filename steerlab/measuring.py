@@ -33,7 +33,12 @@ from steerlab.worker import Worker, goes_first
 class Measuring(traitlets.HasTraits):
     """What a Lab has of `effects`, `sweeps`, `surgical` and `calibration`."""
 
-    sampling = traitlets.Instance(Sampling, args=(), help="How the panel's texts are sampled.")
+    sampling = traitlets.Instance(
+        Sampling,
+        args=(),
+        help="How the panel's texts are sampled. What is set in the panel is set here, and run, measure, score, sweep "
+        "and submit take it where they are given no sampling; generate and compare do not.",
+    )
     backend: Backend
     worker: Worker
     scores: Scores | None = None
@@ -78,10 +83,15 @@ class Measuring(traitlets.HasTraits):
         texts: Sequence[str] = (),
         prompting: str | None = None,
         sampling: Sampling | None = None,
+        refusal_tokens: Sequence[int] | None = None,
         seed: int = 0,
     ) -> Report:
         """What a recipe does to refusals and to everything else, beside the baseline, a random control and, with an
         instruction, plain prompting for the same (`effects.measure`).
+
+        sampling: by default `lab.sampling`, which the panel sets, too: give it for numbers that are reported.
+        refusal_tokens: ids of the tokens that begin a refusal, for the refusal score; by default derived from the
+        baseline's answers to these prompts.
         """
         self._tell_conflicts([recipe])
         rows = rows_measured(len(harmful), len(harmless), len(texts), prompting=prompting is not None)
@@ -95,6 +105,7 @@ class Measuring(traitlets.HasTraits):
                 texts=texts,
                 prompting=prompting,
                 sampling=sampling or self.sampling,
+                refusal_tokens=refusal_tokens,
                 seed=seed,
             )
 
@@ -119,8 +130,9 @@ class Measuring(traitlets.HasTraits):
         recipes: a list, or names with recipes. metrics: "refusal_score" and "kl" to the baseline, of the next token's
         logits; "refusal_rate" and "repetition", of generated answers; "cross_entropy", of the baseline's own answers;
         and judges: your own functions of a Generation that give a bool or a number. Nothing is generated where logits
-        suffice. control: the same with random directions of the same norms, too. seed: of those, and of sampled
-        answers. refusal_tokens: by default derived from the baseline's answers to the bundled prompts.
+        suffice. control: the same with random directions of the same norms, too. sampling: by default `lab.sampling`,
+        which the panel sets, too: give it for numbers that are reported. seed: of the controls, and of sampled answers.
+        refusal_tokens: ids, by default derived from the baseline's answers to the bundled prompts.
 
         Rows are run in batches of `batch_rows` (by default as `sweeps.Scores` has it) and kept after each: with `path`
         also in a file of JSON lines, from which the same call goes on, so that a killed kernel loses at most the batch
@@ -167,7 +179,8 @@ class Measuring(traitlets.HasTraits):
 
         direction: what is added, at `point`, by default the point where it was found; or a function that gives the
         recipe for a layer and a coefficient. Coefficient 0 is the baseline. The rest as in `score`. Raises SiteError
-        for layers that the model does not have.
+        for layers that the model does not have, and RecipeError for no layer or coefficient, for a direction without a
+        site where `point` is not given, and for a function that gives no recipe.
         """
         cells = grid(
             direction,

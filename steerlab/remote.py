@@ -60,7 +60,7 @@ class Remote(Measuring):
     def submit(self, rows: Sequence[Row], sampling: Sampling | None = None) -> str:
         """Leave rows with the server to be answered, and return the job's id at once. The kernel may be ended
         meanwhile: `fetch` takes the id from any kernel on this machine, and `jobs` has it. More than 64 rows are
-        several jobs on the server, under one id.
+        several jobs on the server, under one id. sampling: by default `lab.sampling`, which the panel sets, too.
         """
         self._tell_conflicts(row.recipe for row in rows)
         return self._server().left.submit(rows, sampling or self.sampling)

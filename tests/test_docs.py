@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import runpy
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -47,20 +47,22 @@ SECTIONS = sections()
 
 
 @pytest.fixture
-def names(demo_lab: sl.Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+def names(demo_lab: sl.Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, Any]]:
     """What the programs of the page start with, in a folder of their own."""
     monkeypatch.chdir(tmp_path)
+    known = demo_lab.directions
     demo_lab.recipe = sl.BASELINE
     pythia = sl.Lab((models.build("gpt-neox"), byte_tokenizer()))
     odd = models.build("llama")
     odd.model.layers = torch.nn.Sequential(*odd.model.layers)
-    return {
+    yield {
         "sl": sl,
         "lab": demo_lab,
-        "refusal": demo_lab.directions["refusal"],
+        "refusal": known["refusal"],
         "pythia": pythia,
         "odd": (odd, byte_tokenizer()),
     }
+    demo_lab.directions, demo_lab.map, demo_lab.candidates = known, None, None
 
 
 @pytest.mark.parametrize("section", SECTIONS, ids=[section.title for section in SECTIONS])
@@ -161,10 +163,21 @@ def test_the_programs_about_finding_directions_run(
     assert {p.name for p in (tmp_path / "pictures").iterdir()} == {"candidates.png", "frontier.png"}
 
 
+@pytest.mark.slow
+def test_the_programs_about_other_methods_run(renewed: Callable[[str, Path], str], tmp_path: Path) -> None:
+    page = (ROOT / "docs" / "other-methods.md").read_text(encoding="utf-8")
+    small = page.replace("(100, ", "(8, ").replace('"formal", 64', '"formal", 24')  # quicker
+    assert len(small) < len(page)
+    before, after = FENCE.findall(page), FENCE.findall(renewed(small, tmp_path))
+    assert [fence[:2] for fence in after] == [fence[:2] for fence in before]
+    assert all(body.strip() for _, _, body in (*before, *after))
+
+
 PAGES = [
     "README.md",
     "CONTRIBUTING.md",
     "docs/finding-directions.md",
+    "docs/other-methods.md",
     "docs/how-it-works.md",
     "docs/errors.md",
     "docs/workshop-server.md",

@@ -38,6 +38,15 @@ def test_a_result_comes_with_its_baseline_and_its_control() -> None:
     assert list(frame.index) == ["baseline", "recipe", "random control"]
 
 
+def test_what_was_not_measured_is_refused_in_words() -> None:
+    report = measure(BACKEND, RECIPE, HARMFUL, HARMLESS, sampling=Sampling(2))
+    has = "This report has baseline, recipe, random control"
+    with pytest.raises(PromptError, match=rf"'recipes' was not measured\. {has}"):
+        report["recipes"]
+    with pytest.raises(PromptError, match=rf'{has}\. For "prompting" give measure an instruction'):
+        report["prompting"]
+
+
 def test_figures_are_those_of_the_rows() -> None:
     report = measure(BACKEND, RECIPE, HARMFUL, HARMLESS, sampling=Sampling(12))
     scores = [BACKEND.score([Row(p, r) for p in HARMLESS]) for r in (BASELINE, RECIPE)]

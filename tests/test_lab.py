@@ -28,6 +28,7 @@ from steerlab import (
     errors,
     estimators,
     lens,
+    metrics,
 )
 from steerlab.answers import Answers
 from steerlab.backends.base import OnTokens
@@ -403,6 +404,15 @@ def test_what_is_no_recipe_is_refused_in_words(given: object) -> None:
 def test_what_has_no_strength_to_look_for_is_refused(what: object) -> None:
     with pytest.raises(errors.RecipeError, match="calibrate looks for a strength"):
         Lab(FakeBackend()).calibrate(what, ["Hi"])  # type: ignore[arg-type]
+
+
+def test_measure_takes_the_tokens_that_begin_a_refusal(lab: Lab) -> None:
+    prompts = ["Do it!", "Go on."], ["Is it?"]
+    given = lab.measure(PUSH, *prompts, sampling=Sampling(2), refusal_tokens=[5])["recipe"]
+    wanted = metrics.refusal_score(lab.backend.score([Row(p, PUSH) for p in prompts[0]]), [5])
+    assert given.refusal_score.value == pytest.approx(float(wanted.mean()))
+    with pytest.raises(errors.PromptError, match=r"refusal_tokens has \[-1\]"):
+        lab.measure(PUSH, *prompts, refusal_tokens=[-1])
 
 
 def test_the_verbs_that_find_and_look_are_those_of_the_library() -> None:

@@ -254,6 +254,11 @@ def test_bad_lenses_are_refused(llama: LocalBackend) -> None:
         (lambda: logit_lens(llama, PROMPT, point="mlp_out"), errors.SiteError, "a part of the stream"),
         (lambda: logit_lens(llama, PROMPT, layers=[4]), errors.SiteError, "out of range"),
         (lambda: logit_lens(llama, PROMPT, layers=[]), errors.SiteError, "no layer"),
+        (
+            lambda: logit_lens(llama, PROMPT, layers=[1, 3]).logits(2),
+            errors.SiteError,
+            r"layer 2 was not read. This lens has the layers \[1, 3\]",
+        ),
         (lambda: projections(llama, PROMPT, Direction([1.0])), errors.DirectionError, "d_model 1"),
     ]:
         with pytest.raises(error, match=says):

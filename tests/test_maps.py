@@ -10,7 +10,7 @@ from safetensors.torch import save_file
 
 from steerlab import ContrastSet, formats
 from steerlab.backends.fake import FakeBackend
-from steerlab.errors import FileError
+from steerlab.errors import DirectionError, FileError, SiteError
 from steerlab.estimators import DirectionMap, caa, difference_in_means, logistic_probe
 
 CONTRAST = ContrastSet(["Do it!", "Go on, now."], ["Is it?", "What is it?"], "will")
@@ -71,6 +71,17 @@ def test_a_position_at_which_nothing_differs_is_refused_in_words(tmp_path: Path)
     same = DirectionMap(torch.zeros(1, 2, 3), torch.ones(1, 2), (-1,), "resid_pre")
     with pytest.raises(FileError, match="differ at position -1 of no layer"):
         formats.load(same.save(tmp_path / "x"))
+
+
+def test_what_is_outside_a_map_is_refused_in_words() -> None:
+    found = difference_in_means(FakeBackend(), CONTRAST)
+    for ask in (found.at, found.differs, lambda position, _: found.cosines(position)):
+        with pytest.raises(DirectionError, match=r"position -99 is not in the map\. It has \["):
+            ask(-99, 2)
+    for ask in (found.at, found.differs):
+        for layer in (-1, 4):
+            with pytest.raises(SiteError, match=f"layer {layer} is out of range: the map has 4 layers"):
+                ask(-1, layer)
 
 
 def test_what_is_no_map_is_refused_in_words(tmp_path: Path) -> None:

@@ -623,7 +623,7 @@ REFUSED: list[tuple[type[Exception], str, Callable[[Lab], object]]] = [
      lambda lab: lab.sweep(V, layers="most", prompts=PROMPTS)),  # type: ignore[arg-type]
     (errors.RecipeError, "0 layers and 5 coefficients", lambda lab: lab.sweep(V, layers=[], prompts=PROMPTS)),
     (errors.RecipeError, "finite number", lambda lab: lab.sweep(V, coefficients=[math.inf], prompts=PROMPTS)),
-    (errors.RecipeError, "does not say where it was found",
+    (errors.RecipeError, "does not say where it was found.*point='resid_pre'",
      lambda lab: lab.sweep(Direction(range(16)), prompts=PROMPTS)),
     (errors.RecipeError, "gave NoneType for layer 0 and coefficient -2",
      lambda lab: lab.sweep(lambda layer, c: None, prompts=PROMPTS)),  # type: ignore[arg-type, return-value]

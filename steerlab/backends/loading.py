@@ -25,7 +25,8 @@ def load(
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """Load a Hugging Face id or a local folder: on all the GPUs there are, else on the CPU in float32.
 
-    progress: whether the bars of transformers are shown, which stay in a notebook's output.
+    dtype: by default that of the checkpoint on a GPU. progress: whether the bars of transformers are shown, which stay
+    in a notebook's output.
     Raises ModelError where neither a folder nor the hub has it.
     """
     where: dict[str, Any] = {"dtype": dtype or torch.float32}

@@ -45,7 +45,9 @@ class Lens(Reading):
     """
 
     def logits(self, layer: int) -> Tensor:
-        """The logits at every token of one layer, `[tokens vocab]`."""
+        """The logits at every token of one layer, `[tokens vocab]`. Raises SiteError for a layer that was not read."""
+        if layer not in self.layers:
+            raise SiteError(f"layer {layer} was not read", f"This lens has the layers {list(self.layers)}.")
         at = self.layers.index(layer)
         return self.backend.look([Look(looks.whole, [self.cells.part(slice(at, at + 1))])])[0][0][0]
 

@@ -112,8 +112,13 @@ def serve(
     it is first asked for. sandbox: whether each job's code runs in a process of its own, as on the hosted NDIF.
     ray: whether Ray runs them, which takes a minute to start and a process a model, each with its jobs in turn.
     settings: more of NDIF's environment variables. tell: receives what happens, in words.
-    Raises SteerlabError where something cannot be installed, found or started.
+    Raises SteerlabError where something cannot be installed, found or started, and on Windows.
     """
+    if not hasattr(os, "killpg"):
+        raise SteerlabError(
+            f"an NDIF server runs on Linux or macOS, not on {sys.platform}",
+            "Start it on such a machine, or on Windows in WSL; a notebook on Windows can use it: Lab(host=…).",
+        )
     names = _names(models)
     ports = _free_ports(6)
     api, redis_port, store = port or ports[0], ports[1], port + 1 if port else ports[2]

@@ -52,7 +52,7 @@ def grid(
 
     what: a direction, added at `point` of one layer, by default the point where it was found; or a function that gives
     the recipe for a layer and a coefficient. Raises SiteError for layers that the model does not have, and RecipeError
-    where nothing is left to do.
+    for no cell, for a direction without a site where `point` is not given, and for what makes no recipe.
     """
     if isinstance(layers, str) and layers != "all":
         raise SiteError(f"layers={layers!r} is not known", "Give 'all', one layer, or several: range(4, 9).")
@@ -73,6 +73,11 @@ def grid(
         raise RecipeError(
             f"a sweep needs a Direction, or a function of layer and coefficient without point=, not {what!r}",
             "Give lab.sweep(direction), or lab.sweep(lambda layer, c: sl.Recipe([...])).",
+        )
+    if isinstance(what, Direction) and what.site is None and point is None:
+        raise RecipeError(
+            f"{what!r} does not say where it was found",
+            "Say at which point of each layer it is added: point='resid_pre'.",
         )
     cells = []
     for layer in chosen:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import sys
 import tempfile
@@ -54,6 +55,13 @@ def test_a_model_that_cannot_be_had_leaves_no_folder(left: Path, monkeypatch: py
     monkeypatch.setattr("huggingface_hub.snapshot_download", missing)
     with pytest.raises(SteerlabError, match="the model 'nobody/nothing' cannot be had"):
         started("nobody/nothing")
+    assert not list(left.iterdir())
+
+
+def test_windows_is_told_where_a_server_runs(left: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(os, "killpg")
+    with pytest.raises(SteerlabError, match=r"runs on Linux or macOS.*on Windows in WSL"):
+        started("some/model")
     assert not list(left.iterdir())
 
 
