@@ -15,8 +15,9 @@ from steerlab.backends.decoding import left_padded, token_index
 from steerlab.backends.kv import Memory
 from steerlab.backends.lanes import Lane, Lanes, Ran, last
 from steerlab.backends.prefixes import Prefix, fill
-from steerlab.backends.tracing import Edit, Visits, editing
+from steerlab.backends.tracing import Edit, editing
 from steerlab.backends.trunks import Layout, Trunks
+from steerlab.backends.visitor import Visits
 from steerlab.edits import Operand
 from steerlab.reach import reach
 from steerlab.recipes import BASELINE

@@ -5,19 +5,22 @@ from __future__ import annotations
 import math
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TypeVar
 
 import psutil
 import torch
+from torch import Tensor
 from transformers import PreTrainedModel
 
 T = TypeVar("T")
+Rows = TypeVar("Rows", list[int], Tensor)
 
 # More rows in a pass are no faster: on a CPU their keys and values leave its caches.
 MOST_ROWS, ELSEWHERE = 128, 512
 SHARING = 4  # times as many rows where they share trunks: most of the blocks see fewer
 SHARE = 0.4  # of the memory that is free, which a batch may take: estimates are rough, and others need some
+PADDED = 32
 MOST_BYTES = 4 * 2**30  # of a batch on a CPU, where free memory is not only ours
 
 
@@ -50,6 +53,13 @@ class Budget:
         """How many cells fit together that are only decoded: they have no keys and values."""
         fitting = self._fitting(self._logits)
         return max(1, fitting if self._sharing > 1 else min(self.most, fitting))
+
+    def portions(self, rows: Rows) -> Iterator[Rows]:
+        """Whole prompts that are read together: more of them cost more padding than they save."""
+        while len(rows):
+            size = min(PADDED, self.most)
+            yield rows[:size]
+            rows = rows[size:]
 
     def _fitting(self, each: int) -> int:
         return int(SHARE * self._free()) // each

@@ -12,7 +12,6 @@ import threading
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -38,11 +37,13 @@ from steerlab.backends.batch import Batch, WholeBatch, can_share
 from steerlab.backends.budget import Budget
 from steerlab.backends.cells import Look, looked
 from steerlab.backends.decoding import Decoding, left_padded, token_index
+from steerlab.backends.jacobians import linearised
 from steerlab.backends.kv import windowed
 from steerlab.backends.lanes import Lane, Lanes, Wanted, last, told
 from steerlab.backends.prefixes import Prefixes
 from steerlab.backends.tables import by_cosine
-from steerlab.backends.tracing import Edit, Inputs, SharedModel, TracedModel, editing
+from steerlab.backends.tracing import Edit, Inputs, TracedModel, editing
+from steerlab.backends.visitor import SharedModel
 from steerlab.errors import ModelError
 from steerlab.generations import Generation, Sampling, Token
 from steerlab.prompts import Positions
@@ -50,8 +51,6 @@ from steerlab.reach import Reach, reach
 from steerlab.recipes import Recipe
 from steerlab.rows import Row, check_fits
 from steerlab.sites import Site
-
-Rows = TypeVar("Rows", list[int], Tensor)
 
 SHARED_ROWS, SHARED_PROMPT = 32, 4  # so many rows of one length, and of a prompt, are worth a trunk
 
@@ -64,7 +63,7 @@ class LocalBackend:
     baselines), by default a tenth of the free memory and a gigabyte at most; 0 keeps nothing. sites: where points are
     that are not found by arithmetic (`architectures.GivenSites`). revision: the commit that the weights are of.
 
-    The weights may be changed while it holds them (`TracedModel.changed` says what is seen of that): the next verb
+    The weights may be changed while it holds them (`state.State.changed` says what is seen of that): the next verb
     forgets what it kept of the old ones. The model may be in training mode: passes of this backend run in eval mode,
     and it is put back after each.
     """
@@ -179,7 +178,7 @@ class LocalBackend:
             return some, self._read(self._whole(ids, mask), todo, order, weight)
 
         # short and long prompts apart: less padding
-        for batch in self._batches(sorted(range(len(rows)), key=lambda i: len(encoded[i]))):
+        for batch in self._budget.portions(sorted(range(len(rows)), key=lambda i: len(encoded[i]))):
             for some, found in self._budget.halving(len(batch), functools.partial(read, batch)):
                 for j, site in enumerate(order):
                     x, lengths = found[site]
@@ -197,13 +196,6 @@ class LocalBackend:
             torch.stack([norms[s] for s in sites]) / len(rows),
             kept[:, pick] if kept is not None else None,
         )
-
-    def _batches(self, rows: Rows) -> Iterator[Rows]:
-        """Rows that are read together: more of them cost more padding than they save."""
-        while len(rows):
-            size = min(32, self._budget.most)
-            yield rows[:size]
-            rows = rows[size:]
 
     def _read(
         self, inputs: Inputs, todo: dict[Site, Edit], sites: Sequence[Site], weight: Tensor
@@ -399,48 +391,14 @@ class LocalBackend:
 
     def linearise(self, row: Row, source: Site, position: int, target: Site) -> Linearised:
         """How the stream at `target` and the last token depends on the stream at `source` and a position of a row's
-        prompt (`base.Backend.linearise`). The Jacobian's rows are found in batches: each row of a batch is the same
-        prompt, and is asked for the gradient of another component.
+        prompt (`base.Backend.linearise`).
         """
         self.weights_seen()
         in_order(source, target)
         ids = torch.tensor([encode_row(self.tokenizer, row, self.info.context)])
-        ways = torch.eye(self.info.d_model, device=self._traced.device)
-
-        def run(batch: Tensor, part: slice) -> Linearised:
-            some = batch[part]
-            start, end = self._differentiable(ids.expand(len(some), -1), source, position, target)
-            (jacobian,) = torch.autograd.grad(end, start, some.to(end))
-            at, value = start[0].detach(), end[0].detach()
-            return Linearised(wide(at).cpu(), wide(value).cpu(), wide(jacobian).cpu())
-
-        parts: list[Linearised] = []
-        for batch in self._batches(ways):
-            parts += self._budget.halving(len(batch), functools.partial(run, batch))
+        found = linearised(self._traced, self._budget, ids, source, position, target, self.info.d_model)
         self._budget.tell()
-        return Linearised(parts[0].at, parts[0].value, torch.cat([part.jacobian for part in parts]))
-
-    def _differentiable(
-        self, ids: Tensor, source: Site, position: int, target: Site
-    ) -> tuple[Tensor, Tensor]:
-        """One forward pass up to `target`, differentiable from a position at `source` on: the states at both, each
-        [rows d_model]."""
-        seen: list[Tensor] = []
-
-        def begin(x: Tensor) -> Tensor:
-            x = x.detach().clone()
-            seen.append(x[:, position].clone().requires_grad_())
-            x[:, position] = seen[0]
-            return x
-
-        def finish(x: Tensor) -> None:
-            seen.append(x[:, -1])
-
-        visits = self._traced.visits([(source, begin), (target, finish)])
-        with torch.enable_grad():
-            self._traced.through(self._traced.inputs(ids), visits, stop=True)
-        start, end = seen
-        return start, end
+        return found
 
     # ------------------------------------------------------------------------------- what only weights at hand allow
 

@@ -10,17 +10,11 @@ from __future__ import annotations
 
 import copy
 import functools
-import threading
-import weakref
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from typing import Any, NamedTuple
 
-import nnsight
 import torch
-from nnsight.intervention.envoy import Envoy
-from nnsight.intervention.interleaver import EarlyStopException, Interleaver, OutOfOrderError
-from nnsight.intervention.tracer import InterleavingTracer
 from nnsight.intervention.util import first_input, replace_first_input
 from torch import Tensor
 from transformers import Cache, PreTrainedModel, PreTrainedTokenizerBase
@@ -28,6 +22,8 @@ from transformers import Cache, PreTrainedModel, PreTrainedTokenizerBase
 from steerlab import edits
 from steerlab.backends.architectures import GivenSites, Hook, SiteMap, find_sites, taken
 from steerlab.backends.base import before_pass
+from steerlab.backends.state import State
+from steerlab.backends.visitor import Act, Alone, SharedModel, Visitor, Visits, forward_lock
 from steerlab.errors import ModelError
 from steerlab.sites import Site
 
@@ -35,77 +31,7 @@ Inputs = dict[str, Any]
 # What is done to the tensor at a site: the same tensor, changed in place, or another; None to leave it.
 Edit = Callable[[Tensor], Tensor | None]
 
-_forward_lock = threading.RLock()
-
 SMALL = 10_000_000  # parameters, below which one thread is faster than several that wait for each other
-
-
-class LockedTracer(InterleavingTracer):  # type: ignore[misc]
-    """A trace that waits its turn."""
-
-    def execute(self, code: Any) -> None:
-        with _forward_lock:
-            super().execute(code)
-
-
-class SharedModel(nnsight.TransformersModel):  # type: ignore[misc]
-    """nnsight's model for several threads: a person's own traces and ours take turns, one forward pass each."""
-
-    def trace(self, *args: Any, tracer_cls: type[InterleavingTracer] = LockedTracer, **kwargs: Any) -> Any:
-        return super().trace(*args, tracer_cls=tracer_cls, **kwargs)
-
-    def interleave(self, fn: Any, *args: Any, **kwargs: Any) -> Any:
-        with _forward_lock:
-            return super().interleave(fn, *args, **kwargs)
-
-
-class Alone(Envoy):  # type: ignore[misc]
-    """nnsight's view of one module without those inside it: a module that no pass visits costs nothing."""
-
-    def _add_envoy(self, name: str, module: torch.nn.Module) -> None:
-        pass
-
-
-# What is done with nnsight's value of a place: returns what it is from there on.
-Act = Callable[[Any], Any]
-# By place, "{module's path}.{input, skip or output}", what is done when a forward pass first comes to it.
-Visits = Mapping[str, Sequence[Act]]
-
-
-class Visitor(Interleaver):  # type: ignore[misc]
-    """nnsight's interleaver, with functions in the part of a trace's block."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._left: dict[str, Sequence[Act]] = {}
-        self._stop, self._thread = False, 0
-
-    def handle(self, provider: str, value: Any) -> Any:
-        """The forward pass is at a place."""
-        # a person's own forward on another thread comes by here, too
-        acts = self._left.pop(provider, None) if threading.get_ident() == self._thread else None
-        if acts is None:
-            return value
-        for act in acts:
-            value = act(value)
-        if self._stop and not self._left:
-            raise EarlyStopException
-        return value
-
-    @contextmanager
-    def on(self, visits: Visits, *, stop: bool) -> Iterator[None]:
-        """The forward pass of the block makes these visits, all of them; the last one ends it with `stop`."""
-        self._left, self._stop, self._thread = dict(visits), stop, threading.get_ident()
-        self.interleaving = self.busy = True
-        try:
-            yield
-            if self._left:
-                raise OutOfOrderError(f"the forward pass did not come to {', '.join(self._left)}")
-        except EarlyStopException:
-            pass
-        finally:
-            self.interleaving = self.busy = False
-            self._left = {}
 
 
 class Passed(NamedTuple):
@@ -119,27 +45,13 @@ class Passed(NamedTuple):
     streams: dict[int, Tensor]
 
 
-class Stamp(NamedTuple):
-    """What tells a weight from another and from itself before a change. tensor: a weak reference, of which Python
-    makes only one while it is held.
-    """
-
-    tensor: weakref.ref[Tensor] | None
-    version: int
-    address: int
-
-    def same(self, other: Stamp) -> bool:
-        """Whether they are of one tensor, unchanged."""
-        return self.tensor is other.tensor and self[1:] == other[1:]
-
-
 class TracedModel:
     """A model behind nnsight. `hf` is the model itself."""
 
     def __init__(
         self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, sites: GivenSites | None = None
     ) -> None:
-        with _forward_lock, evaluating(model):
+        with forward_lock, evaluating(model):
             self.sites: SiteMap = find_sites(model, sites)
         self.hf = model
         self.n_layers = self.sites.n_layers
@@ -155,8 +67,7 @@ class TracedModel:
             )
         self._visitor = Visitor()
         self._seen: dict[str, Alone] = {}
-        self._weights: list[Stamp] = []
-        self._switches: dict[int, tuple[object, ...]] = {}
+        self._state = State()
         self._training = False
         self._passing = False
         self.changed()
@@ -164,7 +75,7 @@ class TracedModel:
     @functools.cached_property
     def wrapped(self) -> SharedModel:
         """nnsight's view of the whole model, a person's own."""
-        with _forward_lock:
+        with forward_lock:
             # a copy of the tokenizer, because nnsight turns its padding round
             return SharedModel(self.hf, tokenizer=copy.deepcopy(self._tokenizer), task="text-generation")
 
@@ -289,33 +200,16 @@ class TracedModel:
         return {**visits, begin: [*visits.get(begin, ()), cut], finish: [widen, *visits.get(finish, ())]}
 
     def changed(self) -> bool:
-        """Whether the weights are others than at the last call: other tensors, or changed in place, by an optimizer or
-        under `torch.no_grad()`; whether other adapters are switched on (peft's `set_adapter`, `disable_adapter`); or
-        whether a person's forward hooks have come or gone, not what they do.
-        What is written through `.data` is not seen, since torch does not count it. It takes half a millisecond for four
-        hundred tensors.
-        """
+        """Whether the model is another than at the last call (`state.State`)."""
         parts = list(self.hf.modules())
         if not self._passing:  # a pass has set it aside
             self._training = any(part.training for part in parts)
-        before, switched = self._weights, self._switches
-        self._switches = {i: switches for i, part in enumerate(parts) if (switches := _switches(part))}
-        self._weights = [
-            _stamp(weight, away=away)
-            for part, away in zip(parts, map(_offloaded, parts), strict=True)
-            for weight in part._parameters.values()
-            if weight is not None
-        ]
-        return (
-            switched != self._switches
-            or len(before) != len(self._weights)
-            or not all(map(Stamp.same, before, self._weights))
-        )
+        return self._state.changed(parts)
 
     def _path(self, hook: Hook) -> str:
         """The path of a module that nnsight looks at from now on."""
         if hook.path not in self._seen:
-            with _forward_lock:
+            with forward_lock:
                 module = self.hf.get_submodule(hook.path)
                 self._seen[hook.path] = Alone(module, path=hook.path, interleaver=self._visitor)
         return hook.path
@@ -346,7 +240,7 @@ class TracedModel:
         On a machine that is busy otherwise, two threads made a token of the embedded model ten times dearer than one.
         """
         before_pass.get()()
-        with _forward_lock:
+        with forward_lock:
             threads = torch.get_num_threads()
             if self._one_thread:
                 torch.set_num_threads(1)
@@ -371,34 +265,6 @@ def evaluating(model: torch.nn.Module) -> Iterator[None]:
     finally:
         for part in training:
             part.training = True
-
-
-def _offloaded(part: torch.nn.Module) -> bool:
-    """Whether accelerate keeps a module's weights elsewhere, and puts others in their place for each of its passes."""
-    hook = getattr(part, "_hf_hook", None)
-    return any(getattr(one, "offload", False) for one in getattr(hook, "hooks", [hook]))
-
-
-def _switches(part: torch.nn.Module) -> tuple[object, ...]:
-    """What a module does besides what its weights say: a person's hooks, by their numbers; and of one of peft which of
-    its adapters it applies, and whether it leaves them out.
-    """
-    hooks = (*part._forward_pre_hooks, *part._forward_hooks)
-    if not hasattr(type(part), "active_adapters"):  # a look at every module itself would be dear
-        return hooks
-    active, off = (getattr(part, name, None) for name in ("active_adapters", "disable_adapters"))
-    # a model of transformers has methods of these names
-    return hooks if callable(active) or callable(off) else (*hooks, repr(active), repr(off))
-
-
-def _stamp(weight: Tensor, *, away: bool) -> Stamp:
-    if away or weight.is_meta:
-        return Stamp(None, 0, 0)
-    tensor = weakref.ref(weight)
-    try:
-        return Stamp(tensor, weight._version, weight.data_ptr())
-    except RuntimeError:  # no version: made in inference mode; no address: quantised, of several tensors
-        return Stamp(tensor, 0, 0)
 
 
 def editing(operands: Mapping[Site, list[edits.Operand]]) -> dict[Site, Edit]:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from steerlab import Add, Direction, Recipe, Row, Sampling, Site
+from steerlab.backends import jacobians
 from steerlab.backends.base import wide
 from steerlab.backends.batch import Batch
 from steerlab.backends.fake import byte_tokenizer
@@ -65,13 +66,13 @@ def test_sums_of_streams_are_exact(backend: LocalBackend, monkeypatch: pytest.Mo
 
 def test_gradients_are_exact(backend: LocalBackend, monkeypatch: pytest.MonkeyPatch) -> None:
     wanted = backend.linearise(ROWS[0], AT[0], -1, AT[1])
-    run = backend._differentiable
+    run = jacobians.differentiable
 
     def differentiable(*given: Any) -> tuple[Tensor, Tensor]:
         start, end = run(*given)
         return start, end.as_subclass(Apple)
 
-    monkeypatch.setattr(backend, "_differentiable", differentiable)
+    monkeypatch.setattr(jacobians, "differentiable", differentiable)
     for one, other in zip(backend.linearise(ROWS[0], AT[0], -1, AT[1]), wanted, strict=True):
         assert torch.equal(one, other)
 
