@@ -56,7 +56,10 @@ def test_rows_that_share_trunks_are_those_that_run_alone(
     architecture: str, sampling: Sampling, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     backend = LocalBackend(models.build(architecture), byte_tokenizer())
+    assert backend._growable == (architecture != "falcon")  # whose mask is by rows
+    steps = count(monkeypatch)
     shared = backend.generate(ROWS, sampling)
+    assert any(trunks for trunks, _ in steps) == backend._growable
     alone = [backend.generate([row], sampling)[0] for row in ROWS]
     assert [a.token_ids for a in shared] == [a.token_ids for a in alone]
     assert [a.pieces for a in shared] == [a.pieces for a in alone]
@@ -131,7 +134,11 @@ def test_prompts_of_several_lengths_share_with_those_of_their_own(
     longer = [Row(f"{row.prompt}, and more of it", row.recipe) for row in ROWS]
     few = [Row("Hi", recipe) for recipe in RECIPES[:3]]
     mixed = [*few, *[row for pair in zip(ROWS, longer, strict=True) for row in pair]]
+    steps = count(monkeypatch)
     shared = backend.generate(mixed, Sampling(4))
+    # a batch for each of the two lengths that many rows have, and one for the rest
+    assert len({rows for trunks, rows in steps if trunks}) >= 2
+    assert any(not trunks for trunks, _ in steps)
     monkeypatch.setattr(local, "SHARED_ROWS", 10**6)
     apart = backend.generate(mixed, Sampling(4))
     assert [a.token_ids for a in shared] == [a.token_ids for a in apart]
