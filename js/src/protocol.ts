@@ -635,8 +635,8 @@ export interface Progress {
 
 /** Prompts, and where they are from. */
 export interface PromptSet {
-  /** Bundled ones that a safe assistant refuses, or answers; text: one a line; file: what stood in it. */
-  source: "harmful" | "harmless" | "text" | "file";
+  /** Bundled ones that a safe assistant refuses, or answers; text: one a line; prompt: one, all of the text; file: what stood in it. */
+  source: "harmful" | "harmless" | "text" | "prompt" | "file";
   /** How many of the bundled ones. */
   n: number;
   /** Whether bundled ones are of the wordings that the embedded model never saw. */
