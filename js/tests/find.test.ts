@@ -212,7 +212,11 @@ test("a file is read in the browser, and its text is sent", async () => {
   await frame();
   expect(button("Find")?.getAttribute("aria-disabled")).toBe("true");
   const field = panel.el.querySelector<HTMLInputElement>('.sl-find input[type="file"]');
+  let value = "";
+  const chosen = { get: () => value, set: (to: string) => (value = to), configurable: true };
+  Object.defineProperty(field, "value", chosen);
   const choose = async (file: File) => {
+    value = `C:\\fakepath\\${file.name}`;
     Object.defineProperty(field, "files", { value: [file], configurable: true });
     field?.dispatchEvent(new Event("change", { bubbles: true }));
     await frame();
@@ -223,6 +227,7 @@ test("a file is read in the browser, and its text is sent", async () => {
   await choose(new File(["prompt\nHi\n"], "own.csv"));
   expect(panel.el.querySelector('.sl-find [role="alert"]')).toBeNull();
   expect(panel.el.textContent).toContain("own.csv was read");
+  expect(field?.value, "so that the browser tells of the same file once it was corrected").toBe("");
   button("Find")?.click();
   await frame();
   const what = last()?.what as FindQuestion;

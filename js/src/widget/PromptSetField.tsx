@@ -96,7 +96,9 @@ export function PromptSetField({ label, value, own, placeholder, onChange }: Pro
             aria-label={`${label}: file`}
             aria-describedby={id}
             onChange={(event) => {
-              const [file] = event.currentTarget.files ?? [];
+              const field = event.currentTarget;
+              const [file] = field.files ?? [];
+              field.value = ""; // so that the same file can be chosen again
               if (file) take(file);
             }}
           />
