@@ -258,3 +258,23 @@ test("an arrow on the closed list of examples opens it and runs none", async () 
   open = false;
   expect(taken()).toBe(true);
 });
+
+test("the box of the prompt follows its width, and its first layout", async () => {
+  let resized = () => {};
+  const Watch = class {
+    constructor(tell: () => void) {
+      resized = tell;
+    }
+    observe() {}
+    disconnect() {}
+  };
+  panel.close();
+  vi.stubGlobal("ResizeObserver", Watch);
+  panel = show();
+  await frame();
+  const box = $<HTMLTextAreaElement>(".sl-prompt textarea");
+  Object.defineProperty(box, "scrollHeight", { value: 72 });
+  resized();
+  await frame();
+  expect(box.style.height).toBe("74px");
+});
