@@ -92,6 +92,35 @@ test("a number out of its limits is marked until it is within them", async () =>
   expect(field.getAttribute("aria-invalid")).toBe("false");
 });
 
+test("a number beyond its limits is taken by no part of it, and says the limits until it is corrected", async () => {
+  const field = $<HTMLInputElement>('[aria-label^="New tokens"]');
+  const type = async (text: string) => {
+    input(field, text);
+    await settled();
+  };
+  for (const text of ["5", "50", "500"]) await type(text);
+  expect(panel.model.runs.at(-1)?.max_new_tokens).toBe(500);
+  await type("5000");
+  expect(panel.model.runs.at(-1)?.max_new_tokens).toBe(64);
+  field.dispatchEvent(new FocusEvent("blur"));
+  await frame();
+  expect([field.value, field.getAttribute("aria-invalid")]).toEqual(["5000", "true"]);
+  const words = () => document.getElementById(field.getAttribute("aria-describedby") ?? "")?.textContent;
+  expect(words()).toBe("1 to 4096");
+  for (const [revision, max_new_tokens] of [9, 64].entries()) {
+    panel.model.change("state", state({ revision: revision + 1, max_new_tokens }));
+    await frame();
+    expect([field.value, field.getAttribute("aria-invalid")]).toEqual([`${max_new_tokens}`, "false"]);
+  }
+  await type("400");
+  expect([panel.model.runs.at(-1)?.max_new_tokens, words()]).toEqual([400, undefined]);
+  field.dispatchEvent(new FocusEvent("blur"));
+  await type("");
+  field.dispatchEvent(new FocusEvent("blur"));
+  await frame();
+  expect(field.value, "what is half typed is forgotten").toBe("400");
+});
+
 test("a field shows a number beyond its limits that Python set, and the panel goes on", async () => {
   panel.model.change("state", state({ revision: 1, max_new_tokens: 8000, temperature: 12.5 }));
   await frame();

@@ -189,7 +189,11 @@ test("a form is not sent while a number in it is wrong: the focus goes there", a
   for (const box of panel.el.querySelectorAll(".sl-find textarea")) input(box, "Love");
   await frame();
   const layer = panel.el.querySelector<HTMLInputElement>('[aria-label="Layer of the direction"]');
-  input(layer, "99");
+  for (const text of ["9", "99"]) {
+    input(layer, text);
+    await frame();
+  }
+  layer?.dispatchEvent(new FocusEvent("blur")); // as a click on Find does
   await frame();
   button("Find")?.click();
   await frame();
@@ -200,6 +204,19 @@ test("a form is not sent while a number in it is wrong: the focus goes there", a
   layer?.dispatchEvent(new KeyboardEvent("keydown", { key: "Enter", bubbles: true, cancelable: true }));
   await frame();
   expect(last()?.what).toMatchObject({ kind: "find", layer: 3 });
+});
+
+test("a number that is wrong in what is folded away is shown", async () => {
+  await open();
+  const limit = panel.el.querySelector<HTMLInputElement>('[aria-label^="The largest KL"]');
+  input(limit, "2000000");
+  limit?.dispatchEvent(new FocusEvent("blur"));
+  await frame();
+  button("Find")?.click();
+  await frame();
+  expect(panel.model.asked).toEqual([]);
+  expect(limit?.closest("details")?.open).toBe(true);
+  expect(document.activeElement).toBe(limit);
 });
 
 test("a file is read in the browser, and its text is sent", async () => {
