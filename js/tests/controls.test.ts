@@ -1,4 +1,5 @@
 import { afterEach, beforeEach, expect, test, vi } from "vitest";
+import type { SteeringState } from "../src/protocol";
 import { pressed, step } from "../src/widget/grid";
 import { frame, input, type Shown, say, show, state } from "./fakes";
 
@@ -54,9 +55,10 @@ test("a number that is changed from elsewhere takes the place of what was typed"
   field.focus();
   input(field, "2.5");
   await frame();
-  panel.model.change("state", state({ revision: 1 }));
+  const [row] = state().steering as [SteeringState];
+  panel.model.change("state", state({ revision: 1, steering: [{ ...row, coefficient: 4 }] }));
   await frame();
-  expect(field.value).toBe("0");
+  expect(field.value).toBe("4");
   expect(document.activeElement).toBe(field);
 });
 
