@@ -756,9 +756,10 @@ export interface Snapshot {
   asking: Ask[];
 }
 
-/** It is done. */
+/** It is done. lost: whether what had the name has it no more; it can be brought back until the next one is lost. */
 export interface SnapshotAnswer {
   name: string;
+  lost: boolean;
 }
 
 /** What was set at some time, under the name that it was kept under. */
@@ -774,10 +775,10 @@ export interface SnapshotInfo {
   fingerprint: string;
 }
 
-/** Keep what is set under a name, go back to what was, or forget it. */
+/** Keep what is set under a name, go back to what was, forget it, or bring back what was lost of the name. */
 export interface SnapshotQuestion {
   kind: "snapshot";
-  do: "keep" | "restore" | "delete";
+  do: "keep" | "restore" | "delete" | "bring back";
   name: string;
   /** What is set, or was when this was asked. */
   revision: number;

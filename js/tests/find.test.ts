@@ -1,5 +1,5 @@
 import { afterEach, beforeEach, expect, test } from "vitest";
-import type { FindAnswer, FindQuestion, MapCell, SteeringState } from "../src/protocol";
+import type { DirectionInfo, FindAnswer, FindQuestion, MapCell, SteeringState } from "../src/protocol";
 import { MOST_MB } from "../src/widget/bytes";
 import { frame, input, type Shown, show, state } from "./fakes";
 
@@ -114,6 +114,23 @@ test("the map says its winner and why others fell; a click uses a cell, and it c
   await frame();
   button("Keep it as love")?.click();
   expect(last()?.what).toEqual({ ...use, keep: true });
+});
+
+test("after a search the next one has a name that is free", async () => {
+  await open();
+  const name = () => panel.el.querySelector<HTMLInputElement>(".sl-find input")?.value;
+  const [refusal] = panel.model.values.directions as [DirectionInfo];
+  const found: DirectionInfo[] = [refusal];
+  for (const next of ["direction 2", "direction 3"]) {
+    button("Find")?.click();
+    await frame();
+    found.push({ ...refusal, name: name() ?? "" });
+    panel.model.change("directions", found);
+    panel.model.say({ kind: "answer", id: last()?.id ?? "", answer: { ...FOUND, name: name() } });
+    await frame();
+    expect(name()).toBe(next);
+    expect(panel.el.textContent).not.toContain("takes the place");
+  }
 });
 
 test("where all fall, a click searches again with the threshold that is enough", async () => {
