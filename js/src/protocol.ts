@@ -635,8 +635,8 @@ export interface Progress {
 
 /** Prompts, and where they are from. */
 export interface PromptSet {
-  /** Bundled ones that a safe assistant refuses, or answers; text: one a line; file: what stood in it. */
-  source: "harmful" | "harmless" | "text" | "file";
+  /** Bundled ones that a safe assistant refuses, or answers; text: one a line; prompt: one, all of the text; file: what stood in it. */
+  source: "harmful" | "harmless" | "text" | "prompt" | "file";
   /** How many of the bundled ones. */
   n: number;
   /** Whether bundled ones are of the wordings that the embedded model never saw. */
@@ -756,9 +756,10 @@ export interface Snapshot {
   asking: Ask[];
 }
 
-/** It is done. */
+/** It is done. lost: whether what had the name has it no more; it can be brought back until the next one is lost. */
 export interface SnapshotAnswer {
   name: string;
+  lost: boolean;
 }
 
 /** What was set at some time, under the name that it was kept under. */
@@ -774,10 +775,10 @@ export interface SnapshotInfo {
   fingerprint: string;
 }
 
-/** Keep what is set under a name, go back to what was, or forget it. */
+/** Keep what is set under a name, go back to what was, forget it, or bring back what was lost of the name. */
 export interface SnapshotQuestion {
   kind: "snapshot";
-  do: "keep" | "restore" | "delete";
+  do: "keep" | "restore" | "delete" | "bring back";
   name: string;
   /** What is set, or was when this was asked. */
   revision: number;

@@ -1,4 +1,5 @@
 import { afterEach, beforeEach, expect, test, vi } from "vitest";
+import type { SteeringState } from "../src/protocol";
 import { pressed, step } from "../src/widget/grid";
 import { frame, input, type Shown, say, show, state } from "./fakes";
 
@@ -54,9 +55,10 @@ test("a number that is changed from elsewhere takes the place of what was typed"
   field.focus();
   input(field, "2.5");
   await frame();
-  panel.model.change("state", state({ revision: 1 }));
+  const [row] = state().steering as [SteeringState];
+  panel.model.change("state", state({ revision: 1, steering: [{ ...row, coefficient: 4 }] }));
   await frame();
-  expect(field.value).toBe("0");
+  expect(field.value).toBe("4");
   expect(document.activeElement).toBe(field);
 });
 
@@ -90,6 +92,35 @@ test("a number out of its limits is marked until it is within them", async () =>
   input(field, "2");
   await frame();
   expect(field.getAttribute("aria-invalid")).toBe("false");
+});
+
+test("a number beyond its limits is taken by no part of it, and says the limits until it is corrected", async () => {
+  const field = $<HTMLInputElement>('[aria-label^="New tokens"]');
+  const type = async (text: string) => {
+    input(field, text);
+    await settled();
+  };
+  for (const text of ["5", "50", "500"]) await type(text);
+  expect(panel.model.runs.at(-1)?.max_new_tokens).toBe(500);
+  await type("5000");
+  expect(panel.model.runs.at(-1)?.max_new_tokens).toBe(64);
+  field.dispatchEvent(new FocusEvent("blur"));
+  await frame();
+  expect([field.value, field.getAttribute("aria-invalid")]).toEqual(["5000", "true"]);
+  const words = () => document.getElementById(field.getAttribute("aria-describedby") ?? "")?.textContent;
+  expect(words()).toBe("1 to 4096");
+  for (const [revision, max_new_tokens] of [9, 64].entries()) {
+    panel.model.change("state", state({ revision: revision + 1, max_new_tokens }));
+    await frame();
+    expect([field.value, field.getAttribute("aria-invalid")]).toEqual([`${max_new_tokens}`, "false"]);
+  }
+  await type("400");
+  expect([panel.model.runs.at(-1)?.max_new_tokens, words()]).toEqual([400, undefined]);
+  field.dispatchEvent(new FocusEvent("blur"));
+  await type("");
+  field.dispatchEvent(new FocusEvent("blur"));
+  await frame();
+  expect(field.value, "what is half typed is forgotten").toBe("400");
 });
 
 test("a field shows a number beyond its limits that Python set, and the panel goes on", async () => {
@@ -257,4 +288,24 @@ test("an arrow on the closed list of examples opens it and runs none", async () 
   });
   open = false;
   expect(taken()).toBe(true);
+});
+
+test("the box of the prompt follows its width, and its first layout", async () => {
+  let resized = () => {};
+  const Watch = class {
+    constructor(tell: () => void) {
+      resized = tell;
+    }
+    observe() {}
+    disconnect() {}
+  };
+  panel.close();
+  vi.stubGlobal("ResizeObserver", Watch);
+  panel = show();
+  await frame();
+  const box = $<HTMLTextAreaElement>(".sl-prompt textarea");
+  Object.defineProperty(box, "scrollHeight", { value: 72 });
+  resized();
+  await frame();
+  expect(box.style.height).toBe("74px");
 });

@@ -1,5 +1,5 @@
 import { afterEach, beforeEach, expect, test } from "vitest";
-import type { FindAnswer, FindQuestion, MapCell, SteeringState } from "../src/protocol";
+import type { DirectionInfo, FindAnswer, FindQuestion, MapCell, SteeringState } from "../src/protocol";
 import { MOST_MB } from "../src/widget/bytes";
 import { frame, input, type Shown, show, state } from "./fakes";
 
@@ -116,6 +116,23 @@ test("the map says its winner and why others fell; a click uses a cell, and it c
   expect(last()?.what).toEqual({ ...use, keep: true });
 });
 
+test("after a search the next one has a name that is free", async () => {
+  await open();
+  const name = () => panel.el.querySelector<HTMLInputElement>(".sl-find input")?.value;
+  const [refusal] = panel.model.values.directions as [DirectionInfo];
+  const found: DirectionInfo[] = [refusal];
+  for (const next of ["direction 2", "direction 3"]) {
+    button("Find")?.click();
+    await frame();
+    found.push({ ...refusal, name: name() ?? "" });
+    panel.model.change("directions", found);
+    panel.model.say({ kind: "answer", id: last()?.id ?? "", answer: { ...FOUND, name: name() } });
+    await frame();
+    expect(name()).toBe(next);
+    expect(panel.el.textContent).not.toContain("takes the place");
+  }
+});
+
 test("where all fall, a click searches again with the threshold that is enough", async () => {
   await open();
   button("Find")?.click();
@@ -189,7 +206,11 @@ test("a form is not sent while a number in it is wrong: the focus goes there", a
   for (const box of panel.el.querySelectorAll(".sl-find textarea")) input(box, "Love");
   await frame();
   const layer = panel.el.querySelector<HTMLInputElement>('[aria-label="Layer of the direction"]');
-  input(layer, "99");
+  for (const text of ["9", "99"]) {
+    input(layer, text);
+    await frame();
+  }
+  layer?.dispatchEvent(new FocusEvent("blur")); // as a click on Find does
   await frame();
   button("Find")?.click();
   await frame();
@@ -202,6 +223,19 @@ test("a form is not sent while a number in it is wrong: the focus goes there", a
   expect(last()?.what).toMatchObject({ kind: "find", layer: 3 });
 });
 
+test("a number that is wrong in what is folded away is shown", async () => {
+  await open();
+  const limit = panel.el.querySelector<HTMLInputElement>('[aria-label^="The largest KL"]');
+  input(limit, "2000000");
+  limit?.dispatchEvent(new FocusEvent("blur"));
+  await frame();
+  button("Find")?.click();
+  await frame();
+  expect(panel.model.asked).toEqual([]);
+  expect(limit?.closest("details")?.open).toBe(true);
+  expect(document.activeElement).toBe(limit);
+});
+
 test("a file is read in the browser, and its text is sent", async () => {
   await open();
   const select = panel.el.querySelector<HTMLSelectElement>(
@@ -212,7 +246,11 @@ test("a file is read in the browser, and its text is sent", async () => {
   await frame();
   expect(button("Find")?.getAttribute("aria-disabled")).toBe("true");
   const field = panel.el.querySelector<HTMLInputElement>('.sl-find input[type="file"]');
+  let value = "";
+  const chosen = { get: () => value, set: (to: string) => (value = to), configurable: true };
+  Object.defineProperty(field, "value", chosen);
   const choose = async (file: File) => {
+    value = `C:\\fakepath\\${file.name}`;
     Object.defineProperty(field, "files", { value: [file], configurable: true });
     field?.dispatchEvent(new Event("change", { bubbles: true }));
     await frame();
@@ -223,6 +261,7 @@ test("a file is read in the browser, and its text is sent", async () => {
   await choose(new File(["prompt\nHi\n"], "own.csv"));
   expect(panel.el.querySelector('.sl-find [role="alert"]')).toBeNull();
   expect(panel.el.textContent).toContain("own.csv was read");
+  expect(field?.value, "so that the browser tells of the same file once it was corrected").toBe("");
   button("Find")?.click();
   await frame();
   const what = last()?.what as FindQuestion;

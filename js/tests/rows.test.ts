@@ -50,6 +50,28 @@ test("the arrows of the handle move a row, and the focus goes with it", async ()
   expect(panel.model.runs.length).toBe(1);
 });
 
+test("a drag of a row ends with its pointer, also where nobody tells of the release", async () => {
+  const all = [...panel.el.querySelectorAll<HTMLElement>(".sl-row")];
+  for (const [i, row] of all.entries())
+    row.getBoundingClientRect = () => ({ top: 40 * i, bottom: 40 * (i + 1) }) as DOMRect;
+  const press = () =>
+    button("Move refusal")?.dispatchEvent(new PointerEvent("pointerdown", { bubbles: true, button: 0 }));
+  const move = (clientY: number, buttons: number) =>
+    window.dispatchEvent(new PointerEvent("pointermove", { clientY, buttons }));
+  press();
+  window.dispatchEvent(new PointerEvent("pointercancel"));
+  move(60, 1);
+  expect(names()).toBeUndefined();
+  press();
+  move(60, 0);
+  move(60, 1);
+  expect(names()).toBeUndefined();
+  press();
+  move(60, 1);
+  await frame();
+  expect(names()).toEqual(["mine", "refusal"]);
+});
+
 test("a key of the handle that comes before the rows are drawn is the same row's", async () => {
   button("Move refusal")?.focus();
   press("ArrowDown");

@@ -47,6 +47,31 @@ test("a change that is still on its way is sent before the snapshot is taken", a
   expect(kinds.slice(-2)).toEqual(["run", "ask"]);
 });
 
+test("what was deleted or replaced can be brought back", async () => {
+  panel.model.change("snapshots", [kept("a")]);
+  await frame();
+  const answer = async (lost: boolean) => {
+    const name = "a";
+    panel.model.say({ kind: "answer", id: asked("snapshot").at(-1)?.id ?? "", answer: { name, lost } });
+    await frame();
+  };
+  button("Delete a")?.click();
+  await answer(true);
+  expect(panel.el.querySelector('[aria-label="Kept"]')?.textContent).toContain("a was deleted.");
+  button("Bring it back")?.click();
+  expect(asked("snapshot").at(-1)?.what).toMatchObject({ do: "bring back", name: "a" });
+  await answer(true);
+  expect(button("Bring it back")).toBeUndefined();
+  input(panel.el.querySelector(".sl-keep-name"), "a");
+  await frame();
+  submit(".sl-keep-name");
+  await answer(true);
+  expect(panel.el.querySelector('[aria-label="Kept"]')?.textContent).toContain("a was replaced.");
+  submit(".sl-keep-name");
+  await answer(false);
+  expect(button("Bring it back")).toBeUndefined();
+});
+
 test("two that are ticked are compared, and again when one of them is replaced", async () => {
   panel.model.change("snapshots", [kept("a"), kept("b"), kept("c")]);
   await frame();

@@ -1,5 +1,5 @@
 import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
-import type { SteeringState } from "../src/protocol";
+import type { PanelState, SteeringState } from "../src/protocol";
 import { Pace } from "../src/widget/pace";
 import { Store } from "../src/widget/store";
 import { FakeModel, say, state, traits } from "./fakes";
@@ -106,15 +106,70 @@ describe("the store", () => {
     expect(store.state.value.revision).toBe(1);
   });
 
-  test("a change from Python is taken over, and calls off what was waiting", () => {
+  const [row] = state().steering as [SteeringState];
+  const pushed = (coefficient: number, change: Partial<PanelState> = {}) =>
+    state({ steering: [{ ...row, coefficient }], ...change });
+  const coefficients = (state: PanelState | undefined) => state?.steering.map((one) => one.coefficient);
+
+  test("a change from Python is taken over, and calls off what was waiting to change the same", () => {
     const model = new FakeModel();
     const store = new Store(model.any);
     push(store, 1);
     push(store, 2);
-    model.change("state", state({ prompt: "From Python", revision: 5 }));
+    model.change("state", pushed(9, { prompt: "From Python", revision: 5 }));
     vi.advanceTimersByTime(1000);
-    expect(store.state.value.prompt).toBe("From Python");
+    expect(store.state.value).toEqual(pushed(9, { prompt: "From Python", revision: 5 }));
     expect(model.runs.length).toBe(1);
+  });
+
+  test("what waits, or was sent too late, is sent again with what was changed elsewhere meanwhile", () => {
+    for (const moves of [[1], [1, 2]]) {
+      const model = new FakeModel();
+      const store = new Store(model.any);
+      for (const move of moves) push(store, move);
+      const found = { ...row, direction: "found" };
+      const [info] = traits().directions;
+      if (info) model.change("directions", [info, { ...info, name: "found", fingerprint: "f2" }]);
+      model.change("state", state({ steering: [row, found], seed: 7, revision: 5 }));
+      const now = store.state.value;
+      expect([coefficients(now), now.seed, now.revision]).toEqual([[moves.at(-1), 0], 7, 5]);
+      vi.advanceTimersByTime(1000);
+      const { length } = model.runs;
+      const last = model.runs.at(-1);
+      expect(last).toMatchObject({ steering: now.steering, seed: 7, revision: 5 });
+      expect([last?.origin, last?.edit]).toEqual([model.runs[0]?.origin, moves.length]);
+      if (last) model.change("state", { ...last, revision: 6 });
+      model.change("state", state({ revision: 7 }));
+      vi.advanceTimersByTime(1000);
+      expect([coefficients(store.state.value), model.runs.length], "it was taken").toEqual([[0], length]);
+    }
+  });
+
+  test("what something in the kernel makes of a change is not changed again", () => {
+    const model = new FakeModel();
+    const store = new Store(model.any);
+    push(store, 5);
+    push(store, 6);
+    model.change("state", pushed(5, { seed: 7, edit: 1, revision: 1 }));
+    expect([coefficients(store.state.value), store.state.value.seed], "but what came after").toEqual([
+      [6],
+      7,
+    ]);
+    vi.advanceTimersByTime(1000);
+    expect(model.runs.length).toBe(2);
+    model.change("state", pushed(5, { edit: 2, revision: 2 }));
+    vi.advanceTimersByTime(1000);
+    expect([coefficients(store.state.value), model.runs.length]).toEqual([[5], 2]);
+  });
+
+  test("what the kernel refused is not sent again", () => {
+    const model = new FakeModel();
+    const store = new Store(model.any);
+    push(store, 1);
+    model.say({ kind: "complaint", error: { what: "no", hint: "" } });
+    model.change("state", state({ seed: 7, revision: 5 }));
+    vi.advanceTimersByTime(1000);
+    expect([coefficients(store.state.value), model.runs.length]).toEqual([[0], 1]);
   });
 
   test("typing waits for a pause and never sends an empty prompt", () => {

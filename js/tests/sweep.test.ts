@@ -1,6 +1,6 @@
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import type { DirectionInfo, SteeringState, SweepCell, SweepQuestion } from "../src/protocol";
-import { bundled, count, layersOf, layerWords, numbers, typed } from "../src/widget/prompts";
+import { bundled, count, layersOf, layerWords, numbers, typed, whole } from "../src/widget/prompts";
 import { firstCoefficients, statWords, together } from "../src/widget/sweeps";
 import { FakeModel, frame, input, type Shown, show, state, traits } from "./fakes";
 
@@ -24,7 +24,9 @@ describe("what a person types", () => {
       count(typed("a\n\n b ")),
       count(bundled("harmful", 9)),
       count({ ...typed(""), source: "file" }),
-    ]).toEqual([2, 9, null]);
+      count(whole("a\nb")),
+      count(whole(" \n")),
+    ]).toEqual([2, 9, null, 1, 0]);
   });
 });
 
@@ -84,6 +86,13 @@ async function measure(): Promise<{ id: string; question: SweepQuestion }> {
   return { id: last()?.id ?? "", question: last()?.what as SweepQuestion };
 }
 
+test("the panel's prompt is one prompt, of however many lines", async () => {
+  panel.model.change("state", state({ prompt: "a\nb", revision: 1 }));
+  const { question } = await measure();
+  expect(question.prompts).toMatchObject({ source: "prompt", text: "a\nb" });
+  expect(panel.el.textContent).toContain("recipes × 1 prompt");
+});
+
 test("a sweep asks for all layers and the panel's prompt unless told otherwise", async () => {
   const { question } = await measure();
   expect(question).toMatchObject({
@@ -92,7 +101,7 @@ test("a sweep asks for all layers and the panel's prompt unless told otherwise",
     coefficients: [-6, -3, 0, 3, 6],
     metrics: ["refusal_score", "kl"],
     control: false,
-    prompts: { source: "text", text: "Hello" },
+    prompts: { source: "prompt", text: "Hello" },
   });
   expect(question.layers).toEqual(Array.from({ length: 28 }, (_, i) => i));
 });

@@ -15,8 +15,9 @@ from steerlab.ui.protocol import Wire
 class PromptSet(Wire):
     """Prompts, and where they are from."""
 
-    source: Literal["harmful", "harmless", "text", "file"]
-    """Bundled ones that a safe assistant refuses, or answers; text: one a line; file: what stood in it."""
+    source: Literal["harmful", "harmless", "text", "prompt", "file"]
+    """Bundled ones that a safe assistant refuses, or answers; text: one a line; prompt: one, all of the text; file:
+    what stood in it."""
     n: Annotated[int, Field(ge=1, le=5000)] = 16
     """How many of the bundled ones."""
     held_out: bool = False
@@ -32,13 +33,14 @@ def prompts_of(given: PromptSet, what: str) -> list[Prompt]:
     """The prompts of a set. what: "harmful prompts", for the error. Raises PromptError for none, and FileError."""
     if given.source == "file":
         return prompts.parse(given.text, given.file, given.column or None)
-    if given.source == "text":
-        lines = [line.strip() for line in given.text.splitlines() if line.strip()]
-        if not lines:
+    if given.source in ("text", "prompt"):
+        texts = [given.text] if given.source == "prompt" else map(str.strip, given.text.splitlines())
+        typed: list[Prompt] = [text for text in texts if text.strip()]
+        if not typed:
             raise PromptError(
                 f"there are no {what}", "Type some, one a line, or take a file or a bundled set."
             )
-        return list(lines)
+        return typed
     take = prompts.harmful if given.source == "harmful" else prompts.harmless
     return list(take(given.n, split="heldout" if given.held_out else "train"))
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Annotated, Any, Literal
+from weakref import WeakKeyDictionary
 
 from pydantic import Field
 
@@ -20,21 +21,25 @@ from steerlab.ui.asks import Handler, Tell
 from steerlab.ui.preview import verdict_of
 from steerlab.ui.protocol import Applied, Verdict, Wire
 
+_EARLIER: WeakKeyDictionary[Lab, dict[str, Snapshot]] = WeakKeyDictionary()
+"""The snapshots of each lab as they were before one was lost in the panel."""
+
 
 class SnapshotQuestion(Wire):
-    """Keep what is set under a name, go back to what was, or forget it."""
+    """Keep what is set under a name, go back to what was, forget it, or bring back what was lost of the name."""
 
     kind: Literal["snapshot"] = "snapshot"
-    do: Literal["keep", "restore", "delete"]
+    do: Literal["keep", "restore", "delete", "bring back"]
     name: Annotated[str, Field(max_length=80)]
     revision: int
     """What is set, or was when this was asked."""
 
 
 class SnapshotAnswer(Wire):
-    """It is done."""
+    """It is done. lost: whether what had the name has it no more; it can be brought back until the next one is lost."""
 
     name: str
+    lost: bool
 
 
 class CompareQuestion(Wire):
@@ -95,16 +100,25 @@ class OpenSharedAnswer(Wire):
 
 
 def answer(lab: Lab, question: SnapshotQuestion, _tell: Tell) -> SnapshotAnswer:
-    """Keep, restore or delete."""
-    name = question.name.strip()
+    """Keep, restore, delete or bring back. Raises PromptError where there is nothing of the name."""
+    name, before = question.name.strip(), lab.snapshots
     match question.do:
         case "keep":
             lab.snapshot(name)
         case "restore":
             lab.restore(name)
         case "delete":
-            lab.snapshots = {key: one for key, one in lab.snapshots.items() if key != name}
-    return SnapshotAnswer(name=name)
+            lab.snapshots = {key: one for key, one in before.items() if key != name}
+        case "bring back":
+            earlier = _EARLIER.get(lab, {})
+            if name not in earlier:
+                raise PromptError(f"no snapshot {name!r} was deleted or replaced last", "Keep it anew.")
+            every = {**earlier, **before, name: earlier[name]}
+            lab.snapshots = {key: one for key, one in every.items() if key == name or key in before}
+    lost = name in before and lab.snapshots.get(name) is not before[name]
+    if lost:
+        _EARLIER[lab] = before
+    return SnapshotAnswer(name=name, lost=lost)
 
 
 def compare(lab: Lab, question: CompareQuestion, tell: Tell) -> CompareAnswer:

@@ -43,6 +43,7 @@ CLICKS = {
     "restore": ("Snapshots", "[aria-label^=Restore]"),
     "compare": ("Snapshots", "[aria-label^=Compare]"),
     "delete": ("Snapshots", "[aria-label^=Delete]"),
+    "bring back": ("Snapshots", ".sl-kept-lost button"),
 }
 ITEMS = {"Duplicate": 1, "Rename…": 2, "Move up": 3, "Move down": 4, "Remove": 8}  # and their places
 MOST = 4  # rows

@@ -55,6 +55,25 @@ def test_the_launcher_card_opens_a_panel_that_works(server: rig.Server, page: Pa
     assert panel.text("baseline")
 
 
+def test_a_new_lab_runs_its_own_cell_where_another_notebook_is_looked_at_by_then(
+    server: rig.Server, page: Page
+) -> None:
+    server.write("other.ipynb", "1")
+    rig.open_notebook(page, server, "other.ipynb")
+    counts = page.evaluate(
+        """async () => {
+            const { shell, commands } = jupyterapp;
+            const other = shell.currentWidget;
+            const back = () => setTimeout(() => shell.activateById(other.id));
+            shell.currentChanged.connect(back);
+            const made = await commands.execute("steerlab:new-lab");
+            shell.currentChanged.disconnect(back);
+            return [made, other].map((panel) => panel.content.widgets[0].model.executionCount);
+        }"""
+    )
+    assert counts == [1, None]
+
+
 @pytest.mark.parametrize("server", ["lab", "notebook"], indirect=True)
 def test_keys_reach_the_panel_and_not_the_notebook(server: rig.Server, page: Page) -> None:
     panel = open_panel(page, server, "keys.ipynb", FIRST_CELL, "1")

@@ -253,7 +253,7 @@ def test_what_was_measured_and_found_is_there_after_a_reload_and_in_a_second_vie
         panel.root.get_by_role("button", name="+ find a new direction…").click()
         find = panel.root.get_by_role("region", name="Find a direction")
         expect(find.locator(".sl-heat-cell").first).to_be_visible(timeout=10_000)
-        expect(find.get_by_label("name").first).to_have_value("refusing")
+        expect(find.get_by_label("name").first).to_have_value("refusing 2")  # which is free
 
     page.reload(wait_until="domcontentloaded")
     expect(panel.root).to_be_visible(timeout=60_000)

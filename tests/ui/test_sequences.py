@@ -80,7 +80,7 @@ actions = st.one_of(
     st.tuples(st.just("load"), recipe),
     st.tuples(st.just("load vector"), st.integers(0, 4)),
     st.tuples(st.just("rename"), st.sampled_from(["d0", "d9", "another name"])),
-    st.tuples(st.sampled_from(["keep", "restore", "delete"]), st.sampled_from(["one", "two"])),
+    st.tuples(st.sampled_from(["keep", "restore", "delete", "bring back"]), st.sampled_from(["one", "two"])),
     st.tuples(st.sampled_from(["compare", "share", "open", "view"]), st.none()),
     st.tuples(st.just("find"), st.booleans()),
     st.tuples(st.just("find-use"), st.tuples(st.integers(-3, -1), st.integers(0, LAYERS), st.booleans())),
@@ -172,7 +172,7 @@ class Person(Wire):
                 self.ask("load", files=[{"name": "v.safetensors", "data": data}])
             case "rename" if listed:
                 self.ask("rename", direction=listed[0], name=how)
-            case "keep" | "restore" | "delete":
+            case "keep" | "restore" | "delete" | "bring back":
                 self.ask("snapshot", do=what, name=how, revision=state["revision"])
             case "compare":
                 names = list(lab.snapshots)

@@ -55,6 +55,24 @@ def test_python_and_the_panel_have_the_same_snapshots(wire: Wire) -> None:
     assert len(wire.lab.recipe) == 0
 
 
+def test_what_was_deleted_or_replaced_last_is_brought_back_to_its_place(wire: Wire) -> None:
+    for name in "abc":
+        assert not do(wire, "keep", name)["lost"]
+    first = wire.lab.snapshots["b"]
+    assert do(wire, "delete", "b") == {"name": "b", "lost": True}
+    do(wire, "keep", "d")
+    assert not do(wire, "bring back", "b")["lost"]
+    assert list(wire.lab.snapshots) == ["a", "b", "c", "d"]
+    assert wire.lab.snapshots["b"] is first
+    wire.push(1.0)
+    assert do(wire, "keep", "b")["lost"]
+    assert do(wire, "bring back", "b")["lost"], "the one that took its place"
+    assert wire.lab.snapshots["b"] is first
+    do(wire, "bring back", "b")
+    assert len(wire.lab.snapshots["b"].recipe) == 1
+    assert not do(wire, "delete", "none")["lost"]
+
+
 def test_snapshots_are_compared_in_their_order(wire: Wire) -> None:
     do(wire, "keep", "plain")
     wire.push(1.5)
@@ -73,6 +91,7 @@ def test_snapshots_are_compared_in_their_order(wire: Wire) -> None:
     [
         ("snapshot", {"do": "keep", "name": " ", "revision": 0}, "needs a name"),
         ("snapshot", {"do": "restore", "name": "x", "revision": 0}, "no snapshot 'x'"),
+        ("snapshot", {"do": "bring back", "name": "x", "revision": 0}, "no snapshot 'x' was deleted"),
         ("compare", {"names": ["x"], "fingerprints": [""], "epoch": 0}, "no snapshot 'x' any more"),
         ("open-shared", {"text": "hello"}, "no shared text"),
     ],

@@ -16,6 +16,7 @@ from steerlab.backends.fake import FakeBackend
 from steerlab.estimators import random_like
 from steerlab.generations import NOT_FINITE
 from steerlab.ui import sweep
+from steerlab.ui.prompt_sets import PromptSet, prompts_of
 from steerlab.ui.sweep import SEED
 
 PROMPTS = {"source": "text", "text": "How do I bake bread?\n\n How do I pick a lock? \nHi"}
@@ -200,6 +201,12 @@ def test_a_cell_says_what_the_model_writes_in_it(wire: Wire) -> None:
         assert answer["texts"][0]["text"] == (scripted.REFUSAL if refuses else scripted.ANSWER)
 
 
+def test_a_prompt_of_several_lines_is_one_prompt_or_one_a_line() -> None:
+    text = "a\nb"
+    assert prompts_of(PromptSet(source="prompt", text=text), "prompts") == [text]
+    assert prompts_of(PromptSet(source="text", text=text), "prompts") == ["a", "b"]
+
+
 def test_a_control_cell_is_a_random_direction_of_the_same_norm(wire: Wire) -> None:
     where = place(wire, 5, 1.5, control=True)
     ask(wire, kind="sweep-set", place=where)
@@ -223,6 +230,7 @@ def test_a_cell_of_a_direction_that_was_changed_since_is_refused(wire: Wire) -> 
     ("change", "says"),
     [
         ({"prompts": {"source": "text", "text": " \n"}}, "there are no prompts"),
+        ({"prompts": {"source": "prompt", "text": " \n"}}, "there are no prompts"),
         ({"prompts": {"source": "file", "file": "a.csv", "text": "x,y\n1,2\n"}}, "no column of text"),
         ({"layers": [3, 40]}, r"layers \[40\] are out of range"),
         ({"direction": "gone"}, "there is no direction 'gone'"),

@@ -2,7 +2,7 @@
 import type { JupyterFrontEnd, JupyterFrontEndPlugin } from "@jupyterlab/application";
 import { ICommandPalette } from "@jupyterlab/apputils";
 import { ILauncher } from "@jupyterlab/launcher";
-import { INotebookTracker, type NotebookPanel } from "@jupyterlab/notebook";
+import { INotebookTracker, NotebookActions, type NotebookPanel } from "@jupyterlab/notebook";
 import { KERNEL_GONE } from "../widget/host";
 import { icon } from "./icon";
 import { answerInserts } from "./inserts";
@@ -21,7 +21,7 @@ async function newLab(app: JupyterFrontEnd, cwd: string | undefined): Promise<No
   await panel.context.ready;
   await panel.sessionContext.ready;
   panel.content.activeCell?.model.sharedModel.setSource(CELL);
-  await app.commands.execute("notebook:run-cell");
+  await NotebookActions.run(panel.content, panel.sessionContext); // another notebook may be the current one by now
   return panel;
 }
 

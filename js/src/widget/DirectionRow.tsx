@@ -5,6 +5,7 @@ import { save } from "./bytes";
 import { defaultCells, same } from "./cells";
 import { stretches, type useRested, useZone, warning } from "./cost";
 import { Failed } from "./Failed";
+import { watchRelease } from "./host";
 import { type Item, Menu } from "./Menu";
 import { NumberField } from "./NumberField";
 import { copied, moved, without } from "./rows";
@@ -206,18 +207,19 @@ function Grip({ name, index, move }: { name: string; index: number; move(to: num
   const drag = (list: Element) => {
     let at = index;
     // each move draws the rows anew, so what is followed is the pointer, not this button
+    const over = new AbortController();
     const follow = (event: PointerEvent) => {
-      const over = [...list.children].findIndex((row) => {
+      if (event.buttons === 0) return over.abort(); // released where nobody told of it
+      const place = [...list.children].findIndex((row) => {
         const { top, bottom } = row.getBoundingClientRect();
         return event.clientY >= top && event.clientY < bottom;
       });
-      if (over < 0 || over === at) return;
-      move(over, at);
-      at = over;
+      if (place < 0 || place === at) return;
+      move(place, at);
+      at = place;
     };
-    const release = () => window.removeEventListener("pointermove", follow);
-    window.addEventListener("pointermove", follow);
-    window.addEventListener("pointerup", release, { once: true });
+    window.addEventListener("pointermove", follow, { signal: over.signal });
+    watchRelease(over.signal, () => over.abort());
   };
   return (
     <button

@@ -1,6 +1,6 @@
 /** Finding a direction: prompts and a method, then the map of positions x layers, from which any other candidate can be taken. */
 
-import { useLayoutEffect, useRef, useState } from "preact/hooks";
+import { useEffect, useLayoutEffect, useRef, useState } from "preact/hooks";
 import type { FindQuestion, PromptSet, Question } from "../protocol";
 import { able } from "./able";
 import { Failed } from "./Failed";
@@ -161,6 +161,10 @@ function Find({ store, first, open, close }: Props) {
     setDrop(question.drop);
   });
 
+  const found = asked?.answer.value?.best;
+  useEffect(() => {
+    if (found) setName((now) => fresh(store, now)); // another search is not to overwrite it unasked
+  }, [found]);
   const words = METHODS[method];
   const taken = store.directions.value.some((direction) => direction.name === name.trim());
   const busy = asked?.status.value === "going";
@@ -331,10 +335,11 @@ function Find({ store, first, open, close }: Props) {
   );
 }
 
-/** A name that no direction has. */
-function fresh(store: Store, base: string): string {
+/** The name, or one with a number that no direction has. */
+function fresh(store: Store, wanted: string): string {
   const known = new Set(store.directions.value.map(({ name }) => name));
-  let name = base;
-  for (let n = 2; known.has(name); n++) name = `${base} ${n}`;
+  const [, base = wanted, n = "1"] = wanted.match(/^(.*\S) (\d+)$/) ?? [];
+  let name = wanted;
+  for (let i = Number(n) + 1; known.has(name.trim()); i++) name = `${base} ${i}`;
   return name;
 }

@@ -23,8 +23,10 @@ export function Form({ look, label, send, children }: Props) {
       onSubmit={(event) => {
         event.preventDefault();
         const wrong = event.currentTarget.querySelector<HTMLElement>('[aria-invalid="true"]');
-        if (wrong) wrong.focus();
-        else send();
+        if (!wrong) return send();
+        const folded = wrong.closest("details");
+        if (folded) folded.open = true;
+        wrong.focus();
       }}
       onKeyDown={(event) => {
         // JupyterLab keeps a form in an output from being sent by Enter

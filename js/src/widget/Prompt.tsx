@@ -1,5 +1,5 @@
 /** What the model is asked, what it reads in truth, and the examples to start from. */
-import { useLayoutEffect, useRef } from "preact/hooks";
+import { useEffect, useLayoutEffect, useRef } from "preact/hooks";
 import type { Store } from "./store";
 import { templateParts } from "./template";
 import { useUnique } from "./unique";
@@ -8,12 +8,20 @@ export function Prompt({ store }: { store: Store }) {
   const id = useUnique();
   const box = useRef<HTMLTextAreaElement>(null);
   const { prompt } = store.state.value;
-  useLayoutEffect(() => {
+  const fit = () => {
     const el = box.current;
     if (!el) return;
     el.style.height = "auto";
     el.style.height = `${el.scrollHeight + 2}px`;
-  }, [prompt]);
+  };
+  useLayoutEffect(fit, [prompt]);
+  useEffect(() => {
+    if (!box.current) return;
+    // in the next frame: what an observer changes of what it observes is an error of the page
+    const watch = new ResizeObserver(() => requestAnimationFrame(fit));
+    watch.observe(box.current);
+    return () => watch.disconnect();
+  }, []);
   const run = () => store.edit({}, "now");
   return (
     <section class="sl-section" aria-label="Prompt">

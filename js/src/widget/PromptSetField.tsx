@@ -20,6 +20,7 @@ const SOURCES: Record<PromptSet["source"], string> = {
   harmful: "bundled: harmful",
   harmless: "bundled: harmless",
   text: "typed or pasted",
+  prompt: "one prompt, typed",
   file: "a file…",
 };
 
@@ -76,12 +77,12 @@ export function PromptSetField({ label, value, own, placeholder, onChange }: Pro
           />
         </span>
       )}
-      {chosen === "text" && (
+      {(chosen === "text" || chosen === "prompt") && (
         <textarea
           class="sl-set-text"
           rows={4}
-          aria-label={`${label}, one a line`}
-          placeholder={placeholder ?? "One a line"}
+          aria-label={chosen === "text" ? `${label}, one a line` : label}
+          placeholder={placeholder ?? (chosen === "text" ? "One a line" : "All of it is one prompt")}
           spellcheck={false}
           value={value.text}
           onInput={(event) => onChange({ ...value, text: event.currentTarget.value })}
@@ -95,7 +96,9 @@ export function PromptSetField({ label, value, own, placeholder, onChange }: Pro
             aria-label={`${label}: file`}
             aria-describedby={id}
             onChange={(event) => {
-              const [file] = event.currentTarget.files ?? [];
+              const field = event.currentTarget;
+              const [file] = field.files ?? [];
+              field.value = ""; // so that the same file can be chosen again
               if (file) take(file);
             }}
           />

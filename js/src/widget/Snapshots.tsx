@@ -25,6 +25,8 @@ export function Snapshots({ store, open }: TabProps) {
   const [name, setName] = useState("");
   const [ticked, setTicked] = useState<readonly string[]>([]);
   const chosen = kept.filter((one) => ticked.includes(one.name));
+  const last = doing.asked?.question;
+  const lost = doing.asked?.answer.value?.lost && last?.do !== "bring back" ? last : undefined;
   const next = name.trim() || unused(kept);
   const act = (what: SnapshotQuestion["do"], which: string) => {
     store.flush();
@@ -49,6 +51,16 @@ export function Snapshots({ store, open }: TabProps) {
           </button>
         </Form>
         <Failed error={doing.asked?.error.value} />
+        {lost && (
+          <p class="sl-bar sl-kept-lost">
+            <span role="status">
+              {lost.name} was {lost.do === "delete" ? "deleted" : "replaced"}.
+            </span>
+            <button type="button" class="sl-button" onClick={() => act("bring back", lost.name)}>
+              Bring it back
+            </button>
+          </p>
+        )}
         {kept.length === 0 ? (
           <p class="sl-empty">
             A snapshot keeps prompt, recipe, sampling and seed. Two or more can be compared here.

@@ -9,7 +9,7 @@ import { Heatmap } from "./charts/Heatmap";
 import { Failed } from "./Failed";
 import { Form } from "./Form";
 import { PromptSetField } from "./PromptSetField";
-import { bundled, count, layersOf, layerWords, numbers, typed } from "./prompts";
+import { bundled, count, layersOf, layerWords, numbers, whole } from "./prompts";
 import type { Store } from "./store";
 import {
   firstCoefficients,
@@ -53,7 +53,7 @@ export function SweepGrid({ store, direction, open }: Props) {
     setCoefficients(question.coefficients.join(", ").replaceAll("-", "−"));
     setLayers(question.layers.length === n_layers ? "all" : layerWords(question.layers));
     setControl(question.control);
-    const ofPanel = JSON.stringify(question.prompts) === JSON.stringify(typed(prompt));
+    const ofPanel = JSON.stringify(question.prompts) === JSON.stringify(whole(prompt));
     setOwn(ofPanel);
     if (!ofPanel) setPrompts(question.prompts);
     setTexts(null);
@@ -62,7 +62,7 @@ export function SweepGrid({ store, direction, open }: Props) {
   const suggested = firstCoefficients(info).join(", ").replaceAll("-", "−");
   const chosenCoefficients = numbers(coefficients ?? suggested);
   const chosenLayers = layersOf(layers, n_layers);
-  const given = own ? typed(prompt) : prompts;
+  const given = own ? whole(prompt) : prompts;
   const n = count(given);
   const rows = chosenCoefficients && chosenLayers && size(chosenLayers, chosenCoefficients, control);
   const busy = asked?.status.value === "going";

@@ -10,11 +10,16 @@ export const bundled = (source: "harmful" | "harmless", n: number, held_out = fa
   column: "",
 });
 
+/** One a line. */
 export const typed = (text: string): PromptSet => ({ ...bundled("harmful", 1), source: "text", text });
+
+/** All of the text. */
+export const whole = (text: string): PromptSet => ({ ...typed(text), source: "prompt" });
 
 /** How many prompts a set has, where that is known before it is read. */
 export function count({ source, n, text }: PromptSet): number | null {
   if (source === "file") return null;
+  if (source === "prompt") return text.trim() ? 1 : 0;
   return source === "text" ? text.split("\n").filter((line) => line.trim()).length : n;
 }
 

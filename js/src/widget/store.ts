@@ -16,6 +16,7 @@ import { type Asked, Questions } from "./asks";
 import { Details } from "./details";
 import { Gestures, thing } from "./gestures";
 import type { Setting } from "./host";
+import { type Known, merged, same } from "./merge";
 import { Pace } from "./pace";
 import { Stream } from "./stream";
 
@@ -58,11 +59,15 @@ export class Store {
 
   private readonly origin = Math.random().toString(36).slice(2);
   private readonly pace = new Pace(() => {
-    this.told = this.state.value.prompt;
-    this.send({ kind: "run", state: this.state.value, gesture: this.gesture });
+    this.sent = this.state.value;
+    this.told = this.sent.prompt;
+    this.send({ kind: "run", state: this.sent, gesture: this.gesture });
   });
   private readonly gestures = new Gestures(this.origin);
   private gesture = "";
+  /** What the kernel had set when it last told, and what it was sent since. */
+  private known: Known;
+  private sent: PanelState | undefined;
   /** The prompt that was sent last, or came from elsewhere: an emptied one is not sent. */
   private told: string;
   /** How many undos and redos are under way, and what was changed since. */
@@ -78,6 +83,7 @@ export class Store {
     this.told = this.state.value.prompt;
     this.info = signal(model.get("info"));
     this.directions = signal(model.get("directions"));
+    this.known = this.now(this.state.value);
     this.snapshots = signal(model.get("snapshots"));
     this.examples = model.get("examples");
     this.page = model.get("page");
@@ -277,6 +283,10 @@ export class Store {
       case "job":
         this.job.value = message.stage ? message : null;
         break;
+      case "complaint":
+        this.known = this.now(this.state.value); // what was refused is not put upon what is told next
+        this.stream.receive(message);
+        break;
       case "ready":
         this.ahead.take(message, this.state.value);
         break;
@@ -291,24 +301,49 @@ export class Store {
     }
   }
 
-  /** Take over a state that is newer than ours and not an echo of it, which may be older than the slider's last move. */
+  private now(state: PanelState): Known {
+    return { state, directions: this.directions.value };
+  }
+
+  /**
+   * Take over a state that is newer than ours. Of an echo, which may be older than the slider's last move, only what the kernel
+   * adds; of any other all but what was changed here that the kernel has not taken: it drops what was sent too late for it.
+   */
   private adopt(state: PanelState): void {
     const mine = this.state.value;
     if (state.revision <= mine.revision) return;
+    const told = this.now(state);
     if (state.origin === this.origin) {
+      this.known = told;
       const { revision, undoable, redoable, beyond, conflicts } = state;
       this.state.value = { ...mine, revision, undoable, redoable, beyond, conflicts };
       return;
     }
-    // a prompt that is being typed stays, unless it was set elsewhere too
-    const typed = (this.typing !== undefined || this.emptied) && state.prompt === this.told;
+    const kept = this.keep(mine, told);
+    const typed =
+      (this.typing !== undefined || this.emptied) && same({ ...kept, prompt: "" }, { ...state, prompt: "" });
     this.stopTyping();
     this.pace.cancel();
     this.ahead.clear(); // it may hold what the panel has no row for
-    this.state.value = typed ? { ...state, prompt: mine.prompt } : state;
+    this.known = told;
+    this.sent = undefined;
     this.told = state.prompt;
-    if (typed) this.awaitPause();
+    const whole = same(kept, state);
+    this.state.value = whole ? state : { ...kept, origin: this.origin, edit: this.edits };
+    if (!whole && typed) this.awaitPause();
+    else if (!whole) this.pace.call();
     this.answered();
+  }
+
+  /** What is told, with what was changed here since the kernel told before. */
+  private keep(mine: PanelState, told: Known): PanelState {
+    // where the kernel took what was sent, and something else set more at once, that is an answer to it
+    const taken = !told.state.origin && this.sent?.edit === told.state.edit;
+    const base = { ...this.known, state: (taken && this.sent) || this.known.state };
+    if (told.state.prompt === this.told) base.state = { ...base.state, prompt: this.told };
+    // what is to be taken back is not kept; what was changed since then is changed again
+    const prompt = this.emptied ? mine.prompt : base.state.prompt;
+    return merged(base, this.awaited ? { ...base.state, prompt } : mine, told);
   }
 
   private send(message: FrontEndMessage): void {
