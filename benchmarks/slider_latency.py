@@ -71,7 +71,7 @@ value => new Promise(resolve => {
 # The coefficients that are ready, as the lab knows them, with their texts.
 READY = """
 import json
-from steerlab.ui.preview import rows_of
+from steerlab.ui.panes import rows_of
 [direction] = lab.directions.values()
 texts = {{}}
 for c in {coefficients}:

@@ -28,7 +28,8 @@ from steerlab.ui.ahead import Ahead
 from steerlab.ui.asks import Desk
 from steerlab.ui.history import History, Moment
 from steerlab.ui.jobs import NewestJob
-from steerlab.ui.preview import Preview, rows_of
+from steerlab.ui.panes import rows_of
+from steerlab.ui.preview import Preview
 from steerlab.ui.protocol import PaneId, PanelState, Result, SteeringState, Trouble
 from steerlab.ui.questions import TABLE
 from steerlab.ui.translate import (

@@ -10,68 +10,25 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from functools import partial
 from typing import Literal
 
 from steerlab import metrics
 from steerlab.answers import Key
 from steerlab.backends.base import OnServer
-from steerlab.estimators import randomised
-from steerlab.generations import Applied, Generation, Sampling, Token
+from steerlab.generations import Generation, Sampling, Token
 from steerlab.lab import Lab
 from steerlab.recipes import BASELINE, Recipe
 from steerlab.rows import Row
 from steerlab.ui import protocol
-from steerlab.ui.protocol import KernelMessage, PaneEnd, PaneId, PaneResult, Result, Status, Trouble, Verdict
+from steerlab.ui.panes import Pane, rate_of, rows_of, told, verdict_of
+from steerlab.ui.protocol import KernelMessage, PaneEnd, PaneId, PaneResult, Result, Status, Trouble
 from steerlab.ui.stream import Pump
 from steerlab.worker import Task
 
-# The same at every move of the slider; no seed that people use, which would draw a random direction of theirs again.
-CONTROL_SEED = 240611717
 KEPT = 2048  # rows whose figures are remembered
 LONGEST = 128  # tokens of a text that are read again for its cross-entropy
-
-
-@dataclass
-class Pane:
-    """A text and what it is the text of. `pending`: a run is to replace it, and has no token for it yet."""
-
-    key: Key | None = None
-    row: Row | None = None
-    tokens: list[str] = field(default_factory=list)
-    ids: list[int] = field(default_factory=list)
-    """Of the tokens, one each."""
-    end: PaneEnd = field(default_factory=PaneEnd)
-    """Of a text that is written: what is known so far."""
-    pending: bool = False
-    replayed: int = 0
-    """Of a text that goes on: how many of its tokens have come again."""
-    times: list[float] = field(default_factory=list)
-    """When the newest run's tokens came."""
-
-    @property
-    def complete(self) -> bool:
-        return self.end.finish in ("stop", "length")
-
-    def result(self) -> PaneResult:
-        return PaneResult(tokens=list(self.tokens), **self.end.model_dump())
-
-    def generation(self) -> Generation | None:
-        """The text as the library knows it; a text that was cut short counts as cancelled. None where there is none."""
-        if self.row is None:
-            return None
-        applied = self.end.applied
-        return Generation(
-            self.row.prompt,
-            self.row.recipe,
-            tuple(self.ids),
-            tuple(self.tokens),
-            self.end.finish or "cancelled",
-            Applied(applied.steps, applied.of) if applied else Applied(0, 0),
-            self.row.seed,
-            self.end.fault,
-        )
 
 
 class Preview:
@@ -382,7 +339,7 @@ class Preview:
         pane.ids.append(token.id)
         pane.replayed = len(pane.tokens)
         pane.times.append(now)
-        pane.end = PaneEnd(applied=_told(token.applied), tokens_per_second=_rate(pane.times))
+        pane.end = PaneEnd(applied=told(token.applied), tokens_per_second=rate_of(pane.times))
         pump.push(name, token.text)
 
     def _relay(self, run: int, texts: dict[PaneId, list[str]]) -> None:
@@ -411,12 +368,12 @@ class Preview:
         if (
             not pane.pending
         ):  # stopped before its first token: the old text stays, and so does what is said of it
-            pane.end = self._end(key, answer, _rate(pane.times))
+            pane.end = self._end(key, answer, rate_of(pane.times))
 
     def _end(self, key: Key, answer: Generation, rate: float | None) -> PaneEnd:
         return PaneEnd(
             finish=answer.finish,
-            applied=_told(answer.applied),
+            applied=told(answer.applied),
             tokens_per_second=rate,
             verdict=verdict_of(answer) if answer.pieces and answer.finish != "cancelled" else None,
             fault=answer.fault,
@@ -440,37 +397,10 @@ class Preview:
         self._send(protocol.End(run=self.run, status=status, panes=ends, error=self.error))
 
     def _tell_ended(self, *, written: bool) -> None:
-        """Outside of the lock, for who hears of it may set what starts a run; one after the other, the newest last."""
+        """Called without the lock: a listener may start another run. Calls come one at a time, the newest last."""
         with self._telling:
             with self._lock:
                 if self.status == "running":
                     return  # another one: its end will tell
                 now = self.result(), self.generations()
             self._ended(*now, written)
-
-
-def rows_of(prompt: str, recipe: Recipe, seed: int, *, control: bool) -> dict[PaneId, Row]:
-    """What the panes show: the baseline, the recipe and, with `control`, the recipe with random directions of the same
-    norms.
-    """
-    rows = {"baseline": Row(prompt, BASELINE, seed), "steered": Row(prompt, recipe, seed)}
-    if control:
-        rows["control"] = Row(prompt, randomised(recipe, seed=CONTROL_SEED), seed)
-    return rows
-
-
-def verdict_of(answer: Generation) -> Verdict | None:
-    """Whether a text refuses, and by which phrase; None where it is not the model's answer."""
-    if answer.fault:
-        return None
-    phrase = metrics.refusal_phrase(answer.text)
-    return Verdict(refuses=phrase is not None, phrase=phrase)
-
-
-def _told(applied: Applied) -> protocol.Applied | None:
-    return protocol.Applied(steps=applied.steps, of=applied.of) if applied.of else None
-
-
-def _rate(times: Sequence[float]) -> float | None:
-    span = times[-1] - times[0] if len(times) > 1 else 0
-    return round((len(times) - 1) / span, 1) if span > 1e-3 else None

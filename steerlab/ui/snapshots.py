@@ -18,7 +18,7 @@ from steerlab.rows import Row
 from steerlab.sharing import open_beside, share
 from steerlab.snapshots import Snapshot
 from steerlab.ui.asks import Handler, Tell
-from steerlab.ui.preview import verdict_of
+from steerlab.ui.panes import verdict_of
 from steerlab.ui.protocol import Applied, Verdict, Wire
 
 _EARLIER: WeakKeyDictionary[Lab, dict[str, Snapshot]] = WeakKeyDictionary()

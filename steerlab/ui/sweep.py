@@ -25,7 +25,7 @@ from steerlab.rows import Row
 from steerlab.sites import Point
 from steerlab.sweeps import Cell, Sweep, grid, with_controls
 from steerlab.ui.asks import Handler, Tell
-from steerlab.ui.preview import verdict_of
+from steerlab.ui.panes import verdict_of
 from steerlab.ui.prompt_sets import PromptSet, prompts_of, words_of
 from steerlab.ui.protocol import Figure, Verdict, Wire
 from steerlab.ui.translate import named

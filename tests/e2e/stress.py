@@ -69,7 +69,7 @@ def stream(page: Page, server: rig.Server, *, rate: int, tokens: int, prompts: i
 def wanted(page: Page, tokens: int, seed: int) -> dict[str, str]:
     code = f"""
 import json
-from steerlab.ui.preview import rows_of
+from steerlab.ui.panes import rows_of
 rows = rows_of(lab.prompt, lab.recipe, {seed}, control=True)
 print(json.dumps({{name: "".join(scripted.scheduled_words(row, {tokens})) for name, row in rows.items()}}))
 """

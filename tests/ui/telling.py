@@ -15,7 +15,7 @@ from torch import Tensor
 
 from steerlab import Add, Direction, Lab, Recipe, Row, Sampling, Site
 from steerlab.recipes import conflicts
-from steerlab.ui.preview import rows_of
+from steerlab.ui.panes import rows_of
 from steerlab.ui.protocol import PanelState
 from steerlab.ui.translate import beyond, recipe_of
 

@@ -23,7 +23,7 @@ from steerlab.backends.fake import FakeBackend
 from steerlab.generations import Token
 from steerlab.sharing import share
 from steerlab.sites import POINTS
-from steerlab.ui.preview import rows_of
+from steerlab.ui.panes import rows_of
 from steerlab.ui.protocol import PanelState
 from steerlab.ui.sweep import fingerprint
 from steerlab.ui.translate import fingerprint as print_of
