@@ -16,6 +16,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from steerlab._version import __version__
 from steerlab.backends.architectures import find_sites
+from steerlab.backends.loading import quantised
 from steerlab.errors import FileError, ModelError
 from steerlab.export.projections import EMBEDDINGS, projections
 from steerlab.export.writers import Changed, orthogonalise
@@ -79,9 +80,7 @@ def _opened(given: Any) -> tuple[PreTrainedModel, PreTrainedTokenizerBase, str |
 def _twin(model: PreTrainedModel) -> PreTrainedModel:
     """A model of the same class around the same tensors: it costs no memory, and hooks and wrappers stay behind."""
     state = model.state_dict()
-    if getattr(model, "quantization_method", None) or any(
-        not p.is_floating_point() for p in model.parameters()
-    ):
+    if quantised(model):
         raise ModelError(
             "the weights are quantised", "Load the model in bfloat16 or float32, and export that."
         )
