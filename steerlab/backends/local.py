@@ -93,7 +93,7 @@ class LocalBackend:
         stop = tokenizer.eos_token_id if stop is None else stop
         self.stop_tokens = {stop} if isinstance(stop, int) else set(stop or ())
         self.info = ModelInfo(
-            name=name or _name(model),
+            name=name or name_of(model),
             backend="local",
             device=str(model.device),
             dtype=str(model.dtype).removeprefix("torch."),
@@ -477,7 +477,7 @@ class LocalBackend:
         return self._traced.inputs(ids, mask, (mask.cumsum(-1) - 1).clamp_min(0))
 
 
-def _name(model: PreTrainedModel) -> str:
+def name_of(model: PreTrainedModel) -> str:
     """A model's id on the hub, or the name of the folder that it came from; its type, where it came from neither."""
     given: str = model.name_or_path
     folder = Path(given)
