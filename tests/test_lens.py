@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 import models
@@ -315,6 +316,11 @@ def test_probes_of_a_backend_know_their_sites() -> None:
     found = probes[-1].direction()
     assert (found.name, found.site) == ("yes", Site(3, "resid_post"))
     assert found.provenance["label"] == "yes"
+    assert (found.provenance["position"], found.provenance["point"]) == (-8, "resid_post")
+    assert found.model == backend.info.name
+    stream = backend.capture([Row(p) for p in prompts], [Site(3, "resid_post")], (-8,)).norm
+    assert found.residual_norm == pytest.approx(float(stream), rel=1e-5)
+    assert found.coefficient(norms=1) > 0
 
 
 def test_the_split_is_by_label_and_the_seeds_own() -> None:
@@ -331,6 +337,33 @@ def test_the_split_is_by_label_and_the_seeds_own() -> None:
 def test_a_stream_without_differences_is_chance() -> None:
     (flat,) = linear_probe(torch.ones(40, 8), [0, 1, 1, 1] * 10)
     assert flat.accuracy.value == flat.chance == 0.8
+
+
+def test_rows_without_a_finite_stream_are_left_out_of_their_layer() -> None:
+    x, y, _ = planted(80, 8, strength=6.0)
+    x[:10, 1] = torch.nan
+    x[10, 1, 3] = torch.inf
+    with pytest.warns(UserWarning, match=r"of 80 rows, .* left out of the probes: 11 at layer 1$"):
+        whole, part = linear_probe(x, y)
+    assert whole.accuracy == linear_probe(x[:, 0], y)[0].accuracy
+    assert part.accuracy.n < whole.accuracy.n
+    assert part.accuracy.value > 0.9
+    assert part.weights.isfinite().all()
+
+
+@pytest.mark.filterwarnings("ignore:of 40 rows")
+@pytest.mark.parametrize("of", ["all rows", "a label"])
+def test_a_layer_without_finite_rows_has_no_accuracy(of: str) -> None:
+    x, y, _ = planted(40, 8, strength=6.0)
+    x[y == 1 if of == "a label" else slice(None), 1] = torch.nan
+    probe = linear_probe(x, y)[1]
+    assert math.isnan(probe.accuracy.value)
+    assert probe.accuracy.n == 0
+    assert math.isnan(probe.chance)
+    with pytest.raises(errors.PromptError, match="the probe of layer 1 was not fitted"):
+        probe.predict(x[:, 1])
+    with pytest.raises(errors.DirectionError, match="NaN or infinite"):
+        probe.direction()
 
 
 @pytest.mark.parametrize(
