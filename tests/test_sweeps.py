@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import functools
 import json
 import math
 import os
@@ -474,14 +475,49 @@ def test_rows_of_a_judge_that_was_written_anew_are_not_gone_on_with(lab: Lab, tm
             judged(other)
 
 
+def longer(answer: Generation, than: int) -> bool:
+    return len(answer.text) > than
+
+
+class Longer:
+    def __init__(self, than: int) -> None:
+        self.than = than
+
+    def __call__(self, answer: Generation) -> bool:
+        return longer(answer, self.than)
+
+
+def test_a_table_of_a_judge_without_a_name_is_gone_on_with(lab: Lab, tmp_path: Path) -> None:
+    def scored(*judges: Any) -> Scores:
+        path = tmp_path / f"{len(judges)}.jsonl"
+        return lab.score(["Hi"], [BASELINE], judges, sampling=SHORT, path=path)
+
+    first = scored(Longer(3), functools.partial(longer, than=3))
+    assert first.metrics == ("Longer", "longer")
+    again = scored(Longer(3), functools.partial(longer, than=3))
+    assert the_same(again, first)
+    with pytest.raises(errors.FileError, match="another sweep: judges' code"):
+        scored(Longer(3), functools.partial(longer, than=4))
+    for two in ((Longer(3), Longer(4)), (longer, functools.partial(longer, than=3))):
+        with pytest.raises(errors.PromptError, match="two metrics are named '[lL]onger'"):
+            scored(*two)
+
+
 def test_the_hash_of_a_judge_is_the_same_in_every_process() -> None:
     lines = """
-        from steerlab.judges import code_hash
+        from functools import partial
+
+        from steerlab.judges import code_hash, name_of
 
         def judge(answer):
             return any(word in {"no", "never", "not"} for word in answer.text.split())
 
-        print(code_hash(judge), code_hash(print), code_hash(len))
+        class Judge:
+            def __call__(self, answer):
+                return judge(answer)
+
+        more = partial(judge, object()), Judge()
+        print(*map(code_hash, more), *map(name_of, more), code_hash(judge), code_hash(print), code_hash(len))
     """
     runs = [
         subprocess.run(
@@ -494,7 +530,8 @@ def test_the_hash_of_a_judge_is_the_same_in_every_process() -> None:
         for seed in ("1", "2")
     ]
     assert runs[0] == runs[1]
-    assert runs[0].split()[1:] == ["None", "None"]
+    assert runs[0].split()[2:4] == ["judge", "Judge"]
+    assert runs[0].split()[5:] == ["None", "None"]
 
 
 def test_a_full_disk_leaves_no_half_line(lab: Lab, tmp_path: Path) -> None:
