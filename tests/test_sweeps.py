@@ -445,8 +445,24 @@ def test_files_of_something_else_are_refused_and_left_as_they_are(lab: Lab, tmp_
         with pytest.raises(errors.FileError, match="is no file of a sweep"):
             lab.sweep(V, sampling=SHORT, **options)
         assert path.read_text() == text
-    with pytest.raises(errors.FileError, match="cannot be written"):
-        lab.sweep(V, **{**options, "path": tmp_path / "no" / "folder"})
+
+
+def test_a_folder_that_is_not_there_is_noticed_before_any_row_runs(tmp_path: Path) -> None:
+    backend = Counting()
+    with pytest.raises(errors.FileError, match=r"s\.jsonl cannot be written: there is no folder .*no"):
+        Lab(backend).sweep(V, prompts=PROMPTS, path=tmp_path / "no" / "s.jsonl")
+    assert not backend.scored
+
+
+@pytest.mark.parametrize("name", ["recipe", "prompt", "text", "why"])
+def test_a_judge_named_as_a_column_is_refused_before_any_row_runs(name: str) -> None:
+    def judge(answer: Generation) -> bool:
+        return True
+
+    judge.__name__, backend = name, Counting()
+    with pytest.raises(errors.PromptError, match=f"a metric is named '{name}', as a column of the table"):
+        Lab(backend).score(PROMPTS, [BASELINE], ["refusal_score", judge])
+    assert not backend.scored
 
 
 def test_rows_of_another_template_are_not_gone_on_with(lab: Lab, tmp_path: Path) -> None:
