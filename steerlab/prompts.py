@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import bisect
 import itertools
+import operator
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -111,10 +112,14 @@ def _shared(one: str, text: str) -> int:
 
 def token_id(tokenizer: PreTrainedTokenizerBase, token: int | str) -> int:
     """The id of one token, given as its text or its id. Raises PromptError for a text of several tokens."""
-    if isinstance(token, int):
-        if not 0 <= token < len(tokenizer):
-            raise PromptError(f"there is no token {token}", f"Ids go from 0 to {len(tokenizer) - 1}.")
-        return token
+    if not isinstance(token, str):
+        try:
+            number = operator.index(token)
+        except TypeError as error:
+            raise PromptError(f"a token is its text or its id, not {token!r}") from error
+        if not 0 <= number < len(tokenizer):
+            raise PromptError(f"there is no token {number}", f"Ids go from 0 to {len(tokenizer) - 1}.")
+        return number
     ids = tokenizer(token, add_special_tokens=False)["input_ids"]
     if len(ids) != 1:
         pieces = [tokenizer.decode([i]) for i in ids]

@@ -17,7 +17,7 @@ from steerlab import BASELINE, Ablate, Add, Direction, Recipe, Row, Sampling, Si
 from steerlab.backends.fake import FakeBackend, byte_tokenizer
 from steerlab.backends.local import LocalBackend
 from steerlab.generations import Applied, Generation
-from steerlab.lens import linear_probe, logit_lens, probe, projections
+from steerlab.lens import lens_difference, linear_probe, logit_lens, probe, projections
 from steerlab.prompts import encode
 
 PROMPT = "How do I bake bread?"
@@ -248,6 +248,31 @@ def test_tables(llama: LocalBackend) -> None:
     one = found.to_frame().iloc[-1]
     assert (one.layer, one.position) == (models.N_LAYERS - 1, -1)
     assert one.other == pytest.approx(float(found.values[-1, -1, 1]))
+
+
+def test_layers_and_tokens_are_given_as_to_an_intervention(llama: LocalBackend) -> None:
+    for layers, wanted in [(2, (2,)), (np.int64(2), (2,)), (np.arange(1, 3), (1, 2)), ("all", (0, 1, 2, 3))]:
+        assert logit_lens(llama, PROMPT, layers=layers).layers == wanted
+        assert projections(llama, PROMPT, direction(), layers=layers).layers == wanted
+        assert lens_difference(llama, PROMPT, layers=layers).steered.layers == wanted
+    assert all(type(one) is int for one in logit_lens(llama, PROMPT, layers=np.arange(3)).layers)
+    lens = logit_lens(llama, PROMPT)
+    assert torch.equal(lens.rank(np.int64(65)), lens.rank(65))
+    for layers in ("last", [1.5], 1.5):
+        with pytest.raises(errors.SiteError, match="is not known"):
+            logit_lens(llama, PROMPT, layers=layers)  # type: ignore[arg-type]
+    with pytest.raises(errors.PromptError, match="a token is its text or its id, not 6.5"):
+        lens.rank(6.5)  # type: ignore[arg-type]
+
+
+def test_names_of_directions_stand_for_one_column_each(llama: LocalBackend) -> None:
+    pytest.importorskip("pandas")
+    names = ["a", "token", "a", "a 0", "layer", "self"]
+    found = projections(llama, PROMPT, [direction(i, name) for i, name in enumerate(names)])
+    assert found.names == ("a 1", "token 1", "a 2", "a 0", "layer 4", "self")
+    frame = found.to_frame()
+    assert list(frame.columns) == ["layer", "position", "token", *found.names]
+    assert frame.token.iloc[-1] == found.tokens[-1]
 
 
 def test_bad_lenses_are_refused(llama: LocalBackend) -> None:
