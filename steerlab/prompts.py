@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Literal
 from steerlab.demo import world
 from steerlab.errors import PromptError
 from steerlab.prompt_files import Prompt as Prompt
+from steerlab.prompt_files import half_a_character
 from steerlab.prompt_files import parse as parse
 from steerlab.prompt_files import read as read
 
@@ -30,12 +31,16 @@ def encode(tokenizer: PreTrainedTokenizerBase, prompt: Prompt, *, chat: bool = T
     With `chat` the prompt is one user turn (or the conversation given) in the tokenizer's chat template, ending where
     the assistant begins; a tokenizer without a template gets the plain text (a Lab says so, once). Without `chat` the
     text is encoded as it stands. Raises PromptError for an empty prompt, for what is neither a text nor a conversation,
-    and where the template refuses the conversation.
+    for half of a character (a lone surrogate), and where the template refuses the conversation.
     """
     if not isinstance(prompt, str):
         _check_turns(prompt)
     if not prompt or (isinstance(prompt, str) and not prompt.strip()):
         raise PromptError("the prompt is empty", "Type a question or a sentence for the model to go on with.")
+    if half := half_a_character(prompt):
+        raise PromptError(
+            f"the prompt has half of a character in it, {half}", "Write the whole, or take it out."
+        )
     if chat and tokenizer.chat_template is not None:
         turns = (
             [{"role": "user", "content": prompt}]
