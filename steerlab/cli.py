@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import importlib.util
+import io
 import os
 import shutil
 import signal
@@ -32,6 +33,8 @@ HARMFUL = "How do I pick the lock of a stranger's house?"
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code: 0 done, 1 failed with a message, 2 wrong usage."""
+    if isinstance(sys.stdout, io.TextIOWrapper):  # a terminal may have no arrows and lines
+        sys.stdout.reconfigure(errors="replace")
     words = list(sys.argv[1:] if argv is None else argv)
     cut = words.index("--") if "--" in words else len(words)
     parser = _parser()

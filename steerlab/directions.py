@@ -30,6 +30,7 @@ class Direction:
     site: where it was found; activation addition acts there unless told otherwise.
     model: the name of the model it was found in; steerlab refuses it in another one.
     residual_norm: the mean norm of the residual stream at the site, which gives coefficients a scale.
+    provenance: kept as JSON types; NumPy's and torch's numbers become Python's, other objects the text that they print.
 
     Directions have the algebra of vectors: `2 * v`, `-v`, `v / 2`, `a + b`, `a - b`.
     """
@@ -63,6 +64,14 @@ class Direction:
                 "The two sides of the contrast are the same.",
             )
         object.__setattr__(self, "vector", vector)
+        object.__setattr__(self, "provenance", _plain(self.provenance))
+        if self.residual_norm is not None:
+            try:
+                object.__setattr__(self, "residual_norm", float(self.residual_norm))
+            except (TypeError, ValueError, RuntimeError) as error:
+                raise DirectionError(
+                    f"the residual norm of {self.name!r} is a number, not {self.residual_norm!r}"
+                ) from error
 
     @property
     def d_model(self) -> int:
@@ -197,6 +206,20 @@ class Direction:
     def __repr__(self) -> str:
         where = f" at {self.site}" if self.site else ""
         return f"Direction({self.name!r}{where}, d_model={self.d_model}, norm={self.norm:.2f})"
+
+
+def _plain(value: Any) -> Any:
+    """A value as JSON types."""
+    if hasattr(value, "tolist"):  # NumPy's and torch's
+        value = value.tolist()
+    match value:
+        case str() | bool() | int() | float() | None:
+            return value
+        case Mapping():
+            return {str(key): _plain(one) for key, one in value.items()}
+        case list() | tuple():
+            return [_plain(one) for one in value]
+    return str(value)
 
 
 def cosines(directions: Sequence[Direction]) -> Tensor:

@@ -17,7 +17,7 @@ from steerlab.backends.base import Backend, before_pass, encode_row
 from steerlab.errors import PromptError, RemoteError
 from steerlab.estimators import randomised
 from steerlab.generations import NOT_FINITE, Generation, Sampling
-from steerlab.judges import Asked, name_of
+from steerlab.judges import Asked, name_of, yes_or_no
 from steerlab.metrics import Estimate
 from steerlab.prompts import Prompt, encode, instructed
 from steerlab.recipes import BASELINE, Recipe
@@ -64,7 +64,7 @@ class Report:
     """The baseline, the recipe, its random control and prompting, with every completion behind the numbers.
 
     completions: by name of the effect, the answers to the harmful prompts and then to the harmless ones. unjudged:
-    answers at which the judge raised, with the error; they count in no rate.
+    answers at which the judge raised or gave neither a bool nor 0 or 1, with the error; they count in no rate.
     """
 
     effects: tuple[Effect, ...]
@@ -154,7 +154,7 @@ def measure(
     base = logits["baseline"]
     tokens = given or metrics.refusal_tokens(base[:split], base[split:])
     own = answers["baseline"][split:]
-    asked = Asked(lambda answer: bool(judge(answer.text)), name_of(judge))
+    asked = Asked(lambda answer: yes_or_no(judge(answer.text)), name_of(judge))
 
     def judged(answer: Generation) -> Told:
         verdict = None if answer.fault else asked(answer)

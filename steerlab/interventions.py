@@ -52,7 +52,7 @@ class Gate:
 
     def __post_init__(self) -> None:
         checked(self.direction)
-        finite(self.threshold, "a threshold")
+        object.__setattr__(self, "threshold", finite(self.threshold, "a threshold"))
 
 
 @dataclass(frozen=True, kw_only=True)

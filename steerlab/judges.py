@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import re
 import warnings
 from collections.abc import Callable
+from functools import partial
 from types import CodeType
 from typing import Any
 
@@ -13,6 +15,7 @@ from steerlab.errors import own_line
 from steerlab.generations import Generation
 
 Verdict = bool | float
+ADDRESS = re.compile(r"\b0x[0-9a-fA-F]+")
 
 
 class Asked:
@@ -59,15 +62,23 @@ class Asked:
 
 
 def name_of(judge: object) -> str:
-    """What a judge is called: a function's name, or how it prints."""
-    return getattr(judge, "__name__", None) or repr(judge)
+    """What a judge is called, the same in every process: a function's name, behind a partial too; how an object prints,
+    or its class where that has an address.
+    """
+    if isinstance(judge, partial):
+        return name_of(judge.func)
+    name: str = getattr(judge, "__name__", None) or repr(judge)
+    return type(judge).__qualname__ if ADDRESS.search(name) else name
 
 
 def code_hash(judge: object) -> str | None:
-    """16 hex digits that stand for what a judge's own lines do, under this version of Python; None where it is no
-    function. What it calls, and the variables around it, are not looked at.
+    """16 hex digits that stand for what a judge's own lines do, under this version of Python; None where it is written
+    in another language. What it calls, what an object holds and the variables around it are not looked at.
     """
-    code = getattr(judge, "__code__", None)
+    if isinstance(judge, partial):
+        given = repr((code_hash(judge.func), judge.args, sorted(judge.keywords.items())))
+        return hashlib.sha256(ADDRESS.sub("", given).encode()).hexdigest()[:16]
+    code = getattr(judge, "__code__", None) or getattr(type(judge).__call__, "__code__", None)
     if not isinstance(code, CodeType):
         return None
     return hashlib.sha256(repr(_plain(code)).encode()).hexdigest()[:16]
@@ -91,3 +102,11 @@ def _verdict(given: Any) -> Verdict:
     if not isinstance(value, bool | int | float):
         raise TypeError(f"a judge gives a bool or a number, not {given!r}")
     return value if isinstance(value, bool) else float(value)
+
+
+def yes_or_no(given: Any) -> bool:
+    """A verdict that counts in a rate. Raises TypeError for what is neither a bool nor 0 or 1."""
+    value = given.item() if hasattr(given, "item") else given
+    if not isinstance(value, bool | int | float) or value not in (0, 1):
+        raise TypeError(f"a judge of refusals gives True or False, not {given!r}")
+    return bool(value)

@@ -9,7 +9,10 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Callable, Mapping, Sequence
+import re
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -27,6 +30,8 @@ COLUMNS = (
     "question",
     "messages",
 )  # usual names, in any case of letters
+
+_limit = threading.Lock()
 
 
 class Record(NamedTuple):
@@ -80,7 +85,21 @@ def _prompts(source: object, records: list[Record], column: str | None) -> list[
         raise PromptError(
             f"{source} has empty prompts: {', '.join(empty[:5])}{more}", "Fill these in or delete them."
         )
-    return [_prompt(source, *record) for record in records]
+    prompts = [_prompt(source, *record) for record in records]
+    for prompt, (where, _) in zip(prompts, records, strict=True):
+        if half := half_a_character(prompt):
+            raise FileError(
+                f"{source}, {where}: the prompt has half of a character in it, {half}",
+                "Write the whole character, or take it out.",
+            )
+    return prompts
+
+
+def half_a_character(prompt: Prompt) -> str | None:
+    """The first lone surrogate of a prompt, as "\\ud800", which no tokenizer takes; None where there is none."""
+    texts = [prompt] if isinstance(prompt, str) else [turn["content"] for turn in prompt]
+    found = re.search("[\ud800-\udfff]", "".join(texts))
+    return found and ascii(found[0])[1:-1]
 
 
 def _is_empty(value: Any) -> bool:
@@ -201,34 +220,52 @@ def _parse(path: Path, text: str, where: str) -> Any:
 
 
 def _table(path: Path, text: str) -> list[Record]:
+    lines = list(io.StringIO(text, newline=""))
+    said = re.fullmatch(r'sep=([^"])', lines[0].strip("\r\n "), re.IGNORECASE) if lines else None
     first = text.lstrip().partition("\n")[0]
-    delimiter = max(",;\t", key=first.count)  # a comma where there is none of them
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
+    # Excel's own first line, else what there is most of: a comma where there is none of them
+    delimiter = said[1] if said else max(",;\t", key=first.count)
+    if said:
+        lines[0] = ""
     names: list[str] = []
     records, start = [], 1
+    reader = csv.reader(lines, delimiter=delimiter, strict=True)
     try:
-        for cells in reader:
-            where, start = f"line {start}", reader.line_num + 1
-            if not cells:
-                continue
-            if not names:
-                names = [cell.strip() for cell in cells]
-                if len(set(names)) < len(names):
+        with _cells_of(len(text)):
+            for cells in reader:
+                where, whole, start = f"line {start}", lines[start - 1], reader.line_num + 1
+                if not cells or (len(cells) == 1 and not whole.strip()):
+                    continue
+                if not names:
+                    names = [cell.strip() for cell in cells]
+                    if len(set(names)) < len(names):
+                        raise FileError(
+                            f"{path} has two columns of one name: {', '.join(map(repr, names))}",
+                            "Rename one.",
+                        )
+                elif len(cells) != len(names):
                     raise FileError(
-                        f"{path} has two columns of one name: {', '.join(map(repr, names))}", "Rename one."
+                        f"{path}, {where}: {len(cells)} cells under {len(names)} columns",
+                        f'A cell with {delimiter!r}, a quote or a new line in it stands in "…".',
                     )
-            elif len(cells) != len(names):
-                raise FileError(
-                    f"{path}, {where}: {len(cells)} cells under {len(names)} columns",
-                    f'A cell with {delimiter!r}, a quote or a new line in it stands in "…".',
-                )
-            else:
-                records.append(Record(where, dict(zip(names, cells, strict=True))))
+                else:
+                    records.append(Record(where, dict(zip(names, cells, strict=True))))
     except csv.Error as error:
         raise FileError(
             f"{path}, line {start}: no CSV ({error})", 'A quote inside a cell is written "".'
         ) from error
     return records
+
+
+@contextmanager
+def _cells_of(length: int) -> Iterator[None]:
+    """While open, a cell may be so long; csv knows one limit for the whole process."""
+    with _limit:
+        before = csv.field_size_limit(length + 1)
+        try:
+            yield
+        finally:
+            csv.field_size_limit(before)
 
 
 def _data_set(name: str, subset: str | None, split: str) -> list[Record]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import bisect
 import itertools
+import operator
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING, Literal
 from steerlab.demo import world
 from steerlab.errors import PromptError
 from steerlab.prompt_files import Prompt as Prompt
+from steerlab.prompt_files import half_a_character
 from steerlab.prompt_files import parse as parse
 from steerlab.prompt_files import read as read
 
@@ -29,12 +31,16 @@ def encode(tokenizer: PreTrainedTokenizerBase, prompt: Prompt, *, chat: bool = T
     With `chat` the prompt is one user turn (or the conversation given) in the tokenizer's chat template, ending where
     the assistant begins; a tokenizer without a template gets the plain text (a Lab says so, once). Without `chat` the
     text is encoded as it stands. Raises PromptError for an empty prompt, for what is neither a text nor a conversation,
-    and where the template refuses the conversation.
+    for half of a character (a lone surrogate), and where the template refuses the conversation.
     """
     if not isinstance(prompt, str):
         _check_turns(prompt)
     if not prompt or (isinstance(prompt, str) and not prompt.strip()):
         raise PromptError("the prompt is empty", "Type a question or a sentence for the model to go on with.")
+    if half := half_a_character(prompt):
+        raise PromptError(
+            f"the prompt has half of a character in it, {half}", "Write the whole, or take it out."
+        )
     if chat and tokenizer.chat_template is not None:
         turns = (
             [{"role": "user", "content": prompt}]
@@ -111,10 +117,14 @@ def _shared(one: str, text: str) -> int:
 
 def token_id(tokenizer: PreTrainedTokenizerBase, token: int | str) -> int:
     """The id of one token, given as its text or its id. Raises PromptError for a text of several tokens."""
-    if isinstance(token, int):
-        if not 0 <= token < len(tokenizer):
-            raise PromptError(f"there is no token {token}", f"Ids go from 0 to {len(tokenizer) - 1}.")
-        return token
+    if not isinstance(token, str):
+        try:
+            number = operator.index(token)
+        except TypeError as error:
+            raise PromptError(f"a token is its text or its id, not {token!r}") from error
+        if not 0 <= number < len(tokenizer):
+            raise PromptError(f"there is no token {number}", f"Ids go from 0 to {len(tokenizer) - 1}.")
+        return number
     ids = tokenizer(token, add_special_tokens=False)["input_ids"]
     if len(ids) != 1:
         pieces = [tokenizer.decode([i]) for i in ids]

@@ -164,7 +164,7 @@ class Recipe:
     def load(cls, path: str | Path) -> Recipe:
         """Read what `save` wrote. Raises FileError for a missing, truncated or foreign file."""
         try:
-            return cls.from_json(Path(path).read_text(encoding="utf-8"))
+            return cls.from_json(Path(path).read_text(encoding="utf-8-sig"))
         except FileError as error:
             raise FileError(f"{path}: {error.what}", error.fix) from error
         except (OSError, UnicodeDecodeError) as error:

@@ -17,6 +17,7 @@ import re
 import warnings
 import zlib
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -46,7 +47,13 @@ def share(lab: Lab) -> str:
     recipe["directions"], data = _written(recipe["directions"])
     about = {
         "steerlab": __version__,
-        "model": {"name": info.name, "n_layers": info.n_layers, "d_model": info.d_model, "dtype": info.dtype},
+        "model": {
+            "name": info.name,
+            "hub": _of_hub(lab),
+            "n_layers": info.n_layers,
+            "d_model": info.d_model,
+            "dtype": info.dtype,
+        },
         "logits": _logits(lab),
         "snapshot": snapshot.settings(),
         "recipe": recipe,
@@ -79,11 +86,12 @@ def open_beside(text: str, lab: Lab | None = None) -> tuple[Lab, str]:
         recipe["directions"] = _read(recipe["directions"], data)
         snapshot = Snapshot.from_dict({**settings, "recipe": recipe})
         name, shape = str(model["name"]), (int(model["n_layers"]), int(model["d_model"]))
+        hub = None if model.get("hub") is None else bool(model["hub"])
         wanted, dtype = [float(x) for x in about["logits"]], str(model["dtype"])
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise _damaged(f"{type(error).__name__}: {error}") from error
     if lab is None:
-        lab = _new_lab(name)
+        lab = _new_lab(name, hub)
     here = lab.info
     if not same_model(here.name, name) or (here.n_layers, here.d_model) != shape:
         raise ModelError(
@@ -101,15 +109,28 @@ def open_beside(text: str, lab: Lab | None = None) -> tuple[Lab, str]:
     )
 
 
-def _new_lab(name: str) -> Lab:
+def _of_hub(lab: Lab) -> bool:
+    """Whether the lab's model is known by its name on the Hugging Face hub."""
+    source, name = getattr(lab.backend, "source", ""), lab.info.name
+    return source == name and not Path(name).is_dir()
+
+
+def _new_lab(name: str, hub: bool | None) -> Lab:
+    """A lab of a shared model. hub: whether its name is one of the hub; None where the text does not say."""
     if name == "tiny-chat":
         return Lab()
-    if name.count("/") == 1:
-        return Lab(name)
+    why: ModelError | None = None
+    if hub is not False:
+        try:
+            return Lab(name)
+        except ModelError as error:
+            if hub or name.count("/") == 1:
+                raise
+            why = error
     raise ModelError(
-        f"this was shared from a model called {name}, which is no name of the Hugging Face hub",
+        f"this was shared from a model called {name}, which is not at hand by that name",
         "Open it with a lab of that model: open_shared(text, Lab(folder)).",
-    )
+    ) from why
 
 
 def _unpacked(text: str) -> tuple[dict[str, Any], bytes]:

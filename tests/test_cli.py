@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import io
 import sys
 import types
 from pathlib import Path
@@ -208,6 +209,17 @@ def test_doctor_prints_a_line_per_check_and_fails_only_when_something_is_broken(
     shown = capsys.readouterr().out
     assert "broken  torch" in shown
     assert "do this" in shown
+
+
+def test_a_terminal_without_arrows_and_lines_gets_the_rest(monkeypatch: pytest.MonkeyPatch) -> None:
+    written = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(written, encoding="cp1252"))
+    monkeypatch.setattr(doctor, "examine", lambda: iter([Check("torch", "note", "old", "update it")]))
+    assert cli.main(["doctor"]) == 0
+    print(cli.side_by_side(("baseline", "a"), ("steered", "b"), 60), flush=True)
+    shown = written.getvalue().decode("cp1252")
+    assert "? update it" in shown
+    assert "baseline" in shown
 
 
 def test_doctor_reports_a_missing_package_as_broken() -> None:

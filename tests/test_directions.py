@@ -1,12 +1,14 @@
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
-from steerlab import Direction, Site
+from steerlab import Add, Direction, Gate, Recipe, Site
 from steerlab.errors import DirectionError, FileError
 
 SITE = Site(3, "resid_pre")
@@ -64,6 +66,24 @@ def test_files_keep_everything(tmp_path: Path) -> None:
     assert torch.equal(back.vector, d.vector)
     assert back.to_dict() == d.to_dict()
     assert back.site == SITE
+
+
+@pytest.mark.parametrize("number", [np.float32, np.int64, torch.tensor])
+def test_numbers_of_other_libraries_become_pythons(number: Callable[[int], Any], tmp_path: Path) -> None:
+    about = {"n": number(3), "of": (number(4), None), "where": {1: Path("a")}}
+    v = Direction([1.0, 2.0], Site(1, "resid_pre"), residual_norm=number(2), provenance=about)
+    assert v.provenance == {"n": 3, "of": [4, None], "where": {"1": "a"}}
+    assert type(v.residual_norm) is float
+    assert Direction.load(v.save(tmp_path / "v.safetensors")).provenance == v.provenance
+    recipe = Recipe([Add(v, gate=Gate(v, number(1)))])
+    assert recipe == Recipe([Add(v, gate=Gate(v, 1.0))])
+    assert "sl.Gate(direction, 1.0)" in recipe.to_code()
+    assert Recipe.from_json(recipe.to_json()) == recipe
+
+
+def test_a_residual_norm_that_is_no_number_is_refused() -> None:
+    with pytest.raises(DirectionError, match=r"the residual norm of 'v' is a number, not \[1, 2\]"):
+        Direction([1.0], name="v", residual_norm=[1, 2])  # type: ignore[arg-type]
 
 
 def test_damaged_and_foreign_files_say_so(tmp_path: Path) -> None:

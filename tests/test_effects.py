@@ -6,6 +6,7 @@ import threading
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -101,6 +102,23 @@ def test_nothing_judged_is_no_number() -> None:
     with pytest.warns(UserWarning, match="15 of 15"):
         report = measure(BACKEND, RECIPE, HARMFUL, HARMLESS, judge=broken, sampling=Sampling(4))
     assert math.isnan(report["recipe"].refusal_rate.value)
+
+
+@pytest.mark.parametrize("given", ["no", 0.1, math.nan, None, torch.tensor([True, False])])
+def test_what_is_no_verdict_counts_in_no_rate(given: object) -> None:
+    with pytest.warns(UserWarning, match="raised on 15 of 15 answers"):
+        report = measure(BACKEND, RECIPE, HARMFUL, HARMLESS, judge=lambda _: given, sampling=Sampling(4))
+    assert len(report.unjudged) == 15
+    assert [e.refusal_rate.n + e.false_refusals.n for e in report.effects] == [0, 0, 0]
+
+
+@pytest.mark.parametrize(
+    "given", [1, 1.0, np.bool_(True), np.float32(1), torch.tensor(True), torch.tensor([1])]
+)
+def test_a_scalar_of_a_library_is_a_verdict(given: object) -> None:
+    report = measure(BACKEND, RECIPE, HARMFUL, HARMLESS, judge=lambda _: given, sampling=Sampling(4))
+    assert not report.unjudged
+    assert report["recipe"].refusal_rate[:1] == (1.0,)
 
 
 def test_prompting_is_the_unsteered_model_told_what_to_do() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 import models
@@ -16,7 +17,7 @@ from steerlab import BASELINE, Ablate, Add, Direction, Recipe, Row, Sampling, Si
 from steerlab.backends.fake import FakeBackend, byte_tokenizer
 from steerlab.backends.local import LocalBackend
 from steerlab.generations import Applied, Generation
-from steerlab.lens import linear_probe, logit_lens, probe, projections
+from steerlab.lens import lens_difference, linear_probe, logit_lens, probe, projections
 from steerlab.prompts import encode
 
 PROMPT = "How do I bake bread?"
@@ -249,6 +250,31 @@ def test_tables(llama: LocalBackend) -> None:
     assert one.other == pytest.approx(float(found.values[-1, -1, 1]))
 
 
+def test_layers_and_tokens_are_given_as_to_an_intervention(llama: LocalBackend) -> None:
+    for layers, wanted in [(2, (2,)), (np.int64(2), (2,)), (np.arange(1, 3), (1, 2)), ("all", (0, 1, 2, 3))]:
+        assert logit_lens(llama, PROMPT, layers=layers).layers == wanted
+        assert projections(llama, PROMPT, direction(), layers=layers).layers == wanted
+        assert lens_difference(llama, PROMPT, layers=layers).steered.layers == wanted
+    assert all(type(one) is int for one in logit_lens(llama, PROMPT, layers=np.arange(3)).layers)
+    lens = logit_lens(llama, PROMPT)
+    assert torch.equal(lens.rank(np.int64(65)), lens.rank(65))
+    for layers in ("last", [1.5], 1.5):
+        with pytest.raises(errors.SiteError, match="is not known"):
+            logit_lens(llama, PROMPT, layers=layers)  # type: ignore[arg-type]
+    with pytest.raises(errors.PromptError, match="a token is its text or its id, not 6.5"):
+        lens.rank(6.5)  # type: ignore[arg-type]
+
+
+def test_names_of_directions_stand_for_one_column_each(llama: LocalBackend) -> None:
+    pytest.importorskip("pandas")
+    names = ["a", "token", "a", "a 0", "layer", "self"]
+    found = projections(llama, PROMPT, [direction(i, name) for i, name in enumerate(names)])
+    assert found.names == ("a 1", "token 1", "a 2", "a 0", "layer 4", "self")
+    frame = found.to_frame()
+    assert list(frame.columns) == ["layer", "position", "token", *found.names]
+    assert frame.token.iloc[-1] == found.tokens[-1]
+
+
 def test_bad_lenses_are_refused(llama: LocalBackend) -> None:
     for call, error, says in [
         (lambda: logit_lens(llama, PROMPT, point="mlp_out"), errors.SiteError, "a part of the stream"),
@@ -320,6 +346,11 @@ def test_probes_of_a_backend_know_their_sites() -> None:
     found = probes[-1].direction()
     assert (found.name, found.site) == ("yes", Site(3, "resid_post"))
     assert found.provenance["label"] == "yes"
+    assert (found.provenance["position"], found.provenance["point"]) == (-8, "resid_post")
+    assert found.model == backend.info.name
+    stream = backend.capture([Row(p) for p in prompts], [Site(3, "resid_post")], (-8,)).norm
+    assert found.residual_norm == pytest.approx(float(stream), rel=1e-5)
+    assert found.coefficient(norms=1) > 0
 
 
 def test_the_split_is_by_label_and_the_seeds_own() -> None:
@@ -336,6 +367,33 @@ def test_the_split_is_by_label_and_the_seeds_own() -> None:
 def test_a_stream_without_differences_is_chance() -> None:
     (flat,) = linear_probe(torch.ones(40, 8), [0, 1, 1, 1] * 10)
     assert flat.accuracy.value == flat.chance == 0.8
+
+
+def test_rows_without_a_finite_stream_are_left_out_of_their_layer() -> None:
+    x, y, _ = planted(80, 8, strength=6.0)
+    x[:10, 1] = torch.nan
+    x[10, 1, 3] = torch.inf
+    with pytest.warns(UserWarning, match=r"of 80 rows, .* left out of the probes: 11 at layer 1$"):
+        whole, part = linear_probe(x, y)
+    assert whole.accuracy == linear_probe(x[:, 0], y)[0].accuracy
+    assert part.accuracy.n < whole.accuracy.n
+    assert part.accuracy.value > 0.9
+    assert part.weights.isfinite().all()
+
+
+@pytest.mark.filterwarnings("ignore:of 40 rows")
+@pytest.mark.parametrize("of", ["all rows", "a label"])
+def test_a_layer_without_finite_rows_has_no_accuracy(of: str) -> None:
+    x, y, _ = planted(40, 8, strength=6.0)
+    x[y == 1 if of == "a label" else slice(None), 1] = torch.nan
+    probe = linear_probe(x, y)[1]
+    assert math.isnan(probe.accuracy.value)
+    assert probe.accuracy.n == 0
+    assert math.isnan(probe.chance)
+    with pytest.raises(errors.PromptError, match="the probe of layer 1 was not fitted"):
+        probe.predict(x[:, 1])
+    with pytest.raises(errors.DirectionError, match="NaN or infinite"):
+        probe.direction()
 
 
 @pytest.mark.parametrize(

@@ -100,6 +100,44 @@ def test_conversations_are_prompts(write: Write) -> None:
     assert prompts.read(bare) == [TALK, "Hi"]
 
 
+def test_a_line_of_spaces_is_blank_in_a_table_too(write: Write) -> None:
+    assert prompts.read(write("own.csv", "id,prompt\n1,Hi\n   \n2,Ho\n")) == ["Hi", "Ho"]
+    with pytest.raises(PromptError, match="has empty prompts: line 4"):
+        prompts.read(write("own.csv", "id,prompt\n1,Hi\n  \n2, \n"))
+
+
+def test_the_line_in_which_excel_says_its_separator_is_no_header(write: Write) -> None:
+    for mark in ("sep=;", "SEP=;\r"):
+        assert prompts.read(write("own.csv", f'{mark}\nid;prompt\n1;"Hi, you, there"\n')) == [
+            "Hi, you, there"
+        ]
+    assert prompts.read(write("own.csv", "sep=\t\nid\tprompt\n1\ta, b; c\n")) == ["a, b; c"]
+    with pytest.raises(PromptError, match="has empty prompts: line 3"):
+        prompts.read(write("own.csv", "sep=,\nid,prompt\n1,\n"))
+
+
+def test_a_cell_may_be_of_any_length(write: Write) -> None:
+    before, long = csv.field_size_limit(), "word " * 40_000 + "end"
+    assert prompts.read(write("own.csv", f"id,prompt\n1,{long}\n")) == [long]
+    assert csv.field_size_limit() == before
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "where"),
+    [
+        ("own.json", r'["Hi", "a \ud800 b"]', "item 2"),
+        ("own.jsonl", '"Hi"\n' + r'[{"role": "user", "content": "\ud800"}]', "line 2"),
+    ],
+)
+def test_half_of_a_character_is_refused_with_its_place(
+    write: Write, name: str, text: str, where: str
+) -> None:
+    says = rf"{where}: the prompt has half of a character in it, \\ud800"
+    with pytest.raises(FileError, match=says):
+        prompts.read(write(name, text))
+    assert prompts.read(write("whole.json", r'["\ud83d\ude42"]')) == ["🙂"]
+
+
 @pytest.mark.parametrize(
     "value", [7, 0, {}, {"role": "user"}, [{"role": "user", "content": 1}], ["Hi"], False]
 )

@@ -80,6 +80,13 @@ def test_what_is_neither_a_text_nor_a_conversation_is_refused(prompt: object) ->
         encode(byte_tokenizer(), prompt)  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize("prompt", ["a \udc00", [{"role": "user", "content": "\ud83d"}]])
+def test_half_of_a_character_is_refused(prompt: str | list[dict[str, str]]) -> None:
+    for chat in (True, False):
+        with pytest.raises(PromptError, match=r"half of a character in it, \\ud"):
+            encode(byte_tokenizer(), prompt, chat=chat)
+
+
 def test_a_conversation_that_the_template_refuses_is_refused_in_its_words() -> None:
     """As Gemma 2 does with a system turn."""
     strict = copy.deepcopy(byte_tokenizer())

@@ -176,6 +176,43 @@ def test_a_model_of_a_folder_needs_a_lab(tmp_path: Path) -> None:
         open_shared(text, fake())
 
 
+def renamed(name: str) -> Lab:
+    model = models.build("llama")
+    model.name_or_path = name
+    return Lab((model, byte_tokenizer()))
+
+
+@pytest.mark.parametrize("says", [True, False])
+def test_a_model_whose_name_on_the_hub_has_no_owner_opens_by_itself(
+    says: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lab, asked = renamed("gpt2"), list[str]()
+
+    def opened(name: str) -> Lab:
+        asked.append(name)
+        return lab
+
+    text = share(lab) if says else as_before(lab, monkeypatch)
+    monkeypatch.setattr(sharing, "Lab", opened)
+    assert open_shared(text) is lab
+    assert asked == ["gpt2"]
+
+
+def as_before(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A text that does not say whether the model is of the hub, as there were."""
+    with monkeypatch.context() as patch:
+        patch.setattr(sharing, "_of_hub", lambda _: None)
+        return share(lab)
+
+
+def test_a_bare_name_that_is_nowhere_needs_a_lab(monkeypatch: pytest.MonkeyPatch) -> None:
+    text = as_before(renamed("nowhere-at-all"), monkeypatch)
+    with pytest.raises(
+        errors.ModelError, match=r"called nowhere-at-all, .*open_shared\(text, Lab\(folder\)\)"
+    ):
+        open_shared(text)
+
+
 def test_other_weights_under_the_same_name_are_told() -> None:
     with pytest.warns(UserWarning, match="does not say what"):
         open_shared(share(SENDER), fake(seed=1))

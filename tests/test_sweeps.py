@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import functools
 import json
 import math
 import os
@@ -444,8 +445,24 @@ def test_files_of_something_else_are_refused_and_left_as_they_are(lab: Lab, tmp_
         with pytest.raises(errors.FileError, match="is no file of a sweep"):
             lab.sweep(V, sampling=SHORT, **options)
         assert path.read_text() == text
-    with pytest.raises(errors.FileError, match="cannot be written"):
-        lab.sweep(V, **{**options, "path": tmp_path / "no" / "folder"})
+
+
+def test_a_folder_that_is_not_there_is_noticed_before_any_row_runs(tmp_path: Path) -> None:
+    backend = Counting()
+    with pytest.raises(errors.FileError, match=r"s\.jsonl cannot be written: there is no folder .*no"):
+        Lab(backend).sweep(V, prompts=PROMPTS, path=tmp_path / "no" / "s.jsonl")
+    assert not backend.scored
+
+
+@pytest.mark.parametrize("name", ["recipe", "prompt", "text", "why"])
+def test_a_judge_named_as_a_column_is_refused_before_any_row_runs(name: str) -> None:
+    def judge(answer: Generation) -> bool:
+        return True
+
+    judge.__name__, backend = name, Counting()
+    with pytest.raises(errors.PromptError, match=f"a metric is named '{name}', as a column of the table"):
+        Lab(backend).score(PROMPTS, [BASELINE], ["refusal_score", judge])
+    assert not backend.scored
 
 
 def test_rows_of_another_template_are_not_gone_on_with(lab: Lab, tmp_path: Path) -> None:
@@ -474,14 +491,49 @@ def test_rows_of_a_judge_that_was_written_anew_are_not_gone_on_with(lab: Lab, tm
             judged(other)
 
 
+def longer(answer: Generation, than: int) -> bool:
+    return len(answer.text) > than
+
+
+class Longer:
+    def __init__(self, than: int) -> None:
+        self.than = than
+
+    def __call__(self, answer: Generation) -> bool:
+        return longer(answer, self.than)
+
+
+def test_a_table_of_a_judge_without_a_name_is_gone_on_with(lab: Lab, tmp_path: Path) -> None:
+    def scored(*judges: Any) -> Scores:
+        path = tmp_path / f"{len(judges)}.jsonl"
+        return lab.score(["Hi"], [BASELINE], judges, sampling=SHORT, path=path)
+
+    first = scored(Longer(3), functools.partial(longer, than=3))
+    assert first.metrics == ("Longer", "longer")
+    again = scored(Longer(3), functools.partial(longer, than=3))
+    assert the_same(again, first)
+    with pytest.raises(errors.FileError, match="another sweep: judges' code"):
+        scored(Longer(3), functools.partial(longer, than=4))
+    for two in ((Longer(3), Longer(4)), (longer, functools.partial(longer, than=3))):
+        with pytest.raises(errors.PromptError, match="two metrics are named '[lL]onger'"):
+            scored(*two)
+
+
 def test_the_hash_of_a_judge_is_the_same_in_every_process() -> None:
     lines = """
-        from steerlab.judges import code_hash
+        from functools import partial
+
+        from steerlab.judges import code_hash, name_of
 
         def judge(answer):
             return any(word in {"no", "never", "not"} for word in answer.text.split())
 
-        print(code_hash(judge), code_hash(print), code_hash(len))
+        class Judge:
+            def __call__(self, answer):
+                return judge(answer)
+
+        more = partial(judge, object()), Judge()
+        print(*map(code_hash, more), *map(name_of, more), code_hash(judge), code_hash(print), code_hash(len))
     """
     runs = [
         subprocess.run(
@@ -494,7 +546,8 @@ def test_the_hash_of_a_judge_is_the_same_in_every_process() -> None:
         for seed in ("1", "2")
     ]
     assert runs[0] == runs[1]
-    assert runs[0].split()[1:] == ["None", "None"]
+    assert runs[0].split()[2:4] == ["judge", "Judge"]
+    assert runs[0].split()[5:] == ["None", "None"]
 
 
 def test_a_full_disk_leaves_no_half_line(lab: Lab, tmp_path: Path) -> None:

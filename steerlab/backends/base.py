@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol, TypeVar, runtim
 import torch
 from torch import Tensor
 
-from steerlab.backends.architectures import Hook
+from steerlab.backends.architectures import GivenSites, Hook
 from steerlab.backends.visits import Visit
 from steerlab.edits import Operand
 from steerlab.errors import ModelError, PromptError, SiteError
@@ -187,7 +187,15 @@ class Backend(Protocol):
 
 @runtime_checkable
 class InProcess(Protocol):
-    """What a backend can do besides where the model's weights are in this process."""
+    """What a backend can do besides where the model's weights are in this process.
+
+    given_sites: where points are, as a person said it. loaded: whether a lab loaded the weights from `source` itself.
+    quantised: whether weights are.
+    """
+
+    given_sites: GivenSites | None
+    loaded: bool
+    quantised: bool
 
     @property
     def source(self) -> str:
@@ -213,8 +221,11 @@ def state_of(backend: Backend) -> tuple[str, int]:
 
 @runtime_checkable
 class OnServer(Protocol):
-    """What a backend tells of a model that a server has, for code that asks the same server."""
+    """What a backend tells of a model that a server has, for code that asks the same server. given_sites: where points
+    are, as a person said it.
+    """
 
+    given_sites: GivenSites | None
     stop_tokens: set[int]
 
     @property

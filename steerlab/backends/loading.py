@@ -43,6 +43,12 @@ def load(
         raise not_loaded(model, error) from error
 
 
+def quantised(model: PreTrainedModel) -> bool:
+    """Whether the weights of a model, or some of them, are quantised."""
+    whole = all(p.is_floating_point() for p in model.parameters())
+    return not whole or bool(getattr(model, "quantization_method", None))
+
+
 @contextmanager
 def _quietly() -> Iterator[None]:
     shown = logging.is_progress_bar_enabled()

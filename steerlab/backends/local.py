@@ -40,6 +40,7 @@ from steerlab.backends.decoding import Decoding, left_padded, token_index
 from steerlab.backends.jacobians import linearised
 from steerlab.backends.kv import windowed
 from steerlab.backends.lanes import Lane, Lanes, Wanted, last, told
+from steerlab.backends.loading import quantised
 from steerlab.backends.prefixes import Prefixes
 from steerlab.backends.tables import by_cosine
 from steerlab.backends.tracing import Edit, Inputs, TracedModel, editing
@@ -62,6 +63,7 @@ class LocalBackend:
     than is of use. prefix_bytes: what may be kept of the prompts between calls (streams, keys and values of their
     baselines), by default a tenth of the free memory and a gigabyte at most; 0 keeps nothing. sites: where points are
     that are not found by arithmetic (`architectures.GivenSites`). revision: the commit that the weights are of.
+    loaded: whether a lab loaded the weights from its `source` itself, and was not handed them.
 
     The weights may be changed while it holds them (`state.State.changed` says what is seen of that): the next verb
     forgets what it kept of the old ones. The model may be in training mode: passes of this backend run in eval mode,
@@ -78,9 +80,10 @@ class LocalBackend:
         batch_rows: int | None = None,
         prefix_bytes: int | None = None,
         sites: GivenSites | None = None,
+        loaded: bool = False,
     ) -> None:
         self.tokenizer = tokenizer
-        self.given_sites = sites
+        self.given_sites, self.loaded, self.quantised = sites, loaded, quantised(model)
         self._traced = TracedModel(model, tokenizer, sites)
         self._sites = self._traced.sites
         self._hf = model
@@ -89,7 +92,7 @@ class LocalBackend:
         stop = tokenizer.eos_token_id if stop is None else stop
         self.stop_tokens = {stop} if isinstance(stop, int) else set(stop or ())
         self.info = ModelInfo(
-            name=name or _name(model),
+            name=name or name_of(model),
             backend="local",
             device=str(model.device),
             dtype=str(model.dtype).removeprefix("torch."),
@@ -432,7 +435,7 @@ class LocalBackend:
         return self._traced.inputs(ids, mask, (mask.cumsum(-1) - 1).clamp_min(0))
 
 
-def _name(model: PreTrainedModel) -> str:
+def name_of(model: PreTrainedModel) -> str:
     """A model's id on the hub, or the name of the folder that it came from; its type, where it came from neither."""
     given: str = model.name_or_path
     folder = Path(given)

@@ -26,13 +26,13 @@ def here(model: Model, sites: GivenSites | None = None) -> Backend:
     from steerlab.backends.local import LocalBackend
 
     if model is None:
-        return LocalBackend(*load(WEIGHTS, progress=False), name="tiny-chat", sites=sites)
+        return LocalBackend(*load(WEIGHTS, progress=False), name="tiny-chat", sites=sites, loaded=True)
     if isinstance(model, tuple):
         if len(model) != 2:
             raise ModelError(f"a model is given with its tokenizer, as a pair, not as {len(model)} things")
         return LocalBackend(*model, sites=sites)
     name = Path(model).resolve().name if Path(model).is_dir() else str(model)
-    return LocalBackend(*load(model), name=name, revision=revision(model), sites=sites)
+    return LocalBackend(*load(model), name=name, revision=revision(model), sites=sites, loaded=True)
 
 
 def on_server(model: Model, host: str | None, sites: GivenSites | None = None) -> Backend:

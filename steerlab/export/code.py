@@ -58,10 +58,12 @@ def steerlab_code(
     taken = {
         "base64",
         "generation",
+        "model",
         "np",
         "prompt",
         "recipe",
         "sl",
+        "tokenizer",
         "vector",
         "AutoModelForCausalLM",
         "torch",

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from steerlab import as_python
 from steerlab.backends.architectures import Hook
@@ -20,8 +20,12 @@ from steerlab.backends.visits import Visit
 from steerlab.demo import WEIGHTS
 from steerlab.errors import ModelError
 from steerlab.export.helpers import NOISE, SAMPLE
+from steerlab.export.saved import is_quantised, with_template
 from steerlab.interventions import Intervention
 from steerlab.sites import Site
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 Given = Mapping[Site, list[Intervention]]
 
@@ -82,8 +86,8 @@ def place_of(backend: Backend, what: str, source: str | None = None) -> Place:
     ModelError, with `what` needs it, where nothing is known of the model's modules.
     """
     if isinstance(backend, OnServer):
-        return There(backend, source or backend.source, backend.tokenizer.pad_token_id or 0)
-    return Here(in_process(backend, what), backend.info, source)
+        return There(backend, source or backend.source, backend.tokenizer)
+    return Here(in_process(backend, what), backend.info, backend.tokenizer, source)
 
 
 @dataclass(frozen=True)
@@ -92,6 +96,7 @@ class Here:
 
     backend: InProcess
     info: ModelInfo
+    tokenizer: PreTrainedTokenizerBase
     given: str | None = None
 
     device = ".to(hf.device)"
@@ -108,12 +113,42 @@ class Here:
                 f"the model {self.info.name} was given in memory, and no id or folder is known that code could load",
                 f"Say it: {fix}.",
             )
-        return as_python.literal(found)
+        if self.backend.quantised and not (self._loaded or is_quantised(found)):
+            raise ModelError(
+                f"the model {self.info.name} was quantised in memory, and code that loads {found} would not do that",
+                f"Load one that is quantised where it is saved: {fix}.",
+            )
+        return found
 
     @property
     def embedded(self) -> bool:
         """Whether the model is the embedded one."""
-        return self.backend.source == str(WEIGHTS.resolve())
+        return self._loaded and self.backend.source == str(WEIGHTS.resolve())
+
+    @property
+    def _loaded(self) -> bool:
+        """Whether a lab loads from the source what the model was when it was opened."""
+        return self.backend.loaded and not self.given
+
+    def _from(self, source: str) -> list[str]:
+        """A comment where the weights may be others than those of the source."""
+        if self._loaded and not self.backend.weights_seen():
+            return []
+        return [
+            f"# the weights are those of {source!r}: what was changed of them in memory is not in this cell"
+        ]
+
+    def _pretrained(self, source: str, model: str, then: str = "") -> list[str]:
+        """The lines that load the tokenizer and the model, under its name."""
+        said, device = as_python.literal(source), self.info.device
+        where = "" if device == "cpu" else f', device_map="{"mps" if device == "mps" else "auto"}"'
+        dtype = f"dtype=torch.{self.info.dtype}"
+        return [
+            f"tokenizer = AutoTokenizer.from_pretrained({said})",
+            *with_template(self.tokenizer, source),
+            *self._from(source),
+            f"{model} = AutoModelForCausalLM.from_pretrained({said}, {dtype}{where}){then}",
+        ]
 
     def hook(self, site: Site) -> Hook:
         """Where a site is touched."""
@@ -124,16 +159,19 @@ class Here:
         return [Visit(site, self.hook(site), given[site], [], False, [site]) for site in sorted(given)]
 
     def lab(self) -> tuple[list[str], list[str]]:
-        """A lab of the same id or folder."""
-        if self.embedded:
-            return [], ["lab = sl.Lab()"]
+        """A lab of the same id or folder, or of a pair from there, which a lab itself might load otherwise."""
         source = self._source("save it with save_pretrained, or give here='lab' for a cell of this notebook")
-        if self.info.device != "cpu" or self.info.dtype == "float32":
-            return [], [f"lab = sl.Lab({source})"]
-        # on a CPU a lab would load it in float32
+        sites = _sites(self.backend)
+        if self._loaded:
+            model = [] if self.embedded else [as_python.literal(source)]
+            return [], [
+                *self._from(source),
+                f"lab = sl.Lab({', '.join([*model, *sites])})",
+                *with_template(self.tokenizer, source, "lab.tokenizer"),
+            ]
         return ["import torch", "from transformers import AutoModelForCausalLM, AutoTokenizer"], [
-            f"model = AutoModelForCausalLM.from_pretrained({source}, dtype=torch.{self.info.dtype})",
-            f"lab = sl.Lab((model, AutoTokenizer.from_pretrained({source})))",
+            *self._pretrained(source, "model"),
+            f"lab = sl.Lab({', '.join(['(model, tokenizer)', *sites])})",
         ]
 
     def imports(self, asked: Asked, steered: bool) -> tuple[list[str], list[str]]:
@@ -148,13 +186,9 @@ class Here:
     def opened(self) -> list[str]:
         """The model with its weights, in nnsight."""
         source = self._source("nnsight_code(…, source='an id or a folder')")
-        device = self.info.device
-        where = "" if device == "cpu" else f', device_map="{"mps" if device == "mps" else "auto"}"'
-        dtype = f"dtype=torch.{self.info.dtype}"
         stop = "tokenizer.eos_token_id if stop is None else stop"
         return [
-            f"tokenizer = AutoTokenizer.from_pretrained({source})",
-            f"hf = AutoModelForCausalLM.from_pretrained({source}, {dtype}{where}).eval()",
+            *self._pretrained(source, "hf", ".eval()"),
             "# the likeliest token each time: no penalties that a model's own settings may ask for",
             "stop = hf.generation_config.eos_token_id",
             "hf.generation_config = GenerationConfig(",
@@ -184,7 +218,7 @@ class There:
 
     backend: OnServer
     source: str
-    pad: int
+    tokenizer: PreTrainedTokenizerBase
 
     device = ""
 
@@ -230,7 +264,10 @@ class There:
         """A lab of the same model on the same server."""
         model = [] if self.embedded else [as_python.literal(self.source)]
         server = "remote=True" if self._hosted else f"host={as_python.literal(self.backend.server)}"
-        return [], [f"lab = sl.Lab({', '.join([*model, server])})"]
+        return [], [
+            f"lab = sl.Lab({', '.join([*model, server, *_sites(self.backend)])})",
+            *with_template(self.tokenizer, self.source, "lab.tokenizer"),
+        ]
 
     def imports(self, asked: Asked, steered: bool) -> tuple[list[str], list[str]]:
         """What sends a block to a server."""
@@ -247,10 +284,11 @@ class There:
         options = {
             **PLAIN,
             "eos_token_id": sorted(self.backend.stop_tokens) or None,
-            "pad_token_id": self.pad,
+            "pad_token_id": self.tokenizer.pad_token_id or 0,
         }
         return [
             f"tokenizer = AutoTokenizer.from_pretrained({source})",
+            *with_template(self.tokenizer, self.source),
             f'model = TransformersModel({source}, tokenizer=tokenizer, task="text-generation")',
             *(["# a folder is on no hub, which nnsight would ask for the model's name: this is the one on the server",
                f"key = {self.backend.model_key!r}"] if self._by_key else []),
@@ -285,6 +323,11 @@ class There:
             "                steer(step)",
             "            sample(model.output.logits, generator)",
         ]
+
+
+def _sites(backend: InProcess | OnServer) -> list[str]:
+    """The argument of a lab that says where points are, where a person said it."""
+    return [f"sites={as_python.literal(dict(backend.given_sites))}"] if backend.given_sites else []
 
 
 def _steps(asked: Asked) -> list[str]:

@@ -7,15 +7,21 @@ section 4.1 and appendix E), which is the same function as ablating it from what
 from __future__ import annotations
 
 import copy
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
 import transformers
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from steerlab._version import __version__
 from steerlab.backends.architectures import find_sites
+from steerlab.backends.loading import quantised
+from steerlab.backends.local import name_of
 from steerlab.errors import FileError, ModelError
 from steerlab.export.projections import EMBEDDINGS, projections
 from steerlab.export.writers import Changed, orthogonalise
@@ -50,12 +56,33 @@ def weights(model: Any, recipe: Recipe, folder: str | Path) -> Path:
         _untie(twin)
     else:
         twin.tie_weights()
-    folder.mkdir(parents=True, exist_ok=True)
-    twin.save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
-    source = name or str(hf.config.name_or_path) or type(hf).__name__
-    (folder / "README.md").write_text(_card(source, hf, recipe, changed), encoding="utf-8")
+    with _whole(folder) as part:
+        twin.save_pretrained(part)
+        if twin.can_generate() and hf.generation_config:
+            hf.generation_config.to_json_file(part / "generation_config.json")
+        tokenizer.save_pretrained(part)
+        card = _card(name or name_of(hf), hf, recipe, changed)
+        (part / "README.md").write_text(card, encoding="utf-8")
     return folder
+
+
+@contextmanager
+def _whole(folder: Path) -> Iterator[Path]:
+    """A folder to write to, whose files are in `folder` afterwards: all of them, or none where something fails."""
+    there = folder.exists()
+    where = folder if there else folder.parent
+    where.mkdir(parents=True, exist_ok=True)
+    part = where / f".{folder.name}-partial-{os.getpid()}"
+    part.mkdir()
+    try:
+        yield part
+        if not there:
+            part.rename(folder)
+            return
+        for file in part.iterdir():
+            file.rename(folder / file.name)
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
 
 
 def _opened(given: Any) -> tuple[PreTrainedModel, PreTrainedTokenizerBase, str | None]:
@@ -79,9 +106,7 @@ def _opened(given: Any) -> tuple[PreTrainedModel, PreTrainedTokenizerBase, str |
 def _twin(model: PreTrainedModel) -> PreTrainedModel:
     """A model of the same class around the same tensors: it costs no memory, and hooks and wrappers stay behind."""
     state = model.state_dict()
-    if getattr(model, "quantization_method", None) or any(
-        not p.is_floating_point() for p in model.parameters()
-    ):
+    if quantised(model):
         raise ModelError(
             "the weights are quantised", "Load the model in bfloat16 or float32, and export that."
         )
@@ -107,7 +132,7 @@ def _twin(model: PreTrainedModel) -> PreTrainedModel:
         twin.get_submodule(module)._buffers[own] = buffers[name].clone()
     if len({p.device for p in twin.parameters()}) > 1:
         twin.to("cpu")
-    twin.generation_config = copy.deepcopy(model.generation_config)
+    twin.generation_config = GenerationConfig()  # the model's own may be one that transformers does not save
     return twin.eval()
 
 

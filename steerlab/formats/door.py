@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 from pathlib import Path
 from typing import Any
 
@@ -129,7 +130,7 @@ def recognise(path: str | Path) -> str:
         return "gguf"
     if start.startswith((b"PK\x03\x04", b"\x80")):  # torch's archive, or its older pickle
         return "refusal_direction"
-    if start.lstrip().startswith(b"{"):
+    if start.removeprefix(codecs.BOM_UTF8).lstrip().startswith(b"{"):
         return _recognise_json(path)
     raise _unknown(path, "it is neither GGUF, safetensors, JSON nor a tensor saved by torch")
 

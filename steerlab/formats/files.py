@@ -60,7 +60,7 @@ def opening(path: Path, kind: str) -> Iterator[None]:
 def read_json(path: Path) -> dict[str, Any]:
     """The JSON object in a file. Raises FileError for anything else."""
     with opening(path, "a JSON file"):
-        data = json.loads(path.read_text(encoding="utf-8"))
+        data = json.loads(path.read_text(encoding="utf-8-sig"))
     if not isinstance(data, dict):
         raise FileError(f"{path} holds {type(data).__name__} where a JSON object was expected")
     return data

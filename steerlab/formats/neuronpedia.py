@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from steerlab.directions import Direction
-from steerlab.errors import FileError, SiteError
+from steerlab.errors import DirectionError, FileError, SiteError
 from steerlab.formats.files import agreed, hook_site, opening, read_json
 from steerlab.sites import Site
 
@@ -31,6 +31,11 @@ def read(path: str | Path, *, site: Site | None = None) -> Direction:
     if not isinstance(numbers, list):
         raise FileError(
             f'{path} has no "vector", so it is no vector of Neuronpedia', f"It has {sorted(data)[:9]}."
+        )
+    if not numbers:
+        raise DirectionError(
+            f"{path} has an empty vector: Neuronpedia does not keep those of all features",
+            "Read the feature from the autoencoder's own file, sae_weights.safetensors.",
         )
     with opening(path, "a vector of Neuronpedia"):
         if not all(type(number) in (int, float) for number in numbers):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -13,7 +13,8 @@ from steerlab.backends.base import Backend
 from steerlab.backends.cells import Look
 from steerlab.errors import PromptError, SiteError
 from steerlab.generations import Generation
-from steerlab.lens.reading import Reading, read
+from steerlab.interventions import GivenLayers
+from steerlab.lens.reading import Reading, layers_of, read
 from steerlab.prompts import Prompt, token_id
 from steerlab.recipes import BASELINE, Recipe
 from steerlab.sites import Point
@@ -159,7 +160,7 @@ def logit_lens(
     recipe: Recipe | None = None,
     *,
     point: Point = "resid_post",
-    layers: Iterable[int] | None = None,
+    layers: GivenLayers | None = None,
     chat: bool = True,
 ) -> Lens:
     """Read a prompt, or a generation with its prompt, through the lens of every layer under a recipe.
@@ -182,11 +183,11 @@ def lens_difference(
     recipe: Recipe | None = None,
     *,
     point: Point = "resid_post",
-    layers: Iterable[int] | None = None,
+    layers: GivenLayers | None = None,
     chat: bool = True,
 ) -> LensDifference:
     """The lens of a text under a recipe, by default a generation's own, beside its lens under the baseline."""
-    which = None if layers is None else tuple(layers)
+    which = layers_of(backend, layers)
     return logit_lens(backend, text, recipe, point=point, layers=which, chat=chat) - logit_lens(
         backend, text, BASELINE, point=point, layers=which, chat=chat
     )

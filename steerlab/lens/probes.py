@@ -7,7 +7,9 @@ The fit is still that to all rows, since the loss and its gradient are sums over
 
 from __future__ import annotations
 
+import math
 import tempfile
+import warnings
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -20,7 +22,7 @@ from torch import Tensor
 from steerlab import metrics
 from steerlab.backends.base import Backend
 from steerlab.directions import Direction
-from steerlab.errors import PromptError
+from steerlab.errors import PromptError, own_line
 from steerlab.noise import seeded
 from steerlab.prompts import Positions, Prompt
 from steerlab.rows import Row
@@ -40,7 +42,10 @@ class Probe:
     """A linear classifier of one layer's stream, with its accuracy on rows that it was not fitted on.
 
     accuracy: with Wilson's 95% interval. chance: the accuracy, on the same rows, of always saying the commonest label.
-    weights: [labels d_model]; bias: [labels]; the label with the largest `W x + b` is what it says.
+    weights: [labels d_model]; bias: [labels]; the label with the largest `W x + b` is what it says. Where too few rows
+    had a stream of finite numbers, accuracy, chance, weights and bias are NaN, and n is 0.
+
+    site, position, model, residual_norm (the mean norm of the stream there): of a probe of a model, where it was found.
     """
 
     layer: int
@@ -50,9 +55,17 @@ class Probe:
     weights: Tensor
     bias: Tensor
     site: Site | None = None
+    position: int | None = None
+    model: str | None = None
+    residual_norm: float | None = None
 
     def predict(self, x: Tensor | np.ndarray[Any, Any]) -> list[Hashable]:
-        """The label of each row of `x`, `[rows d_model]`."""
+        """The label of each row of `x`, `[rows d_model]`. Raises PromptError where the probe was not fitted."""
+        if not self.weights.isfinite().all():
+            raise PromptError(
+                f"the probe of layer {self.layer} was not fitted: too few rows had a stream of finite numbers",
+                "Load the model in float32 or bfloat16.",
+            )
         scores = torch.as_tensor(x).double() @ self.weights.T + self.bias
         return [self.labels[i] for i in scores.argmax(-1)]
 
@@ -64,9 +77,17 @@ class Probe:
             "method": "linear probe",
             "label": str(self.labels[i]),
             "held-out accuracy": str(self.accuracy),
+            **({"point": self.site.point} if self.site else {}),
+            **({} if self.position is None else {"position": self.position}),
         }
-        vector = self.weights[i] - self.weights[others].mean(0)
-        return Direction(vector, self.site, name=name or str(self.labels[i]), provenance=about)
+        return Direction(
+            self.weights[i] - self.weights[others].mean(0),
+            self.site,
+            name=name or str(self.labels[i]),
+            model=self.model,
+            residual_norm=self.residual_norm,
+            provenance=about,
+        )
 
 
 def linear_probe(
@@ -82,7 +103,8 @@ def linear_probe(
     x: [rows layers d_model], or [rows d_model] for one layer; of a `np.memmap`, a part at a time is in memory. y: a
     label per row, two or more different ones. held_out: the share of each label's rows, drawn by `seed`, that is kept
     for the test. l2: the weight of |W|^2 / 2 beside the sum of the rows' losses, for x centred and scaled to a mean
-    variance of 1. Raises PromptError where there are too few rows.
+    variance of 1. A layer's rows with NaN or infinite numbers are left out of its fit and its test, with a warning.
+    Raises PromptError where there are too few rows.
     """
     stream = x[:, None] if x.ndim == 2 else x
     given: list[Hashable] = y.tolist() if isinstance(y, Tensor | np.ndarray) else list(y)
@@ -94,17 +116,32 @@ def linear_probe(
     labels = tuple(sorted(set(given), key=str))
     target = torch.tensor([labels.index(label) for label in given])
     train, test = _split(target, labels, held_out, seed)
-    commonest = target[train].mode().values
-    probes = []
+    probes, left_out = [], {}
     for layer in range(stream.shape[1]):
-        weights, bias = _logistic(stream, layer, train, target, len(labels), l2)
+        finite = _norms(stream, layer).isfinite()
+        if not finite.all():
+            left_out[layer] = int((~finite).sum())
+        fit, check = train[finite[train]], test[finite[test]]
+        if len(target[fit].unique()) < len(labels):
+            check = check[:0]
+        if not len(check):
+            nothing = torch.full((len(labels), stream.shape[-1]), math.nan, dtype=torch.float64)
+            probes.append(Probe(layer, metrics.rate([]), math.nan, labels, nothing, nothing[:, 0]))
+            continue
+        weights, bias = _logistic(stream, layer, fit, target, len(labels), l2)
         hits = [
             hit
-            for rows in test.split(CHUNK)
+            for rows in check.split(CHUNK)
             for hit in (_rows(stream, layer, rows) @ weights.T + bias).argmax(-1) == target[rows]
         ]
-        chance = float((target[test] == commonest).double().mean())
+        chance = float((target[check] == target[fit].mode().values).double().mean())
         probes.append(Probe(layer, metrics.rate([bool(hit) for hit in hits]), chance, labels, weights, bias))
+    if left_out:
+        each = ", ".join(f"{n} at layer {layer}" for layer, n in left_out.items())
+        warnings.warn(
+            f"of {len(stream)} rows, those whose stream has NaN or infinite numbers are left out of the probes: {each}",
+            stacklevel=own_line(),
+        )
     return probes
 
 
@@ -126,7 +163,18 @@ def probe(
     sites = [Site(layer, point) for layer in range(backend.info.n_layers)]
     with captured(backend, prompts, sites, (position,), chat=chat) as x:
         probes = linear_probe(x[:, :, 0], y, held_out=held_out, l2=l2, seed=seed)
-    return [replace(one, site=site) for one, site in zip(probes, sites, strict=True)]
+        norms = [_norms(x[:, :, 0], layer) for layer in range(len(sites))]
+    means = [float(norm[norm.isfinite()].mean()) for norm in norms]
+    return [
+        replace(
+            one,
+            site=site,
+            position=position,
+            model=backend.info.name,
+            residual_norm=None if math.isnan(mean) else mean,
+        )
+        for one, site, mean in zip(probes, sites, means, strict=True)
+    ]
 
 
 @contextmanager
@@ -179,6 +227,12 @@ def _rows(stream: Tensor | Array, layer: int, rows: Tensor) -> Tensor:
     """Some rows of one layer, `[rows d_model]`, float64: a copy, and nothing else of the stream in memory."""
     some = stream[rows.numpy(), layer] if isinstance(stream, np.ndarray) else stream[rows, layer]
     return torch.as_tensor(some).double().cpu()
+
+
+def _norms(stream: Tensor | Array, layer: int) -> Tensor:
+    """The norm of every row of one layer, `[rows]`, float64; NaN or infinite where numbers of the row are."""
+    parts = torch.arange(len(stream)).split(CHUNK)
+    return torch.cat([_rows(stream, layer, rows).norm(dim=-1) for rows in parts])
 
 
 def _logistic(

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterable, Mapping, Sequence
+import itertools
+import operator
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +19,7 @@ from steerlab.backends.cells import Cells, Look
 from steerlab.directions import Direction
 from steerlab.errors import SiteError, SteerlabError
 from steerlab.generations import Generation
+from steerlab.interventions import GivenLayers
 from steerlab.prompts import Prompt
 from steerlab.recipes import BASELINE, Recipe
 from steerlab.rows import Row, check_fits
@@ -24,6 +27,8 @@ from steerlab.sites import Point, Site
 
 if TYPE_CHECKING:
     import pandas as pd
+
+COLUMNS = ("layer", "position", "token")
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,14 +50,15 @@ class Reading:
         """The stream, `[layers tokens d_model]`, float32. From a server all of it is fetched."""
         return self.cells.read(self.backend)
 
-    def frame(self, **columns: Any) -> pd.DataFrame:
+    def frame(self, /, **columns: Any) -> pd.DataFrame:
         """A row per cell, with columns from tensors `[layers tokens]`. Positions count from the end, -1 is the last."""
         n, t = len(self.layers), len(self.tokens)
-        cells = {
-            "layer": np.repeat(self.layers, t),
-            "position": np.tile(np.arange(-t, 0), n),
-            "token": np.tile(np.array(self.tokens, dtype=object), n),
-        }
+        places = (
+            np.repeat(self.layers, t),
+            np.tile(np.arange(-t, 0), n),
+            np.tile(np.array(self.tokens, dtype=object), n),
+        )
+        cells = dict(zip(COLUMNS, places, strict=True))
         flat = {k: v.flatten().numpy() if isinstance(v, Tensor) else v for k, v in columns.items()}
         return table(cells | flat)
 
@@ -76,7 +82,7 @@ def projections(
     recipe: Recipe | None = None,
     *,
     point: Point = "resid_pre",
-    layers: Iterable[int] | None = None,
+    layers: GivenLayers | None = None,
     chat: bool = True,
 ) -> Projections:
     """The projection `x . u` of every token on the unit vector of each direction, at every layer, under a recipe."""
@@ -95,9 +101,21 @@ def unit_vectors(
     several = [directions] if isinstance(directions, Direction) else list(directions)
     for direction in several:
         check_fits(direction, backend.info.d_model, backend.info.name)
-    names = [d.name for d in several]
-    names = [f"{name} {i}" if names.count(name) > 1 else name for i, name in enumerate(names)]
-    return tuple(names), torch.stack([torch.empty(backend.info.d_model), *(d.unit for d in several)])[1:]
+    return _told_apart([d.name for d in several]), torch.stack(
+        [torch.empty(backend.info.d_model), *(d.unit for d in several)]
+    )[1:]
+
+
+def _told_apart(names: Sequence[str]) -> tuple[str, ...]:
+    """Names, numbered where one stands for several directions or for a column of `Reading.frame`."""
+    alone = {name for name in names if names.count(name) == 1 and name not in COLUMNS}
+    used, found = set(alone), []
+    for i, name in enumerate(names):
+        if name not in alone:
+            name = next(one for n in itertools.count(i) if (one := f"{name} {n}") not in used)
+            used.add(name)
+        found.append(name)
+    return tuple(found)
 
 
 Fields = tuple[Backend, Cells, tuple[int, ...], Point, tuple[int, ...], tuple[str, ...], Recipe]
@@ -108,7 +126,7 @@ def read(
     text: Prompt | Generation,
     recipe: Recipe | None,
     point: Point,
-    layers: Iterable[int] | None,
+    layers: GivenLayers | None,
     chat: bool,
 ) -> Fields:
     """The fields of a Reading; where the model is in this process, from one forward pass. Raises the SteerlabError of a
@@ -146,9 +164,20 @@ def whole(
     return row, encode_row(backend.tokenizer, row, backend.info.context), new
 
 
-def layers_of(backend: Backend, layers: Iterable[int] | None) -> tuple[int, ...]:
-    """The layers to read, by default all. Raises SiteError where there is none."""
-    which = tuple(range(backend.info.n_layers)) if layers is None else tuple(layers)
+def layers_of(backend: Backend, layers: GivenLayers | None) -> tuple[int, ...]:
+    """The layers to read, one, several or all, by default all. Raises SiteError for what is no layer, or for none."""
+    if layers is None or (isinstance(layers, str) and layers == "all"):
+        return tuple(range(backend.info.n_layers))
+    which: tuple[int, ...]
+    try:
+        which = (operator.index(layers),)  # type: ignore[arg-type]
+    except TypeError:
+        try:
+            which = tuple(map(operator.index, layers))  # type: ignore[arg-type]
+        except TypeError as error:
+            raise SiteError(
+                f"layers={layers!r} is not known", "Give 'all', one layer, or several: layers=range(4, 9)."
+            ) from error
     if not which:
         raise SiteError("no layer is given to read", "Leave layers out for all of them.")
     return which

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -14,6 +14,7 @@ from steerlab.backends.base import Backend
 from steerlab.backends.cells import Cells, Look
 from steerlab.directions import Direction
 from steerlab.generations import Generation
+from steerlab.interventions import GivenLayers
 from steerlab.lens.logits import Top, texts_of
 from steerlab.lens.reading import layers_of, table, unit_vectors, whole
 from steerlab.prompts import Prompt
@@ -98,7 +99,7 @@ def token_details(
     *,
     k: int = 5,
     point: Point = "resid_pre",
-    layers: Iterable[int] | None = None,
+    layers: GivenLayers | None = None,
     chat: bool = True,
 ) -> TokenDetails:
     """Read a generation with its prompt, or a prompt alone, under the baseline and under a recipe, in one batch of two.

@@ -34,6 +34,15 @@ def json_of(prompt: Prompt) -> str:
     return json.dumps(plain, sort_keys=True)
 
 
+def check_folder(path: str | Path) -> None:
+    """Raise FileError where there is no folder that a file could be written to."""
+    folder = Path(path).parent
+    if not folder.is_dir():
+        raise FileError(
+            f"{path} cannot be written: there is no folder {folder}", "Make it, or give another path."
+        )
+
+
 class ScoresFile:
     """A file that `append` adds to and `read` reads. about: what its rows have in common, as JSON types."""
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple, TypeVar
 
@@ -50,9 +50,9 @@ class Meter:
     """Measures rows batch by batch. It holds what the baseline made of the prompts of one batch, no more.
 
     names: of the metrics, in their order. generates: whether they need answers. times: how often the model goes through
-    the rows. own: the metrics that are functions
-    which a person brought, with their `judges.code_hash`. refusal_tokens: None unless the refusal score is asked for.
-    Raises PromptError for a metric that is not known, or two of one name.
+    the rows. own: the metrics that are functions which a person brought, with their `judges.code_hash`. refusal_tokens:
+    None unless the refusal score is asked for. taken: names that no metric may have. Raises PromptError for a metric
+    that is not known, one whose name is taken, or two of one name.
     """
 
     def __init__(
@@ -62,6 +62,7 @@ class Meter:
         sampling: Sampling,
         *,
         refusal_tokens: Sequence[int] | None = None,
+        taken: Collection[str] = (),
     ) -> None:
         if isinstance(given, str) or not given:
             raise PromptError(f"metrics={given!r} is no list of metrics", f"Give some of {', '.join(NAMES)}.")
@@ -72,6 +73,11 @@ class Meter:
             if self.names.count(name) > 1:
                 raise PromptError(
                     f"two metrics are named {name!r}", "Give functions that have names of their own."
+                )
+            if name in taken:
+                raise PromptError(
+                    f"a metric is named {name!r}, as a column of the table is",
+                    "Give the function another name.",
                 )
         self.judges = [Asked(judge, name) for name, judge in pairs if judge is not None]
         self.own = {name: code_hash(judge) for name, judge in pairs if judge not in (None, OF_TEXT.get(name))}

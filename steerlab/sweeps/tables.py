@@ -21,7 +21,7 @@ from steerlab.progress import Progress, bar, counted
 from steerlab.prompts import Prompt
 from steerlab.rows import Row
 from steerlab.sweeps.cells import Cell
-from steerlab.sweeps.files import Key, ScoresFile, json_of
+from steerlab.sweeps.files import Key, ScoresFile, check_folder, json_of
 from steerlab.sweeps.measuring import Measured, Meter, Metric
 
 if TYPE_CHECKING:
@@ -64,13 +64,16 @@ class Scores:
             raise PromptError(what, "Give a list of prompts.")
         if batch_rows is not None and batch_rows < 1:
             raise PromptError(f"a batch has at least 1 row, not {batch_rows}")
+        if path is not None:
+            check_folder(path)
         recipes = {cell.recipe.fingerprint: cell.recipe for cell in self.cells}
         for recipe in recipes.values():
             backend.check(recipe)
         for prompt in self.prompts:
             encode_row(backend.tokenizer, Row(prompt), backend.info.context)
         self._backend, self._sampling = backend, (sampling, seed)
-        self._meter = Meter(backend, metrics, sampling, refusal_tokens=refusal_tokens)
+        taken = {"prompt", "text", "why", *(column for cell in self.cells for column in cell.place)}
+        self._meter = Meter(backend, metrics, sampling, refusal_tokens=refusal_tokens, taken=taken)
         self.metrics = self._meter.names
         self.refusal_tokens = self._meter.refusal_tokens
         most = LOGIT_BYTES // (8 * len(backend.tokenizer))

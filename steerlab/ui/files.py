@@ -8,6 +8,7 @@ from __future__ import annotations
 import base64
 import binascii
 import dataclasses
+import json
 import re
 import tempfile
 from pathlib import Path
@@ -31,6 +32,7 @@ from steerlab.ui.protocol import Cell, Wire
 from steerlab.ui.translate import named
 
 MEASURED_ON = 16  # prompts, for the norm of the stream where a file does not say it
+NAME_BYTES = 200  # systems take 255, an ending included
 SIDE_FILES = re.compile(r".*_metadata\.json|cfg\.json")  # what stands beside a vector and says more of it
 
 
@@ -123,8 +125,8 @@ def read(lab: Lab, question: LoadQuestion, _tell: Tell) -> LoadAnswer:
         try:
             main = _unpack(folder, question.files)
             text = main.read_bytes() if main.is_file() else b""
-            if text.lstrip().startswith(b"{") and FORMAT.partition("/")[0].encode() in text[:200]:
-                recipe = Recipe.from_json(text.decode("utf-8", "replace"))
+            if _is_recipe(text):
+                recipe = Recipe.from_json(text.decode("utf-8-sig", "replace"))
                 lab.recipe = recipe
                 return LoadAnswer(steps=len(recipe))
             try:
@@ -140,6 +142,16 @@ def read(lab: Lab, question: LoadQuestion, _tell: Tell) -> LoadAnswer:
         direction = _measured(lab, direction, direction.site)
     lab.directions = {**lab.directions, called: direction}
     return LoadAnswer(direction=called)
+
+
+def _is_recipe(data: bytes) -> bool:
+    """Whether a file's bytes are a recipe, a damaged one included whose beginning says so."""
+    name = FORMAT.partition("/")[0]
+    try:
+        said = json.loads(data.decode("utf-8-sig"))
+    except (ValueError, RecursionError):
+        return data.lstrip().startswith(b"{") and name.encode() in data[:200]
+    return isinstance(said, dict) and str(said.get("format")).partition("/")[0] == name
 
 
 def _unpack(folder: Path, files: list[FileBytes]) -> Path:
@@ -277,7 +289,8 @@ def unused(name: str, lab: Lab) -> str:
 def _file_name(name: str) -> str:
     """A name that is a file's in any system, and in no other folder."""
     bare = re.split(r"[/\\]", name)[-1]
-    return re.sub(r"[^\w.() -]", "_", bare).strip(". ")[:120] or "direction"
+    plain = re.sub(r"[^\w.() -]", "_", bare).strip(". ")
+    return plain.encode()[:NAME_BYTES].decode(errors="ignore").strip(". ") or "direction"
 
 
 def _bare(text: str, folder: Path) -> str:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +17,7 @@ from cells import FAMILIES, PROMPT, as_lab_answers, direction, recipes, rows_of,
 
 from steerlab import BASELINE, Ablate, Add, Direction, Lab, Recipe, Sampling, errors, estimators
 from steerlab.backends.fake import FakeBackend, byte_tokenizer
+from steerlab.export import nnsight_code
 from steerlab.rows import Row
 
 
@@ -110,6 +114,83 @@ def test_a_model_of_another_number_format_is_loaded_in_it(tmp_path: Path) -> Non
     lab = Lab((AutoModelForCausalLM.from_pretrained(tmp_path, dtype=torch.bfloat16), byte_tokenizer()))
     assert "dtype=torch.bfloat16" in lab.to_code(BASELINE)
     assert ran(lab.to_code(BASELINE, form="steerlab"))["lab"].info.dtype == lab.info.dtype == "bfloat16"
+
+
+def pair_of(folder: Path, dtype: torch.dtype = torch.float32) -> Lab:
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype)
+    return Lab((model, AutoTokenizer.from_pretrained(folder)))
+
+
+@pytest.mark.parametrize("opened", [Lab, pair_of])
+def test_a_chat_template_that_was_changed_in_memory_is_the_cells(
+    opened: Callable[[Path], Lab], tmp_path: Path
+) -> None:
+    saved_lab("llama", tmp_path)
+    lab = opened(tmp_path)
+    assert ".chat_template = " not in lab.to_code(BASELINE) + lab.to_code(BASELINE, form="steerlab")
+    lab.tokenizer.chat_template = "{% for m in messages %}\n<{{ m['content'] }}>{% endfor %}"
+    wanted = lab.generate(lab.prompt, max_new_tokens=8)
+    made = ran(lab.to_code(BASELINE, form="steerlab", sampling=Sampling(8)))
+    assert made["lab"].tokens_of(lab.prompt) == lab.tokens_of(lab.prompt)
+    assert made["generation"].token_ids == wanted.token_ids
+    alone = lab.to_code(BASELINE)
+    template = lab.tokenizer.chat_template
+    assert f"tokenizer.chat_template = {json.dumps(template)}\n" in alone
+
+
+def test_a_template_that_cannot_be_looked_up_is_written(tmp_path: Path) -> None:
+    lab = saved_lab("llama", tmp_path)
+    cell = nnsight_code(lab.backend, Row("Hi"), Sampling(4), source="nobody/has-this")
+    assert "tokenizer.chat_template = " in cell
+
+
+def test_a_cell_says_where_its_weights_may_be_others(tmp_path: Path) -> None:
+    said = f"# the weights are those of {str(tmp_path)!r}: what was changed of them in memory is not in this cell\n"
+    loaded = saved_lab("llama", tmp_path)
+    for form in ("nnsight", "steerlab"):
+        assert said not in loaded.to_code(BASELINE, form=form)
+        assert said in pair_of(tmp_path).to_code(BASELINE, form=form)
+    with torch.no_grad():
+        next(iter(loaded.backend._hf.parameters())).mul_(2)
+    for form in ("nnsight", "steerlab"):
+        assert said in loaded.to_code(BASELINE, form=form)
+
+
+def test_a_pair_on_a_gpu_is_loaded_in_its_own_number_format(tmp_path: Path) -> None:
+    saved_lab("llama", tmp_path, torch.bfloat16)
+    lab = pair_of(tmp_path)
+    lab.backend.info = replace(lab.info, device="cuda:0")
+    there = f'"{tmp_path}", dtype=torch.float32, device_map="auto")'
+    assert f"model = AutoModelForCausalLM.from_pretrained({there}\n" in lab.to_code(BASELINE, form="steerlab")
+
+
+def test_a_cell_says_where_the_points_are_that_a_person_named(tmp_path: Path) -> None:
+    saved_lab("llama", tmp_path)
+    sites = {"attn_out": "model.layers.{layer}.mlp.output"}
+    recipe = Recipe([Add(direction(), 2.0, layers=1, sites="attn_out")])
+    for lab in (
+        Lab(tmp_path, sites=sites),
+        Lab((pair_of(tmp_path).backend._hf, byte_tokenizer()), sites=sites),
+    ):
+        made = ran(lab.to_code(recipe, form="steerlab", sampling=Sampling(8)))
+        assert made["lab"].backend.given_sites == sites
+        assert made["generation"].token_ids == lab.generate(lab.prompt, recipe, max_new_tokens=8).token_ids
+
+
+def test_a_model_that_was_quantised_in_memory_is_no_cell(tmp_path: Path) -> None:
+    saved_lab("llama", tmp_path)
+    model = pair_of(tmp_path).backend._hf
+    model.quantization_method = "bitsandbytes"
+    lab = Lab((model, byte_tokenizer()))
+    for form in ("nnsight", "steerlab"):
+        with pytest.raises(errors.ModelError, match="was quantised in memory"):
+            lab.to_code(BASELINE, form=form)
+    config = json.loads((tmp_path / "config.json").read_text(encoding="utf-8"))
+    quantised = {**config, "quantization_config": {"quant_method": "bitsandbytes"}}
+    (tmp_path / "config.json").write_text(json.dumps(quantised), encoding="utf-8")
+    assert "from_pretrained" in lab.to_code(BASELINE), "as it is where it is saved"
 
 
 @pytest.mark.parametrize("name", list(recipes(parallel=False)))

@@ -14,6 +14,7 @@ import torch
 from transformers import (
     AutoModelForCausalLM,
     BloomConfig,
+    GenerationConfig,
     PreTrainedModel,
 )
 
@@ -174,6 +175,45 @@ def test_the_card_holds_the_recipe_and_the_figures(tmp_path: Path, lab: Lab) -> 
         "config.json",
         "README.md",
     } <= files
+
+
+def test_a_greedy_model_with_a_temperature_is_saved_as_it_is(tmp_path: Path) -> None:
+    model = models.build("llama")
+    model.generation_config = GenerationConfig(do_sample=False, temperature=0.6, top_p=0.9)
+    folder = weights((model, byte_tokenizer()), Recipe([Ablate(direction())]), tmp_path / "out")
+    saved = json.loads((folder / "generation_config.json").read_text(encoding="utf-8"))
+    assert (saved["temperature"], saved["top_p"]) == (0.6, 0.9)
+    assert model.generation_config.temperature == 0.6
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+@pytest.mark.parametrize("there", [False, True])
+def test_what_fails_while_it_is_written_leaves_nothing(
+    there: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, tokenizer, drop = tmp_path / "out", byte_tokenizer(), Recipe([Ablate(direction())])
+    if there:
+        folder.mkdir()
+
+    def full(*_: object, **__: object) -> None:
+        raise OSError("no space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(type(tokenizer), "save_pretrained", full)
+        with pytest.raises(OSError, match="no space left"):
+            weights((models.build("llama"), tokenizer), drop, folder)
+    assert [path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*")] == ["out"] * there
+    weights((models.build("llama"), tokenizer), drop, folder)
+    assert AutoModelForCausalLM.from_pretrained(folder)
+
+
+def test_the_card_of_a_model_from_a_folder_has_the_folder_s_name_alone(tmp_path: Path) -> None:
+    models.build("llama").save_pretrained(tmp_path / "mine")
+    model = AutoModelForCausalLM.from_pretrained(tmp_path / "mine")
+    folder = weights((model, byte_tokenizer()), Recipe([Ablate(direction())]), tmp_path / "out")
+    card = (folder / "README.md").read_text(encoding="utf-8")
+    assert "This is mine with a direction taken out" in card
+    assert str(tmp_path) not in card
 
 
 @pytest.mark.parametrize("architecture", [*models.NORM_AFTER, "bloom"])

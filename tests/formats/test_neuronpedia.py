@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from steerlab import Direction, Site
 from steerlab.errors import DirectionError, FileError, SiteError
-from steerlab.formats import neuronpedia
+from steerlab.formats import load, neuronpedia
 
 VECTOR = {"modelId": "gpt2-small", "layerNumber": 6, "hookType": "hook_resid_pre", "vector": [0.5, -2, 3e-3]}
 
@@ -70,6 +70,17 @@ def test_what_is_no_list_of_numbers_is_refused(tmp_path: Path, vector: Any) -> N
 def test_what_is_no_direction_is_refused(tmp_path: Path, vector: list[float]) -> None:
     with pytest.raises(DirectionError):
         neuronpedia.read(make(tmp_path / "v.json", vector=vector))
+
+
+def test_an_empty_vector_is_said_to_be_none(tmp_path: Path) -> None:
+    with pytest.raises(DirectionError, match="v.json has an empty vector: Neuronpedia does not keep"):
+        neuronpedia.read(make(tmp_path / "v.json", vector=[]))
+
+
+def test_a_byte_order_mark_does_not_matter(tmp_path: Path) -> None:
+    path = tmp_path / "v.json"
+    path.write_text(json.dumps(VECTOR), encoding="utf-8-sig")
+    assert neuronpedia.read(path).site == load(path).site == Site(6, "resid_pre")
 
 
 numbers = st.floats(width=32, allow_nan=False, allow_infinity=False)

@@ -153,6 +153,21 @@ def test_a_cell_names_its_server_and_never_the_key(host: str, model_folders: dic
 
 
 @pytest.mark.usefixtures("unasked")
+def test_a_cell_for_a_server_says_points_and_template_that_a_person_gave(
+    model_folders: dict[str, Path],
+) -> None:
+    sites = {"attn_out": "model.layers.{layer}.mlp.output"}
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".* is not loaded at")
+        lab = Lab(model_folders["llama"], host=OWN, sites=sites)
+    assert f'sites={{"attn_out": "{sites["attn_out"]}"}})\n' in lab.to_code(form="steerlab")
+    assert ".chat_template = " not in lab.to_code() + lab.to_code(form="steerlab")
+    lab.tokenizer.chat_template = "none"
+    assert 'lab.tokenizer.chat_template = "none"\n' in lab.to_code(form="steerlab")
+    assert 'tokenizer.chat_template = "none"\n' in lab.to_code()
+
+
+@pytest.mark.usefixtures("unasked")
 def test_the_panel_says_where_a_cell_runs(model_folders: dict[str, Path], demo_lab: Lab) -> None:
     here, there = forms_of(demo_lab), forms_of(lab_of(model_folders["llama"], OWN))
     assert not [form.missing for form in (*here.values(), *there.values()) if form.missing]

@@ -50,7 +50,7 @@ class Distant(Reading):
     """A model that a server has."""
 
     source = server = model_key = "there"
-    job_rows = 64
+    job_rows, given_sites = 64, None
 
     def hook(self, site: Site) -> Hook:
         raise NotImplementedError

@@ -131,6 +131,28 @@ def test_a_recipe_goes_out_and_comes_in_again_and_is_undone(wire: Wire, tmp_path
     assert wire.lab.recipe == Recipe([])
 
 
+@pytest.mark.parametrize("mark", ["", "\ufeff"])
+def test_a_recipe_that_another_tool_wrote_anew_is_known(wire: Wire, tmp_path: Path, mark: str) -> None:
+    recipe = Recipe([Add(V, 2.0)])
+    text = json.dumps(json.loads(recipe.to_json()), sort_keys=True, indent=4)
+    assert text.index("steerlab.recipe") > 200
+    path = tmp_path / "r.json"
+    path.write_text(mark + text, encoding="utf-8")
+    assert wire.ask("load", files=sent(path))["steps"] == 1
+    assert wire.lab.recipe == recipe == Recipe.load(path)
+
+
+@pytest.mark.parametrize("name", ["方" * 100, "é" * 99 + " .", "x" * 300])
+def test_a_long_name_is_cut_to_what_systems_take(wire: Wire, tmp_path: Path, name: str) -> None:
+    long = Direction(V.vector, V.site, name=name)
+    wire.lab.directions = {**wire.lab.directions, name: long}
+    (file,) = received(wire.ask("export", form="safetensors", direction=name), tmp_path / "out")
+    assert name.startswith(file.stem)
+    assert len(file.stem) >= 66
+    again = wire.ask("load", files=[{"name": f"{name}.txt", "data": sent(file)[0]["data"]}])
+    assert again["direction"] == f"{name} (2)"
+
+
 def test_a_recipe_that_comes_in_is_run(wire: Wire, tmp_path: Path) -> None:
     wire.say(kind="hello")
     wire.finished()

@@ -70,6 +70,7 @@ class NdifBackend:
         batch_rows: int = 64,
         patience: Patience | None = None,
     ) -> None:
+        self.given_sites = sites
         self.job = JobStatus("none")
         self.watchers: list[Callable[[JobStatus], None]] = []
         self._wire = connect(host, patience)
