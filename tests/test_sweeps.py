@@ -192,6 +192,9 @@ def test_a_function_says_what_is_done_in_a_cell(lab: Lab) -> None:
         {"layer": layer, "coefficient": c} for layer in (0, 2) for c in (0.5, 1.0)
     ]
     assert [cell.recipe for cell in sweep.cells] == [make(layer, c) for layer in (0, 2) for c in (0.5, 1)]
+    of_numpy = [lab.sweep(make, layers=given, prompts=["Hi"]) for given in (np.arange(1, 3), np.int64(1))]
+    assert [[cell.place["layer"] for cell in sweep.cells[::5]] for sweep in of_numpy] == [[1, 2], [1]]
+    assert json.dumps([cell.place for cell in of_numpy[0].cells])
     at = lab.sweep(V, layers=2, coefficients=[1], prompts=PROMPTS, point="mlp_out").cells[0].recipe
     assert at == Recipe([Add(V, 1, layers=2, sites="mlp_out")])
 
@@ -618,6 +621,8 @@ REFUSED: list[tuple[type[Exception], str, Callable[[Lab], object]]] = [
     (errors.PromptError, "at least 1 row", lambda lab: lab.sweep(V, prompts=PROMPTS, batch_rows=0)),
     (errors.SiteError, r"layers \[3, 9\] are out of range: the model has 3 layers",
      lambda lab: lab.sweep(V, layers=[1, 3, 9], prompts=PROMPTS)),
+    (errors.SiteError, r"whole numbers from 0, not \[1.5\]",
+     lambda lab: lab.sweep(V, layers=[1, 1.5], prompts=PROMPTS)),  # type: ignore[list-item]
     (errors.SiteError, r"layers \[-1\]", lambda lab: lab.sweep(V, layers=-1, prompts=PROMPTS)),
     (errors.SiteError, "layers='most' is not known",
      lambda lab: lab.sweep(V, layers="most", prompts=PROMPTS)),  # type: ignore[arg-type]
