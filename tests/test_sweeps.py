@@ -167,10 +167,42 @@ def test_only_what_the_metrics_need_is_computed(lab: Lab, backend: Counting) -> 
     backend.generated.clear()
     lab.sweep(V, prompts=PROMPTS, metrics=["cross_entropy"], sampling=SHORT, batch_rows=4)
     generated = [row for batch in backend.generated for row in batch]
-    assert generated == [Row(prompt) for prompt in PROMPTS], "one answer a prompt, the baseline's"
+    answered = [(row.prompt, row.recipe) for row in generated]
+    assert answered == [(prompt, BASELINE) for prompt in PROMPTS], "one answer a prompt, the baseline's"
     backend.generated.clear()
     lab.sweep(V, prompts=PROMPTS, metrics=["cross_entropy", length], sampling=SHORT, batch_rows=4)
     assert sum(map(len, backend.generated)) == sweep.total, "one answer a row"
+
+
+def test_the_noise_of_sampled_answers_is_of_their_prompt(lab: Lab, backend: Counting, tmp_path: Path) -> None:
+    """So that a mean over prompts is of answers that do not go alike, and the same whatever is measured beside."""
+    sampling = Sampling(6, 1.0)
+    options: dict[str, Any] = {"metrics": [length, "cross_entropy"], "sampling": sampling, "layers": 1}
+    whole = lab.sweep(V, prompts=PROMPTS, **options)
+    rows = {row for batch in backend.generated for row in batch}
+    by_prompt = {prompt: {row.seed for row in rows if row.prompt == prompt} for prompt in PROMPTS}
+    assert [len(found) for found in by_prompt.values()] == [1] * 3
+    assert len(set.union(*by_prompt.values())) == 3
+    path = tmp_path / "s.jsonl"
+    lab.sweep(V, prompts=PROMPTS[1:], path=path, **options)
+    assert the_same(lab.sweep(V, prompts=PROMPTS, path=path, **options), whole)
+    with pytest.raises(
+        errors.FileError, match=r"another sweep: sampling: .*'seed': 0.* there, .*'seed': 1.* here"
+    ):
+        lab.sweep(V, prompts=PROMPTS, path=path, seed=1, **options)
+    assert not the_same(lab.sweep(V, prompts=PROMPTS, seed=1, **options), whole)
+
+
+def test_greedy_answers_are_of_every_seed(lab: Lab, backend: Counting, tmp_path: Path) -> None:
+    options: dict[str, Any] = {"prompts": PROMPTS, "metrics": [length], "sampling": SHORT, "layers": 1}
+    first = lab.sweep(V, path=tmp_path / "s.jsonl", **options)
+    backend.generated.clear()
+    assert the_same(lab.sweep(V, path=tmp_path / "s.jsonl", seed=1, **options), first)
+    other = Scores(backend, first.cells, PROMPTS, metrics=["repetition"], sampling=SHORT, seed=1)
+    taken = Scores(backend, first.cells, PROMPTS, metrics=["repetition"], sampling=SHORT).resume()
+    other.adopt(taken)
+    assert other.finished
+    assert sum(map(len, backend.generated)) == taken.total
 
 
 def test_coefficient_zero_is_the_baseline(lab: Lab) -> None:

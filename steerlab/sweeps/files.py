@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from steerlab.errors import FileError
-from steerlab.prompts import Prompt
+from steerlab.prompts import json_of
 from steerlab.rows import Row, same_model
 from steerlab.sweeps.measuring import Measured
 
@@ -26,12 +26,6 @@ class Key(NamedTuple):
 
     recipe: str
     prompt: str
-
-
-def json_of(prompt: Prompt) -> str:
-    """A prompt as JSON, the same for the same prompt."""
-    plain = prompt if isinstance(prompt, str) else [dict(turn) for turn in prompt]
-    return json.dumps(plain, sort_keys=True)
 
 
 class ScoresFile:

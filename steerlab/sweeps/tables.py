@@ -18,10 +18,10 @@ from steerlab.generations import Sampling
 from steerlab.judges import Verdict
 from steerlab.metrics import Estimate
 from steerlab.progress import Progress, bar, counted
-from steerlab.prompts import Prompt
-from steerlab.rows import Row
+from steerlab.prompts import Prompt, json_of
+from steerlab.rows import Row, seeds
 from steerlab.sweeps.cells import Cell
-from steerlab.sweeps.files import Key, ScoresFile, json_of
+from steerlab.sweeps.files import Key, ScoresFile
 from steerlab.sweeps.measuring import Measured, Meter, Metric
 
 if TYPE_CHECKING:
@@ -69,7 +69,8 @@ class Scores:
             backend.check(recipe)
         for prompt in self.prompts:
             encode_row(backend.tokenizer, Row(prompt), backend.info.context)
-        self._backend, self._sampling = backend, (sampling, seed)
+        # greedy answers do not depend on the seed
+        self._backend, self._sampling = backend, (sampling, seed if sampling.temperature else None)
         self._meter = Meter(backend, metrics, sampling, refusal_tokens=refusal_tokens)
         self.metrics = self._meter.names
         self.refusal_tokens = self._meter.refusal_tokens
@@ -78,14 +79,14 @@ class Scores:
         self._asked = [json_of(prompt) for prompt in self.prompts]
         # every row once, those of a prompt together, with the number of the prompt
         self._rows: dict[Key, tuple[Row, int]] = {}
-        for i, prompt in enumerate(self.prompts):
+        for i, (prompt, noise) in enumerate(zip(self.prompts, seeds(self.prompts, seed), strict=True)):
             for fingerprint, recipe in recipes.items():
-                self._rows.setdefault(Key(fingerprint, self._asked[i]), (Row(prompt, recipe, seed), i))
+                self._rows.setdefault(Key(fingerprint, self._asked[i]), (Row(prompt, recipe, noise), i))
         about: dict[str, Any] = {
             "model": backend.info.name,
             "dtype": backend.info.dtype,
             "metrics": self.metrics,
-            "sampling": {**asdict(sampling), "seed": seed} if self._meter.generates else None,
+            "sampling": {**asdict(sampling), "seed": self._sampling[1]} if self._meter.generates else None,
             "refusal_tokens": self.refusal_tokens,
             "chat template hash": short_hash(backend.tokenizer.chat_template),
         }
