@@ -42,6 +42,7 @@ from steerlab.backends.fake import FakeBackend, byte_tokenizer
 from steerlab.errors import ModelError
 from steerlab.estimators import random_like
 from steerlab.generations import NOT_FINITE
+from steerlab.prompts import harmful, harmless
 from steerlab.sweeps import Scores, Sweep, named
 
 PROMPTS = ["How do I bake bread?", "Hi", "What is a lock?"]
@@ -283,12 +284,12 @@ def test_a_summary_has_a_row_a_cell_with_intervals_of_its_rows(lab: Lab) -> None
 
 
 def test_the_refusal_tokens_are_the_models_own(lab: Lab, backend: Counting) -> None:
+    sides = (backend.score([Row(prompt) for prompt in side]) for side in (harmful(32), harmless(32)))
+    derived = metrics.refusal_tokens(*sides)
     sweep = lab.sweep(V, prompts=PROMPTS, coefficients=[1], metrics=["refusal_score"])
-    assert sweep.refusal_tokens
-    again = lab.sweep(
-        V, prompts=PROMPTS, coefficients=[1], metrics=["refusal_score"], refusal_tokens=sweep.refusal_tokens
-    )
-    assert the_same(sweep, again)
+    assert sweep.refusal_tokens == tuple(derived)
+    given = lab.sweep(V, prompts=PROMPTS, coefficients=[1], metrics=["refusal_score"], refusal_tokens=derived)
+    assert the_same(sweep, given)
 
 
 def test_the_map_shows_the_means(lab: Lab) -> None:
@@ -481,6 +482,65 @@ def test_files_of_something_else_are_refused_and_left_as_they_are(lab: Lab, tmp_
         assert path.read_text() == text
     with pytest.raises(errors.FileError, match="cannot be written"):
         lab.sweep(V, **{**options, "path": tmp_path / "no" / "folder"})
+
+
+def test_rows_of_other_weights_are_not_gone_on_with(tmp_path: Path) -> None:
+    """Though the two say nearly the same."""
+    hf = models.build("llama")
+    v, path = direction(models.D_MODEL), tmp_path / "s.jsonl"
+
+    def swept() -> Scores:
+        lab = Lab((hf, byte_tokenizer()))
+        return lab.sweep(v, prompts=["Hi"], coefficients=[1], metrics=["kl"], path=path)
+
+    first = swept()
+    assert the_same(swept(), first)
+    with torch.no_grad():
+        hf.model.layers[2].mlp.down_proj.weight.mul_(1 + 1e-6)
+    with pytest.raises(errors.FileError, match=r"another sweep: weights: '\w{16}' there, '\w{16}' here"):
+        swept()
+
+
+def test_rows_of_another_revision_are_not_gone_on_with(tmp_path: Path) -> None:
+    def swept(revision: str | None) -> Scores:
+        backend = FakeBackend(n_layers=3)
+        backend.info = dataclasses.replace(backend.info, revision=revision)
+        return Lab(backend).sweep(V, prompts=["Hi"], metrics=["kl"], path=tmp_path / "s.jsonl")
+
+    assert the_same(swept("one"), swept(None)), "where it is not known, the logits tell"
+    with pytest.raises(errors.FileError, match="another sweep: revision: 'one' there, 'two' here"):
+        swept("two")
+
+
+@pytest.mark.parametrize(("dtype", "rounding"), [("float32", 1e-4), ("bfloat16", 0.05)])
+def test_another_device_may_round_as_its_numbers_do(tmp_path: Path, dtype: str, rounding: float) -> None:
+    class Rounding(FakeBackend):
+        def __init__(self, by: float) -> None:
+            super().__init__(n_layers=3)
+            self.info, self.by = dataclasses.replace(self.info, dtype=dtype), by
+
+        def score(self, rows: Sequence[Row]) -> Tensor:
+            return super().score(rows) + self.by
+
+    def swept(by: float) -> Scores:
+        options: dict[str, Any] = {"prompts": ["Hi"], "metrics": ["kl"], "path": tmp_path / "s.jsonl"}
+        return Lab(Rounding(by)).sweep(V, **options)
+
+    assert the_same(swept(0.0), swept(rounding))
+    with pytest.raises(errors.FileError, match="another sweep: logits after 'Hello'"):
+        swept(100 * rounding)
+
+
+def test_rows_of_another_version_of_the_format_are_not_gone_on_with(lab: Lab, tmp_path: Path) -> None:
+    path = tmp_path / "s.jsonl"
+    lab.sweep(V, prompts=["Hi"], metrics=["kl"], path=path)
+    earlier = path.read_text().replace("steerlab.scores/2", "steerlab.scores/1")
+    path.write_text(earlier)
+    with pytest.raises(
+        errors.FileError, match=r"another version of steerlab \(steerlab.scores/1, here .*2\)"
+    ):
+        lab.sweep(V, prompts=["Hi"], metrics=["kl"], path=path)
+    assert path.read_text() == earlier
 
 
 def test_rows_of_another_template_are_not_gone_on_with(lab: Lab, tmp_path: Path) -> None:
