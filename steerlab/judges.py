@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import warnings
 from collections.abc import Callable
-from types import CodeType
+from types import CellType, CodeType, EllipsisType, FunctionType
 from typing import Any
 
 from steerlab.backends.base import nobody, rows_done
@@ -65,25 +65,39 @@ def name_of(judge: object) -> str:
 
 def code_hash(judge: object) -> str | None:
     """16 hex digits that stand for what a judge's own lines do, under this version of Python; None where it is no
-    function. What it calls, and the variables around it, are not looked at.
+    function. The defaults of its arguments and the variables of the functions around it are part of it: values that
+    cannot change, and of others, which may be a judge's own notes, the type. What it calls, and global variables, are
+    not looked at.
     """
     code = getattr(judge, "__code__", None)
     if not isinstance(code, CodeType):
         return None
-    return hashlib.sha256(repr(_plain(code)).encode()).hexdigest()[:16]
+    known: Any = judge
+    keywords = tuple((known.__kwdefaults__ or {}).items())
+    made = _plain((code, known.__defaults__, keywords, known.__closure__))
+    return hashlib.sha256(repr(made).encode()).hexdigest()[:16]
 
 
-def _plain(constant: object) -> object:
-    """What prints the same in every process: code without its address, sets in an order."""
-    match constant:
+def _plain(value: object) -> object:
+    """What prints the same in every process: code without its address, sets in an order, of an object its type."""
+    match value:
         case CodeType():
-            return constant.co_code, constant.co_names, [_plain(one) for one in constant.co_consts]
+            return value.co_code, value.co_names, [_plain(one) for one in value.co_consts]
+        case FunctionType():
+            return _plain(value.__code__)
+        case CellType():
+            try:
+                return _plain(value.cell_contents)
+            except ValueError:  # a variable that has no value yet
+                return ()
         case frozenset():
-            return sorted(map(repr, constant))
+            return sorted(repr(_plain(one)) for one in value)
         case tuple():
-            return [_plain(one) for one in constant]
+            return [_plain(one) for one in value]
+        case None | bool() | int() | float() | complex() | str() | bytes() | EllipsisType():
+            return value
         case _:
-            return constant
+            return type(value).__qualname__
 
 
 def _verdict(given: Any) -> Verdict:

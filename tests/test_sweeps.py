@@ -42,6 +42,7 @@ from steerlab.backends.fake import FakeBackend, byte_tokenizer
 from steerlab.errors import ModelError
 from steerlab.estimators import random_like
 from steerlab.generations import NOT_FINITE
+from steerlab.judges import code_hash
 from steerlab.prompts import harmful, harmless
 from steerlab.sweeps import Scores, Sweep, named
 
@@ -569,11 +570,40 @@ def test_rows_of_a_judge_that_was_written_anew_are_not_gone_on_with(lab: Lab, tm
             judged(other)
 
 
+def test_the_values_that_a_judge_was_made_with_are_part_of_its_hash() -> None:
+    class Client:
+        pass
+
+    def defaults(n: Any) -> Callable[..., Any]:
+        def judge(answer: Generation, limit: Any = n) -> bool:
+            return len(answer.text) > limit
+
+        return judge
+
+    def keywords(n: Any) -> Callable[..., Any]:
+        def judge(answer: Generation, *, limit: Any = n) -> bool:
+            return len(answer.text) > limit
+
+        return judge
+
+    def around(n: Any) -> Callable[..., Any]:
+        def judge(answer: Generation) -> Any:
+            return len(answer.text) > n or judge
+
+        return judge
+
+    for make in (defaults, keywords, around):
+        for one, other in [(5, 6), (1, 1.0), ((1, frozenset("a")), (1, frozenset("b"))), (long, length)]:
+            assert code_hash(make(one)) == code_hash(make(copy.deepcopy(one))) != code_hash(make(other))
+        for one, other in [(Client(), Client()), ([], ["noted"]), ({}, {"kept": 1})]:
+            assert code_hash(make(one)) == code_hash(make(other)) != code_hash(make(None))
+
+
 def test_the_hash_of_a_judge_is_the_same_in_every_process() -> None:
     lines = """
         from steerlab.judges import code_hash
 
-        def judge(answer):
+        def judge(answer, words=frozenset({"no", "never", "not"})):
             return any(word in {"no", "never", "not"} for word in answer.text.split())
 
         print(code_hash(judge), code_hash(print), code_hash(len))
