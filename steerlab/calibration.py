@@ -11,10 +11,12 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import torch
+from torch import Tensor
 
 from steerlab import metrics
 from steerlab.backends.base import Backend
 from steerlab.errors import PromptError, RecipeError
+from steerlab.metrics import Estimate
 from steerlab.prompts import Prompt
 from steerlab.recipes import Recipe
 from steerlab.rows import Row
@@ -26,10 +28,13 @@ STEPS = 12  # strengths that are measured together, as rows of one batch
 
 
 class Calibrated(NamedTuple):
-    """A strength, the mean KL to the baseline that it costs (nats, at the last prompt position), and its recipe."""
+    """A strength, the mean KL to the baseline that it costs (nats, at the last prompt position), and its recipe.
+
+    The KL is that on the prompts of the search, whose luck chose the strength, too: on others it may pass the budget.
+    """
 
     strength: float
-    kl: float
+    kl: Estimate
     recipe: Recipe
 
 
@@ -69,19 +74,22 @@ def within_budget(
             "Load the model in float32 or bfloat16, or leave those prompts out.",
         )
 
-    def measure(strengths: Sequence[float]) -> list[float]:
+    def measure(strengths: Sequence[float]) -> list[Tensor]:
+        """The KL of each prompt, for each strength."""
         rows = [Row(prompt, make(strength)) for strength in strengths for prompt in prompts]
         steered = backend.score(rows).unflatten(0, (len(strengths), len(prompts)))
-        return [float(metrics.kl(base, logits).mean()) for logits in steered]
+        return [metrics.kl(base, logits) for logits in steered]
 
-    low, found = start, measure([start])[0] if start else 0.0
+    low, each = start, measure([start])[0] if start else torch.zeros(len(prompts))
+    found = float(each.mean())
     high, beyond = most, found
     for _ in range(2):
         strengths = torch.linspace(low, high, STEPS + 1)[1:].tolist()
-        costs = measure(strengths)
+        measured = measure(strengths)
+        costs = [float(one.mean()) for one in measured]
         first = next((i for i, cost in enumerate(costs) if not cost <= kl), len(costs))
         if first:
-            low, found = strengths[first - 1], costs[first - 1]
+            low, found, each = strengths[first - 1], costs[first - 1], measured[first - 1]
         if first == len(costs):
             break
         high, beyond = strengths[first], costs[first]
@@ -96,4 +104,4 @@ def within_budget(
             f"already strength {passed:.3g} costs more than {kl:g} nats of KL",
             "Allow more, or act at fewer sites.",
         )
-    return Calibrated(low, found, make(low))
+    return Calibrated(low, metrics.average(each), make(low))

@@ -81,12 +81,13 @@ class Direction:
     @property
     def norm(self) -> float:
         """The Euclidean norm |v|."""
-        return float(self.vector.norm())
+        return float(self.vector.double().norm())
 
     @property
     def unit(self) -> Tensor:
         """The unit vector v / |v|, `[d_model]`."""
-        unit: Tensor = self.vector / self.vector.norm()
+        wide = self.vector.double()  # in float32 the squares of very small or large numbers are 0 or infinite
+        unit: Tensor = (wide / wide.norm()).float()
         return unit
 
     def cosine(self, other: Direction) -> float:

@@ -53,7 +53,7 @@ def add(
     Returns a new tensor of resid's type.
     """
     x = _float(resid)
-    y = x + coefficient * vector
+    y = x + coefficient * _float(vector)
     return (_rescale(y, x) if keep_norm else y).to(resid.dtype)
 
 
@@ -66,8 +66,7 @@ def ablate(
     removes the whole component. one_sided: `x - s relu(x . u) u`, which leaves what points the other way. Returns a
     new tensor of resid's type.
     """
-    unit = (vector / vector.norm(dim=-1, keepdim=True))[None]
-    return _project(_float(resid), unit, strength, None, one_sided).to(resid.dtype)
+    return _project(_float(resid), _unit(vector), strength, None, one_sided).to(resid.dtype)
 
 
 def clamp(resid: Tensor, vector: Tensor, value: Tensor | float) -> Tensor:
@@ -76,8 +75,7 @@ def clamp(resid: Tensor, vector: Tensor, value: Tensor | float) -> Tensor:
     With `a` the mean projection on harmless prompts this is affine concept editing (Marshall et al. 2024). resid:
     [... d_model], any float type. vector: [d_model], any nonzero norm. Returns a new tensor of resid's type.
     """
-    unit = (vector / vector.norm(dim=-1, keepdim=True))[None]
-    return _project(_float(resid), unit, 1.0, torch.as_tensor(value), False).to(resid.dtype)
+    return _project(_float(resid), _unit(vector), 1.0, torch.as_tensor(value), False).to(resid.dtype)
 
 
 def apply(resid: Tensor, operands: list[Operand]) -> Tensor:
@@ -137,6 +135,13 @@ def _project(
 def _rescale(y: Tensor, x: Tensor) -> Tensor:
     scaled: Tensor = y * (x.norm(dim=-1, keepdim=True) / y.norm(dim=-1, keepdim=True).clamp_min(1e-30))
     return scaled
+
+
+def _unit(vector: Tensor) -> Tensor:
+    """The unit vector along a vector [d_model], as a basis [1 d_model]."""
+    v = _float(vector)
+    unit: Tensor = v / v.norm(dim=-1, keepdim=True)
+    return unit[None]
 
 
 def _float(x: Tensor) -> Tensor:

@@ -7,7 +7,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from typing import TYPE_CHECKING
 
 from torch import Tensor
@@ -21,7 +21,7 @@ from steerlab.judges import Asked, name_of, yes_or_no
 from steerlab.metrics import Estimate
 from steerlab.prompts import Prompt, encode, instructed
 from steerlab.recipes import BASELINE, Recipe
-from steerlab.rows import Row
+from steerlab.rows import Row, seeds
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -128,14 +128,19 @@ def measure(
     longer than what the model reads at once: cut longer ones yourself, as the figure depends on where. prompting: an
     instruction that asks for the same in words, "Never refuse."; its effect is measured too, as "prompting": the model
     unsteered, each prompt with the instruction before it (`prompts.instructed`), as in AxBench (Wu et al. 2025). seed:
-    of the control. Answers whose logits are not finite are not judged and count in no figure.
+    of the control and of sampled answers: those to one prompt share their noise, those to two do not. Answers whose
+    logits are not finite are not judged and count in no figure.
     """
     if not harmful or not harmless:
         raise PromptError("a side of the prompts is empty", "Give harmful and harmless prompts.")
     recipes = {"baseline": BASELINE, "recipe": recipe, "random control": randomised(recipe, seed=seed)}
     prompts = [*harmful, *harmless]
     split = len(harmful)
-    rows = {name: [Row(prompt, one) for prompt in prompts] for name, one in recipes.items()}
+    noise = seeds(prompts, seed)
+    rows = {
+        name: [Row(prompt, one, of) for prompt, of in zip(prompts, noise, strict=True)]
+        for name, one in recipes.items()
+    }
     if prompting is not None:
         if not prompting.strip():
             raise PromptError(
@@ -145,7 +150,8 @@ def measure(
             len(prompts) - split
         )  # of the baseline's answer behind it
         rows["prompting"] = [
-            _with_instruction(backend, p, prompting, n) for p, n in zip(prompts, most, strict=True)
+            replace(_with_instruction(backend, prompt, prompting, n), seed=of)
+            for prompt, n, of in zip(prompts, most, noise, strict=True)
         ]
     given = metrics.checked_tokens(refusal_tokens, len(backend.tokenizer))
     plain = [_halves(backend, text) for text in texts]

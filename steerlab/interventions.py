@@ -8,14 +8,14 @@ import copy
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal, NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple, SupportsIndex
 
 import torch
 from torch import Tensor
 
 from steerlab.directions import Direction
 from steerlab.errors import DirectionError, RecipeError, SiteError
-from steerlab.sites import Point, Site, check_point
+from steerlab.sites import Point, Site, check_point, each, whole
 
 PAPER_POINTS: tuple[Point, ...] = ("resid_pre", "attn_out", "mlp_out")
 
@@ -25,9 +25,9 @@ SCOPES: tuple[Scope, ...] = ("all", "prompt", "generated")
 
 Layers = Literal["all"] | tuple[int, ...]
 Where = tuple[Point | Site, ...]
-GivenLayers = Literal["all"] | int | Iterable[int]
+GivenLayers = Literal["all"] | SupportsIndex | Iterable[SupportsIndex]
 GivenSites = str | Site | Iterable[str | Site]
-GivenTokens = str | Iterable[int]
+GivenTokens = str | SupportsIndex | Iterable[SupportsIndex]
 
 
 class Lowered(NamedTuple):
@@ -301,9 +301,8 @@ def fill(
             "They were found in different models.",
         )
     if not isinstance(layers, str):
-        layers = tuple(sorted({layers} if isinstance(layers, int) else set(layers)))
-        for layer in layers:
-            Site(layer, "resid_pre")  # says what is wrong with a layer that is none
+        # a Site says what is wrong with a layer that is none
+        layers = tuple(sorted({Site(layer, "resid_pre").layer for layer in each(layers)}))
     elif layers != "all":
         raise SiteError(
             f"layers={layers!r} is not known", "Give 'all', one layer, or several: layers=range(4, 9)."
@@ -338,13 +337,14 @@ def _tokens(tokens: GivenTokens) -> Tokens:
         raise RecipeError(
             f"tokens={tokens!r} is not known", f"Choose {', '.join(SCOPES)}, or positions like [-3, -2]."
         )
-    chosen = tuple(sorted(set(tokens)))
-    if not chosen or not all(isinstance(t, int) and t < 0 for t in chosen):
+    given = each(tokens)
+    chosen = [token for one in given if (token := whole(one)) is not None and token < 0]
+    if not chosen or len(chosen) < len(given):
         raise RecipeError(
-            f"tokens={list(chosen)} are no positions of a prompt",
+            f"tokens={given} are no positions of a prompt",
             "Chosen tokens count from the prompt's end: -1 is its last token. prompts.find_tokens finds words.",
         )
-    return chosen
+    return tuple(sorted(set(chosen)))
 
 
 def checked(direction: object) -> Direction:

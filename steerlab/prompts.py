@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import bisect
 import itertools
+import json
 import operator
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -23,6 +24,11 @@ if TYPE_CHECKING:
 # A place in a prompt, counted from its end (-1 is the last token), or the mean over the assistant's last words.
 Position = int | Literal["response"]
 Positions = Sequence[int] | Literal["response"]
+
+
+def json_of(prompt: Prompt) -> str:
+    """A prompt as JSON, the same for the same prompt."""
+    return json.dumps(prompt, sort_keys=True, default=dict)
 
 
 def encode(tokenizer: PreTrainedTokenizerBase, prompt: Prompt, *, chat: bool = True) -> list[int]:

@@ -6,6 +6,7 @@ touches, a short list of dense operands over all rows, in which a row that is no
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -17,8 +18,8 @@ from steerlab.directions import Direction
 from steerlab.edits import Operand
 from steerlab.errors import DirectionError, RecipeError, SteerlabError
 from steerlab.interventions import Intervention, Lowered, Tokens
-from steerlab.noise import checked_seed
-from steerlab.prompts import Prompt
+from steerlab.noise import checked_seed, derived
+from steerlab.prompts import Prompt, json_of
 from steerlab.reach import Reach, acts, reach
 from steerlab.recipes import BASELINE, Recipe, checked_recipe
 from steerlab.sites import Site
@@ -26,8 +27,8 @@ from steerlab.sites import Site
 
 @dataclass(frozen=True)
 class Row:
-    """A prompt with a recipe. seed: of the row's own noise when sampling. chat: whether the chat template is used. A
-    conversation is copied: one that goes on elsewhere does not change the row, nor its answer.
+    """A prompt with a recipe. seed: of the row's noise when sampling, which rows of one seed share. chat: whether the
+    chat template is used. A conversation is copied: one that goes on elsewhere does not change the row, nor its answer.
     """
 
     prompt: Prompt
@@ -41,6 +42,20 @@ class Row:
             turns = (dict(turn) if isinstance(turn, Mapping) else turn for turn in self.prompt)
             object.__setattr__(self, "prompt", type(self.prompt)(turns))
         object.__setattr__(self, "seed", checked_seed(self.seed))
+
+
+def seeds(prompts: Sequence[Prompt], seed: int) -> list[int]:
+    """A seed for the rows of each prompt, drawn from one seed. Sampled answers to prompts that shared their noise would
+    go alike, and a mean over them be less certain than its interval says.
+
+    A prompt has the same seed whatever stands beside it; where it is given again it has another.
+    """
+    before: Counter[str] = Counter()
+    found = []
+    for asked in map(json_of, prompts):
+        found.append(derived(seed, f"{before[asked]} {asked}"))
+        before[asked] += 1
+    return found
 
 
 class Slot(NamedTuple):

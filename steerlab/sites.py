@@ -12,9 +12,11 @@ section 2; TransformerLens calls the same places `blocks.<layer>.hook_<point>`):
 
 from __future__ import annotations
 
+import operator
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 from steerlab.errors import SiteError
 
@@ -33,6 +35,22 @@ def check_point(point: str) -> Point:
     raise SiteError(f"there is no point {point!r}", f"The points of a block are {', '.join(POINTS)}.")
 
 
+def whole(number: Any) -> int | None:
+    """A whole number of Python, NumPy or torch as Python's own; None for anything else, a bool included."""
+    try:
+        index = operator.index(number)
+    except TypeError:
+        return None
+    plain = number.item() if hasattr(number, "item") else number
+    return None if isinstance(plain, bool) else index
+
+
+def each(given: Any) -> list[Any]:
+    """Whole numbers, where one or several may be given: as a list, checked by nobody yet."""
+    alone = whole(given) is not None or not isinstance(given, Iterable)
+    return [given] if alone else list(given)
+
+
 @dataclass(frozen=True)
 class Site:
     """One point of one block; layers count from 0. Sites sort in the order in which a forward pass meets them."""
@@ -41,8 +59,10 @@ class Site:
     point: Point
 
     def __post_init__(self) -> None:
-        if isinstance(self.layer, bool) or not isinstance(self.layer, int) or self.layer < 0:
+        layer = whole(self.layer)
+        if layer is None or layer < 0:
             raise SiteError(f"a layer is a whole number from 0, not {self.layer!r}")
+        object.__setattr__(self, "layer", layer)
         check_point(self.point)
 
     def __lt__(self, other: Site) -> bool:

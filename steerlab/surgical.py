@@ -65,8 +65,8 @@ class Subset:
         return bool(self.refusal.n and self.kl.n)
 
     def keeps(self, within: float = 0.05) -> bool:
-        """Whether the subset does what every layer does for less: with 95% confidence, at most `within` of the harmful
-        prompts are missed, and the KL is lower.
+        """Whether the subset does what every layer does for less: with 95% confidence each, at most `within` of the
+        harmful prompts are missed, and the KL is lower.
         """
         return self.missed.high <= within and self.saved.low > 0
 
@@ -92,6 +92,9 @@ class Frontier:
     def confirmed(self, within: float = 0.05) -> tuple[Subset, ...]:
         """The subsets that do what every layer does, for less KL, on the prompts that the search did not see
         (`Subset.keeps`); those of the fewest layers first, then of the least KL there. Empty where none does.
+
+        Each is judged by itself, at 95%. Nothing is corrected for how many were measured again (those with `unseen`):
+        where many were, one may be here by luck.
         """
         kept = [s for s in self.subsets if s.unseen and s.unseen.keeps(within) and s != self.full]
         return tuple(sorted(kept, key=lambda s: (len(s.layers), s.unseen.kl.value if s.unseen else 0.0)))

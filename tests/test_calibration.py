@@ -23,10 +23,17 @@ def cost(recipe: Recipe) -> float:
 def test_the_strength_is_the_largest_within_the_budget(most: float) -> None:
     found = within_budget(BACKEND, lambda c: Recipe([Add(V, c)]), PROMPTS, kl=0.1, most=most)
     assert found.recipe == Recipe([Add(V, found.strength)])
-    assert found.kl == pytest.approx(cost(found.recipe), abs=1e-6)
-    assert found.kl <= 0.1
+    assert found.kl.value == pytest.approx(cost(found.recipe), abs=1e-6)
+    assert found.kl.value <= 0.1
     assert cost(Recipe([Add(V, found.strength + most / 100)])) > 0.1
     assert found.strength * most > 0
+
+
+def test_the_cost_comes_with_its_interval() -> None:
+    found = within_budget(BACKEND, lambda c: Recipe([Add(V, c)]), PROMPTS, kl=0.1, most=4.0)
+    base, steered = (BACKEND.score([Row(p, r) for p in PROMPTS]) for r in (Recipe(), found.recipe))
+    assert found.kl == pytest.approx(metrics.average(metrics.kl(base, steered)), abs=1e-6)
+    assert found.kl.n == len(PROMPTS)
 
 
 def test_a_budget_that_is_never_passed_gives_the_most() -> None:
@@ -54,8 +61,8 @@ def test_any_number_of_a_recipe_can_have_a_budget(name: str) -> None:
     found = Lab(BACKEND).calibrate(make, PROMPTS, kl=budget)
     assert 0 < found.strength < 1
     assert found.recipe == make(found.strength)
-    assert found.kl == pytest.approx(cost(found.recipe), abs=1e-6)
-    assert found.kl <= budget < cost(make(found.strength + 1 / 100))
+    assert found.kl.value == pytest.approx(cost(found.recipe), abs=1e-6)
+    assert found.kl.value <= budget < cost(make(found.strength + 1 / 100))
 
 
 def test_a_clamp_is_searched_from_the_value_that_costs_least() -> None:
@@ -69,8 +76,8 @@ def test_a_clamp_is_searched_from_the_value_that_costs_least() -> None:
     for most in (mean + 30, mean - 30):
         found = within_budget(BACKEND, make, PROMPTS, kl=budget, start=mean, most=most)
         assert (found.strength - mean) * (most - mean) > 0
-        assert found.kl == pytest.approx(cost(found.recipe), abs=1e-6)
-        assert found.kl <= budget < cost(make(found.strength + (most - mean) / 100))
+        assert found.kl.value == pytest.approx(cost(found.recipe), abs=1e-6)
+        assert found.kl.value <= budget < cost(make(found.strength + (most - mean) / 100))
     with pytest.raises(RecipeError, match=f"already strength {mean:.3g} costs more"):
         within_budget(BACKEND, make, PROMPTS, kl=cost(make(mean)) / 2, start=mean, most=mean + 1)
 
@@ -106,7 +113,7 @@ def test_where_a_model_overflows_no_budget_is_kept() -> None:
     far = Overflowing(lambda row: row.prompt == "Hi" and strength(row) > 0.5)
     found = within_budget(far, lambda c: Recipe([Add(V, c)]), PROMPTS, kl=1e6, most=1.0)
     assert found.strength == pytest.approx(0.5, abs=1e-6)
-    assert found.kl == pytest.approx(cost(found.recipe), abs=1e-6)
+    assert found.kl.value == pytest.approx(cost(found.recipe), abs=1e-6)
 
 
 def test_a_given_end_needs_no_norm_of_the_stream() -> None:

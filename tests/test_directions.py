@@ -27,6 +27,15 @@ def test_arrays_of_any_kind_go_in() -> None:
         assert d.numpy().tolist() == [3.0, 4.0]
 
 
+@pytest.mark.parametrize("size", [1e-38, 1e-25, 1e25, 1e37])
+def test_any_size_has_a_norm_and_a_unit_vector(size: float) -> None:
+    d = Direction([size] * 4, SITE)  # type: ignore[arg-type]
+    assert d.norm == pytest.approx(2 * size)
+    assert d.unit.dtype == torch.float32
+    assert d.unit.tolist() == [0.5] * 4
+    assert d.cosine(Direction([-1.0] * 4)) == -1  # type: ignore[arg-type]
+
+
 def test_a_view_does_not_keep_its_storage() -> None:
     big = torch.randn(1000, 8)
     assert Direction(big[3]).vector.untyped_storage().nbytes() == 8 * 4

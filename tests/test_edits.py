@@ -74,6 +74,17 @@ def test_low_precision_is_worked_on_in_float32(dtype: torch.dtype) -> None:
     assert torch.equal(ours, edits.ablate(x.float(), v).to(dtype))
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_a_vector_of_low_precision_is_worked_on_in_float32(dtype: torch.dtype) -> None:
+    x, v = tensor(0, 64, 512), tensor(1, 512).to(dtype)
+    wide = v.float()
+    assert torch.equal(edits.ablate(x, v), edits.ablate(x, wide))
+    assert torch.equal(edits.clamp(x, v, 1.5), edits.clamp(x, wide, 1.5))
+    assert torch.equal(edits.add(x, v, 0.3), edits.add(x, wide, 0.3))
+    left = (edits.ablate(x, v) @ (wide / wide.norm())).abs() / x.norm(dim=-1)
+    assert left.max() < 1e-6
+
+
 def test_operands_apply_in_order_and_only_where_they_should() -> None:
     x, v = tensor(0, 2, 4, 8), tensor(1, 8)
     u = v / v.norm()

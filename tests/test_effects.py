@@ -71,6 +71,28 @@ def test_the_control_is_random_with_the_same_norms_and_sites() -> None:
     assert control == randomised(RECIPE, seed=3) != randomised(RECIPE, seed=4)
 
 
+def test_sampled_answers_to_a_prompt_share_their_noise_and_those_to_two_prompts_do_not() -> None:
+    def measured(seed: int, temperature: float = 1.0) -> dict[str, list[Generation]]:
+        sampling = Sampling(12, temperature)
+        return measure(
+            BACKEND, RECIPE, [*HARMFUL, "Hi"], HARMLESS, prompting="Be nice.", sampling=sampling, seed=seed
+        ).completions
+
+    found = measured(0)
+    noise = [[answer.seed for answer in answers] for answers in found.values()]
+    assert len(set(noise[0])) == len(HARMFUL) + 1 + len(HARMLESS)
+    assert noise == [noise[0]] * 4
+    for answers in found.values():
+        rows = [Row(answer.prompt, answer.recipe, answer.seed) for answer in answers]
+        assert [a.text for a in BACKEND.generate(rows, Sampling(12, 1.0))] == [a.text for a in answers]
+    texts, others, greedy, greedily = (
+        [answer.text for answer in run["baseline"]]
+        for run in (found, measured(1), measured(0, 0.0), measured(1, 0.0))
+    )
+    assert texts != others
+    assert greedy == greedily
+
+
 def test_a_judge_is_asked_for_every_answer() -> None:
     report = measure(BACKEND, RECIPE, HARMFUL, HARMLESS, judge=lambda text: True, sampling=Sampling(4))
     assert report["recipe"].refusal_rate[:1] == (1.0,)

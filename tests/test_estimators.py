@@ -220,6 +220,14 @@ def test_a_prompt_pair_is_one_difference_of_plain_texts() -> None:
     assert got.provenance.items() >= {"method": "prompt pair", "shows": "Love", "lacks": "Hate"}.items()
 
 
+def test_a_prompt_pair_is_projected_on_where_it_was_found() -> None:
+    backend = FakeBackend()
+    got = prompt_pair(backend, "Love", "Hate", site=Site(2, "mlp_out"), position=-3)
+    assert got.provenance.items() >= {"position": -3, "chat": False}.items()
+    at = [mean_projection(backend, got, NEGATIVE, position=i) for i in (-3, -1)]
+    assert mean_projection(backend, got, NEGATIVE) == at[0] != at[1]
+
+
 def test_clamped_to_the_mean_projection_prompts_are_as_the_others_are_on_average() -> None:
     """Affine concept editing, by its meaning: the component of every prompt becomes that of the reference prompts."""
     model = models.build("llama")

@@ -2,8 +2,11 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
+import torch
 
 from steerlab import BASELINE, Ablate, Add, Clamp, Direction, Gate, Recipe, Site
 from steerlab.errors import DirectionError, FileError, RecipeError, SiteError
@@ -37,12 +40,38 @@ def test_sites_stand_for_themselves_and_points_for_every_layer() -> None:
 
 
 @pytest.mark.parametrize(
+    ("layers", "tokens"),
+    [
+        (np.arange(2, 4), np.array([-2, -1])),
+        (torch.arange(2, 4), torch.tensor([-2, -1])),
+        (iter([np.int64(3), 2]), iter([np.int8(-1), -2])),
+    ],
+)
+def test_layers_and_tokens_of_numpy_and_torch_are_pythons_own(layers: Any, tokens: Any) -> None:
+    got, plain = (
+        Recipe([Add(V, layers=layers, tokens=tokens)]),
+        Recipe([Add(V, layers=[2, 3], tokens=[-2, -1])]),
+    )
+    assert got == plain
+    assert got.to_json() == plain.to_json()
+    assert (
+        Add(V, layers=np.int64(3), tokens=torch.tensor(-1)).to_dict()
+        == Add(V, layers=3, tokens=[-1]).to_dict()
+    )
+
+
+@pytest.mark.parametrize(
     ("make", "error", "says"),
     [
         (lambda: Add(V, layers=4).resolve(4), SiteError, "layer 4 is out of range: the model has 4 layers"),
         (lambda: Add(V, sites=[Site(7, "resid_pre")]).resolve(4), SiteError, "layer 7"),
         (lambda: Add(V, layers="some"), SiteError, "'some' is not known"),
         (lambda: Add(V, layers=[-1]), SiteError, "whole number"),
+        (lambda: Add(V, layers=3.5), SiteError, "whole number from 0, not 3.5"),
+        (lambda: Add(V, layers=True), SiteError, "whole number"),
+        (lambda: Add(V, layers=torch.tensor([True])), SiteError, "whole number"),
+        (lambda: Add(V, tokens=np.array([-1.0])), RecipeError, "no positions of a prompt"),
+        (lambda: Add(V, tokens=3), RecipeError, "no positions of a prompt"),
         (lambda: Add(V, sites="residual"), SiteError, "no point 'residual'"),
         (lambda: Add(V, tokens="last"), RecipeError, "all, prompt, generated"),
         (lambda: Add(V, float("nan")), RecipeError, "finite"),

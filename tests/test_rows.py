@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -9,7 +10,7 @@ from steerlab import BASELINE, Ablate, Add, Direction, Recipe, Row, Site, edits
 from steerlab.errors import DirectionError, PromptError, RecipeError, SiteError
 from steerlab.estimators import random_like
 from steerlab.lens import linear_probe
-from steerlab.rows import Plan
+from steerlab.rows import Plan, seeds
 
 V = Direction([3.0, 4.0], Site(1, "resid_pre"), model="m")
 W = Direction([1.0, -1.0], Site(1, "resid_pre"))
@@ -18,6 +19,18 @@ HERE = Site(1, "resid_pre")
 
 def plan(*recipes: Recipe) -> Plan:
     return Plan(recipes, n_layers=3, d_model=2, model="m")
+
+
+def test_every_prompt_has_a_seed_of_its_own_whatever_stands_beside_it() -> None:
+    chat = [{"role": "user", "content": "a"}]
+    found = seeds(["a", "b", chat, "a"], 0)
+    assert len(set(found)) == 4
+    assert all(0 <= seed < 2**32 for seed in found), "torch's generator takes no more of a seed"
+    assert seeds([chat, "b", "a"], 0) == [found[2], found[1], found[0]]
+    assert set(found).isdisjoint(seeds(["a", "b", chat, "a"], 1))
+    assert seeds(["a"], 0) == seeds(["a"], np.int64(0)) == [4221436415], "on every machine"
+    with pytest.raises(PromptError, match="a seed is an integer"):
+        seeds(["a"], "0")  # type: ignore[arg-type]
 
 
 def run(p: Plan, x: torch.Tensor, index: torch.Tensor) -> torch.Tensor:

@@ -1,6 +1,10 @@
 from __future__ import annotations
 
+import json
+
+import numpy as np
 import pytest
+import torch
 
 from steerlab import Site
 from steerlab.errors import SiteError
@@ -37,7 +41,16 @@ def test_descriptions_leave_no_doubt_about_the_layer() -> None:
     assert Site(11, "resid_post").describe().startswith("output of block 11 = input of block 12")
 
 
-@pytest.mark.parametrize("layer", [-1, 1.0, True, "3", None])
+@pytest.mark.parametrize("layer", [np.int64(3), np.array(3), torch.tensor(3), np.uint8(3)])
+def test_a_layer_of_numpy_or_torch_is_one_of_python(layer: int) -> None:
+    site = Site(layer, "resid_pre")
+    assert site == Site(3, "resid_pre")
+    assert json.dumps(site.layer) == "3"
+
+
+@pytest.mark.parametrize(
+    "layer", [-1, 1.0, True, "3", None, np.int64(-1), np.float64(1), np.bool_(True), torch.tensor(True)]
+)
 def test_a_layer_is_a_whole_number_from_zero(layer: object) -> None:
     with pytest.raises(SiteError, match="whole number from 0"):
         Site(layer, "resid_pre")  # type: ignore[arg-type]

@@ -43,6 +43,8 @@ from steerlab.backends.fake import FakeBackend, byte_tokenizer
 from steerlab.errors import ModelError
 from steerlab.estimators import random_like
 from steerlab.generations import NOT_FINITE
+from steerlab.judges import code_hash
+from steerlab.prompts import harmful, harmless
 from steerlab.sweeps import Scores, Sweep, named
 
 PROMPTS = ["How do I bake bread?", "Hi", "What is a lock?"]
@@ -168,10 +170,42 @@ def test_only_what_the_metrics_need_is_computed(lab: Lab, backend: Counting) -> 
     backend.generated.clear()
     lab.sweep(V, prompts=PROMPTS, metrics=["cross_entropy"], sampling=SHORT, batch_rows=4)
     generated = [row for batch in backend.generated for row in batch]
-    assert generated == [Row(prompt) for prompt in PROMPTS], "one answer a prompt, the baseline's"
+    answered = [(row.prompt, row.recipe) for row in generated]
+    assert answered == [(prompt, BASELINE) for prompt in PROMPTS], "one answer a prompt, the baseline's"
     backend.generated.clear()
     lab.sweep(V, prompts=PROMPTS, metrics=["cross_entropy", length], sampling=SHORT, batch_rows=4)
     assert sum(map(len, backend.generated)) == sweep.total, "one answer a row"
+
+
+def test_the_noise_of_sampled_answers_is_of_their_prompt(lab: Lab, backend: Counting, tmp_path: Path) -> None:
+    """So that a mean over prompts is of answers that do not go alike, and the same whatever is measured beside."""
+    sampling = Sampling(6, 1.0)
+    options: dict[str, Any] = {"metrics": [length, "cross_entropy"], "sampling": sampling, "layers": 1}
+    whole = lab.sweep(V, prompts=PROMPTS, **options)
+    rows = {row for batch in backend.generated for row in batch}
+    by_prompt = {prompt: {row.seed for row in rows if row.prompt == prompt} for prompt in PROMPTS}
+    assert [len(found) for found in by_prompt.values()] == [1] * 3
+    assert len(set.union(*by_prompt.values())) == 3
+    path = tmp_path / "s.jsonl"
+    lab.sweep(V, prompts=PROMPTS[1:], path=path, **options)
+    assert the_same(lab.sweep(V, prompts=PROMPTS, path=path, **options), whole)
+    with pytest.raises(
+        errors.FileError, match=r"another sweep: sampling: .*'seed': 0.* there, .*'seed': 1.* here"
+    ):
+        lab.sweep(V, prompts=PROMPTS, path=path, seed=1, **options)
+    assert not the_same(lab.sweep(V, prompts=PROMPTS, seed=1, **options), whole)
+
+
+def test_greedy_answers_are_of_every_seed(lab: Lab, backend: Counting, tmp_path: Path) -> None:
+    options: dict[str, Any] = {"prompts": PROMPTS, "metrics": [length], "sampling": SHORT, "layers": 1}
+    first = lab.sweep(V, path=tmp_path / "s.jsonl", **options)
+    backend.generated.clear()
+    assert the_same(lab.sweep(V, path=tmp_path / "s.jsonl", seed=1, **options), first)
+    other = Scores(backend, first.cells, PROMPTS, metrics=["repetition"], sampling=SHORT, seed=1)
+    taken = Scores(backend, first.cells, PROMPTS, metrics=["repetition"], sampling=SHORT).resume()
+    other.adopt(taken)
+    assert other.finished
+    assert sum(map(len, backend.generated)) == taken.total
 
 
 def test_coefficient_zero_is_the_baseline(lab: Lab) -> None:
@@ -193,6 +227,9 @@ def test_a_function_says_what_is_done_in_a_cell(lab: Lab) -> None:
         {"layer": layer, "coefficient": c} for layer in (0, 2) for c in (0.5, 1.0)
     ]
     assert [cell.recipe for cell in sweep.cells] == [make(layer, c) for layer in (0, 2) for c in (0.5, 1)]
+    of_numpy = [lab.sweep(make, layers=given, prompts=["Hi"]) for given in (np.arange(1, 3), np.int64(1))]
+    assert [[cell.place["layer"] for cell in sweep.cells[::5]] for sweep in of_numpy] == [[1, 2], [1]]
+    assert json.dumps([cell.place for cell in of_numpy[0].cells])
     at = lab.sweep(V, layers=2, coefficients=[1], prompts=PROMPTS, point="mlp_out").cells[0].recipe
     assert at == Recipe([Add(V, 1, layers=2, sites="mlp_out")])
 
@@ -249,12 +286,12 @@ def test_a_summary_has_a_row_a_cell_with_intervals_of_its_rows(lab: Lab) -> None
 
 
 def test_the_refusal_tokens_are_the_models_own(lab: Lab, backend: Counting) -> None:
+    sides = (backend.score([Row(prompt) for prompt in side]) for side in (harmful(32), harmless(32)))
+    derived = metrics.refusal_tokens(*sides)
     sweep = lab.sweep(V, prompts=PROMPTS, coefficients=[1], metrics=["refusal_score"])
-    assert sweep.refusal_tokens
-    again = lab.sweep(
-        V, prompts=PROMPTS, coefficients=[1], metrics=["refusal_score"], refusal_tokens=sweep.refusal_tokens
-    )
-    assert the_same(sweep, again)
+    assert sweep.refusal_tokens == tuple(derived)
+    given = lab.sweep(V, prompts=PROMPTS, coefficients=[1], metrics=["refusal_score"], refusal_tokens=derived)
+    assert the_same(sweep, given)
 
 
 def test_the_map_shows_the_means(lab: Lab) -> None:
@@ -465,6 +502,65 @@ def test_a_judge_named_as_a_column_is_refused_before_any_row_runs(name: str) -> 
     assert not backend.scored
 
 
+def test_rows_of_other_weights_are_not_gone_on_with(tmp_path: Path) -> None:
+    """Though the two say nearly the same."""
+    hf = models.build("llama")
+    v, path = direction(models.D_MODEL), tmp_path / "s.jsonl"
+
+    def swept() -> Scores:
+        lab = Lab((hf, byte_tokenizer()))
+        return lab.sweep(v, prompts=["Hi"], coefficients=[1], metrics=["kl"], path=path)
+
+    first = swept()
+    assert the_same(swept(), first)
+    with torch.no_grad():
+        hf.model.layers[2].mlp.down_proj.weight.mul_(1 + 1e-6)
+    with pytest.raises(errors.FileError, match=r"another sweep: weights: '\w{16}' there, '\w{16}' here"):
+        swept()
+
+
+def test_rows_of_another_revision_are_not_gone_on_with(tmp_path: Path) -> None:
+    def swept(revision: str | None) -> Scores:
+        backend = FakeBackend(n_layers=3)
+        backend.info = dataclasses.replace(backend.info, revision=revision)
+        return Lab(backend).sweep(V, prompts=["Hi"], metrics=["kl"], path=tmp_path / "s.jsonl")
+
+    assert the_same(swept("one"), swept(None)), "where it is not known, the logits tell"
+    with pytest.raises(errors.FileError, match="another sweep: revision: 'one' there, 'two' here"):
+        swept("two")
+
+
+@pytest.mark.parametrize(("dtype", "rounding"), [("float32", 1e-4), ("bfloat16", 0.05)])
+def test_another_device_may_round_as_its_numbers_do(tmp_path: Path, dtype: str, rounding: float) -> None:
+    class Rounding(FakeBackend):
+        def __init__(self, by: float) -> None:
+            super().__init__(n_layers=3)
+            self.info, self.by = dataclasses.replace(self.info, dtype=dtype), by
+
+        def score(self, rows: Sequence[Row]) -> Tensor:
+            return super().score(rows) + self.by
+
+    def swept(by: float) -> Scores:
+        options: dict[str, Any] = {"prompts": ["Hi"], "metrics": ["kl"], "path": tmp_path / "s.jsonl"}
+        return Lab(Rounding(by)).sweep(V, **options)
+
+    assert the_same(swept(0.0), swept(rounding))
+    with pytest.raises(errors.FileError, match="another sweep: logits after 'Hello'"):
+        swept(100 * rounding)
+
+
+def test_rows_of_another_version_of_the_format_are_not_gone_on_with(lab: Lab, tmp_path: Path) -> None:
+    path = tmp_path / "s.jsonl"
+    lab.sweep(V, prompts=["Hi"], metrics=["kl"], path=path)
+    earlier = path.read_text().replace("steerlab.scores/2", "steerlab.scores/1")
+    path.write_text(earlier)
+    with pytest.raises(
+        errors.FileError, match=r"another version of steerlab \(steerlab.scores/1, here .*2\)"
+    ):
+        lab.sweep(V, prompts=["Hi"], metrics=["kl"], path=path)
+    assert path.read_text() == earlier
+
+
 def test_rows_of_another_template_are_not_gone_on_with(lab: Lab, tmp_path: Path) -> None:
     options: dict[str, Any] = {"prompts": PROMPTS, "metrics": ["kl"], "path": tmp_path / "s.jsonl"}
     lab.sweep(V, **options)
@@ -519,13 +615,42 @@ def test_a_table_of_a_judge_without_a_name_is_gone_on_with(lab: Lab, tmp_path: P
             scored(*two)
 
 
+def test_the_values_that_a_judge_was_made_with_are_part_of_its_hash() -> None:
+    class Client:
+        pass
+
+    def defaults(n: Any) -> Callable[..., Any]:
+        def judge(answer: Generation, limit: Any = n) -> bool:
+            return len(answer.text) > limit
+
+        return judge
+
+    def keywords(n: Any) -> Callable[..., Any]:
+        def judge(answer: Generation, *, limit: Any = n) -> bool:
+            return len(answer.text) > limit
+
+        return judge
+
+    def around(n: Any) -> Callable[..., Any]:
+        def judge(answer: Generation) -> Any:
+            return len(answer.text) > n or judge
+
+        return judge
+
+    for make in (defaults, keywords, around):
+        for one, other in [(5, 6), (1, 1.0), ((1, frozenset("a")), (1, frozenset("b"))), (long, length)]:
+            assert code_hash(make(one)) == code_hash(make(copy.deepcopy(one))) != code_hash(make(other))
+        for one, other in [(Client(), Client()), ([], ["noted"]), ({}, {"kept": 1})]:
+            assert code_hash(make(one)) == code_hash(make(other)) != code_hash(make(None))
+
+
 def test_the_hash_of_a_judge_is_the_same_in_every_process() -> None:
     lines = """
         from functools import partial
 
         from steerlab.judges import code_hash, name_of
 
-        def judge(answer):
+        def judge(answer, words=frozenset({"no", "never", "not"})):
             return any(word in {"no", "never", "not"} for word in answer.text.split())
 
         class Judge:
@@ -671,6 +796,8 @@ REFUSED: list[tuple[type[Exception], str, Callable[[Lab], object]]] = [
     (errors.PromptError, "at least 1 row", lambda lab: lab.sweep(V, prompts=PROMPTS, batch_rows=0)),
     (errors.SiteError, r"layers \[3, 9\] are out of range: the model has 3 layers",
      lambda lab: lab.sweep(V, layers=[1, 3, 9], prompts=PROMPTS)),
+    (errors.SiteError, r"whole numbers from 0, not \[1.5\]",
+     lambda lab: lab.sweep(V, layers=[1, 1.5], prompts=PROMPTS)),  # type: ignore[list-item]
     (errors.SiteError, r"layers \[-1\]", lambda lab: lab.sweep(V, layers=-1, prompts=PROMPTS)),
     (errors.SiteError, "layers='most' is not known",
      lambda lab: lab.sweep(V, layers="most", prompts=PROMPTS)),  # type: ignore[arg-type]

@@ -113,5 +113,12 @@ def prompt_pair(
     found = difference_in_means(
         backend, ContrastSet([shows], [lacks], name), point=site.point, positions=[position], chat=chat
     ).at(position, site.layer)
-    about = {"method": "prompt pair", "shows": str(shows), "lacks": str(lacks), **origin(backend)}
+    about = {
+        "method": "prompt pair",
+        "shows": str(shows),
+        "lacks": str(lacks),
+        **origin(backend),
+        "position": position,
+        "chat": chat,
+    }
     return dataclasses.replace(found, provenance=about)

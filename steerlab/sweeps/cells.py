@@ -10,7 +10,7 @@ from steerlab.errors import RecipeError, SiteError
 from steerlab.estimators import randomised
 from steerlab.interventions import Add, GivenLayers
 from steerlab.recipes import BASELINE, Recipe, describe
-from steerlab.sites import Point
+from steerlab.sites import Point, each, whole
 
 # From a layer and a coefficient to what is done there.
 Make = Callable[[int, float], Recipe]
@@ -56,8 +56,13 @@ def grid(
     """
     if isinstance(layers, str) and layers != "all":
         raise SiteError(f"layers={layers!r} is not known", "Give 'all', one layer, or several: range(4, 9).")
-    given = range(n_layers) if isinstance(layers, str) else [layers] if isinstance(layers, int) else layers
-    chosen, strengths = sorted({int(i) for i in given}), [float(c) for c in dict.fromkeys(coefficients)]
+    given = list(range(n_layers)) if isinstance(layers, str) else each(layers)
+    if odd := [layer for layer in given if whole(layer) is None]:
+        raise SiteError(f"layers are whole numbers from 0, not {odd}")
+    chosen, strengths = (
+        sorted({int(layer) for layer in given}),
+        [float(c) for c in dict.fromkeys(coefficients)],
+    )
     if not chosen or not strengths:
         raise RecipeError(
             f"a sweep over {len(chosen)} layers and {len(strengths)} coefficients has no cell",

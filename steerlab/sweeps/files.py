@@ -14,11 +14,14 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from steerlab.errors import FileError
-from steerlab.prompts import Prompt
+from steerlab.prompts import json_of
 from steerlab.rows import Row, same_model
 from steerlab.sweeps.measuring import Measured
 
-FORMAT = "steerlab.scores/1"
+FAMILY = "steerlab.scores/"
+FORMAT = f"{FAMILY}2"
+# by how much numbers in the first line may differ: by the rounding of another device, of 32 bits or of 16
+EXACT, LOOSE = 1e-3, 0.1
 
 
 class Key(NamedTuple):
@@ -26,12 +29,6 @@ class Key(NamedTuple):
 
     recipe: str
     prompt: str
-
-
-def json_of(prompt: Prompt) -> str:
-    """A prompt as JSON, the same for the same prompt."""
-    plain = prompt if isinstance(prompt, str) else [dict(turn) for turn in prompt]
-    return json.dumps(plain, sort_keys=True)
 
 
 def check_folder(path: str | Path) -> None:
@@ -44,17 +41,19 @@ def check_folder(path: str | Path) -> None:
 
 
 class ScoresFile:
-    """A file that `append` adds to and `read` reads. about: what its rows have in common, as JSON types."""
+    """A file that `append` adds to and `read` reads. about: what its rows have in common, as JSON types. rounding: by
+    how much lists of numbers in it may differ where they are the same.
+    """
 
-    def __init__(self, path: str | Path, about: dict[str, Any]) -> None:
-        self.path = Path(path)
+    def __init__(self, path: str | Path, about: dict[str, Any], *, rounding: float = EXACT) -> None:
+        self.path, self._rounding = Path(path), rounding
         self._about = json.loads(json.dumps({"format": FORMAT, **about}))
         self._header = json.dumps(self._about) + "\n"
 
     def read(self) -> dict[Key, Measured]:
         """The rows that are there; none where there is no file. A last line that was cut off is taken away.
 
-        Raises FileError for a file of another kind, another sweep, or with a damaged line.
+        Raises FileError for a file of another kind, of another version, of another sweep, or with a damaged line.
         """
         try:
             data = self.path.read_bytes()
@@ -122,14 +121,16 @@ class ScoresFile:
             about = json.loads(first)
         except ValueError:
             about = None
-        if not isinstance(about, dict) or about.get("format") != FORMAT:
+        kind = str(about.get("format")) if isinstance(about, dict) else ""
+        if not kind.startswith(FAMILY):
             raise self._foreign()
-        same = same_model(str(about.get("model")), str(self._about.get("model")))
-        differ = [
-            name
-            for name, here in self._about.items()
-            if not _alike(about.get(name), here) and not (name == "model" and same)
-        ]
+        if kind != FORMAT:
+            raise FileError(
+                f"{self.path} was written by another version of steerlab ({kind}, here {FORMAT}), whose rows may be of "
+                "other weights or other noise; it is left as it is",
+                "Give another path: the rows are measured anew.",
+            )
+        differ = [name for name, here in self._about.items() if not self._same(name, about.get(name), here)]
         if differ:
             told = "; ".join(f"{n}: {about.get(n)!r} there, {self._about[n]!r} here" for n in differ)
             raise FileError(
@@ -137,16 +138,23 @@ class ScoresFile:
                 "Give the same again to go on with it, or another path.",
             )
 
+    def _same(self, name: str, there: object, here: object) -> bool:
+        """Whether the file says of its rows what is said here, as far as both know."""
+        if name == "model":
+            return same_model(str(there), str(here))
+        if name in ("revision", "weights") and None in (there, here):
+            return True
+        if isinstance(here, list) and isinstance(there, list):
+            return len(here) == len(there) and all(map(self._alike, there, here))
+        return there == here
+
+    def _alike(self, there: object, here: object) -> bool:
+        """Whether two JSON values are the same, numbers with a fraction but for rounding."""
+        if isinstance(here, float) and isinstance(there, float):
+            return math.isclose(there, here, rel_tol=self._rounding / 5, abs_tol=self._rounding)
+        return there == here
+
     def _foreign(self) -> FileError:
         return FileError(
             f"{self.path} is no file of a sweep ({FORMAT}), and it is left as it is", "Give another path."
         )
-
-
-def _alike(there: object, here: object) -> bool:
-    """Whether two JSON values are the same, numbers with a fraction but for another device's rounding."""
-    if isinstance(here, float) and isinstance(there, float):
-        return math.isclose(there, here, rel_tol=0.02, abs_tol=0.1)
-    if isinstance(here, list) and isinstance(there, list):
-        return len(here) == len(there) and all(map(_alike, there, here))
-    return there == here

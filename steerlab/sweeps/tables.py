@@ -11,24 +11,26 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from steerlab import metrics
-from steerlab.backends.base import Backend, encode_row, state_of
+from steerlab.backends.base import Backend, OnServer, encode_row, state_of
 from steerlab.errors import ModelError, PromptError
 from steerlab.estimators.about import short_hash
 from steerlab.generations import Sampling
 from steerlab.judges import Verdict
 from steerlab.metrics import Estimate
 from steerlab.progress import Progress, bar, counted
-from steerlab.prompts import Prompt
-from steerlab.rows import Row
+from steerlab.prompts import Prompt, json_of
+from steerlab.rows import Row, seeds
 from steerlab.sweeps.cells import Cell
-from steerlab.sweeps.files import Key, ScoresFile, check_folder, json_of
+from steerlab.sweeps.files import EXACT, LOOSE, Key, ScoresFile, check_folder
 from steerlab.sweeps.measuring import Measured, Meter, Metric
+from steerlab.sweeps.weights import checksum
 
 if TYPE_CHECKING:
     import pandas as pd
 
 DEFAULT: tuple[Metric, ...] = ("refusal_score", "kl")
 PROBE = "Hello"
+WIDE = ("float32", "float64")  # types in which another device rounds little
 # Of a batch: the more rows, the more of them start at the same layer; the fewer, the less a kill loses.
 MOST_ROWS, LOGIT_BYTES = 512, 2**28
 
@@ -71,7 +73,8 @@ class Scores:
             backend.check(recipe)
         for prompt in self.prompts:
             encode_row(backend.tokenizer, Row(prompt), backend.info.context)
-        self._backend, self._sampling = backend, (sampling, seed)
+        # greedy answers do not depend on the seed
+        self._backend, self._sampling = backend, (sampling, seed if sampling.temperature else None)
         taken = {"prompt", "text", "why", *(column for cell in self.cells for column in cell.place)}
         self._meter = Meter(backend, metrics, sampling, refusal_tokens=refusal_tokens, taken=taken)
         self.metrics = self._meter.names
@@ -81,23 +84,26 @@ class Scores:
         self._asked = [json_of(prompt) for prompt in self.prompts]
         # every row once, those of a prompt together, with the number of the prompt
         self._rows: dict[Key, tuple[Row, int]] = {}
-        for i, prompt in enumerate(self.prompts):
+        for i, (prompt, noise) in enumerate(zip(self.prompts, seeds(self.prompts, seed), strict=True)):
             for fingerprint, recipe in recipes.items():
-                self._rows.setdefault(Key(fingerprint, self._asked[i]), (Row(prompt, recipe, seed), i))
+                self._rows.setdefault(Key(fingerprint, self._asked[i]), (Row(prompt, recipe, noise), i))
         about: dict[str, Any] = {
             "model": backend.info.name,
+            "revision": backend.info.revision,
             "dtype": backend.info.dtype,
             "metrics": self.metrics,
-            "sampling": {**asdict(sampling), "seed": seed} if self._meter.generates else None,
+            "sampling": {**asdict(sampling), "seed": self._sampling[1]} if self._meter.generates else None,
             "refusal_tokens": self.refusal_tokens,
             "chat template hash": short_hash(backend.tokenizer.chat_template),
         }
         if self._meter.own:
             about["judges' code"] = self._meter.own
-        if path is not None:  # models of one name are told apart by what they say
+        if path is not None:  # models of one name are told apart by their weights and by what they say
+            about["weights"] = checksum(backend)
             about[f"logits after {PROBE!r}"] = backend.score([Row(PROBE, chat=False)])[0, :8].tolist()
         self._state = state_of(backend)
-        self._file = None if path is None else ScoresFile(path, about)
+        rounding = EXACT if backend.info.dtype in WIDE and not isinstance(backend, OnServer) else LOOSE
+        self._file = None if path is None else ScoresFile(path, about, rounding=rounding)
         there = self._file.read() if self._file else {}
         self._found: dict[Key, Measured] = {key: there[key] for key in self._rows if key in there}
 

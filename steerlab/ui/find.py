@@ -302,7 +302,7 @@ def _pair(lab: Lab, question: FindQuestion, name: str) -> _Outcome:
     found = estimators.difference_in_means(
         lab.backend, contrast, point=question.point, positions=[-1], chat=False
     )
-    about = {"method": "prompt pair", "shows": str(positive[0]), "lacks": str(negative[0])}
+    about = {"method": "prompt pair", "shows": str(positive[0]), "lacks": str(negative[0]), "chat": False}
     about |= origin(lab.backend)
     found = dataclasses.replace(found, provenance=about)
     return _Outcome(found, found, (1, 1))

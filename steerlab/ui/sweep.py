@@ -21,7 +21,7 @@ from steerlab.interventions import Add
 from steerlab.lab import Lab
 from steerlab.metrics import Estimate
 from steerlab.recipes import Recipe
-from steerlab.rows import Row
+from steerlab.rows import Row, seeds
 from steerlab.sites import Point
 from steerlab.sweeps import Cell, Sweep, grid, with_controls
 from steerlab.ui.asks import Handler, Tell
@@ -205,7 +205,8 @@ def texts(lab: Lab, question: TextsQuestion, tell: Tell) -> TextsAnswer:
     """Answer the first prompts as they are answered in a cell."""
     recipe = recipe_at(lab, question.place)
     given = prompts_of(question.prompts, "prompts")
-    rows = [Row(prompt, recipe, question.seed) for prompt in given[:SHOWN]]
+    shown = given[:SHOWN]
+    rows = [Row(prompt, recipe, of) for prompt, of in zip(shown, seeds(shown, question.seed), strict=True)]
     sampling = Sampling(question.max_new_tokens, question.temperature)
     answers = lab.run(rows, sampling, cancel=tell.cancel)
     return TextsAnswer(texts=list(map(_text, answers)), of=len(given))

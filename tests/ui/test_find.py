@@ -108,7 +108,7 @@ def test_two_prompts_are_enough(wire: Wire) -> None:
     expected = prompt_pair(wire.lab.backend, "Love", "Hate", site=Site(6, "resid_pre"))
     found = wire.lab.directions["love"]
     assert torch.equal(found.vector, expected.vector)
-    assert {**found.provenance, "position": -1} == {**expected.provenance, "position": -1}
+    assert found.provenance == expected.provenance
 
 
 def test_how_far_the_sides_are_apart_is_the_norm_of_their_difference_in_units_of_the_stream(
