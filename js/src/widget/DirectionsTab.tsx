@@ -212,13 +212,9 @@ function Layers({ store, open, map, direction }: LayersProps) {
       <div class="sl-bar">
         <p>{`${map.name}, a direction for every layer of ${map.point}`}</p>
         {positions.length > 1 && (
-          <label class="sl-pick">
+          <label class="sl-pickone">
             position
-            <select
-              class="sl-select"
-              value={at}
-              onChange={(event) => setPlace(Number(event.currentTarget.value))}
-            >
+            <select value={at} onChange={(event) => setPlace(Number(event.currentTarget.value))}>
               {positions.map((one, i) => (
                 <option key={one} value={i}>
                   {one === "response" ? "the whole answer" : one}
