@@ -58,6 +58,7 @@ const FOUND: FindAnswer = {
   trouble: null,
   relax: [],
   prompts: [12, 11],
+  chose: [3, 2],
 };
 
 test("a search begins with bundled prompts and the paper's selection, under a name that is free", async () => {
@@ -88,7 +89,9 @@ test("the map says its winner and why others fell; a click uses a cell, and it c
   expect(cell("0,1")?.getAttribute("aria-label")).toBe(
     "position −2, layer 1: rejected, KL 0.300 > 0.1; bypass not needed, induce 2.00, KL 0.30",
   );
-  expect(panel.el.querySelector(".sl-found")?.textContent).toContain("12 prompts against 11");
+  expect(panel.el.querySelector(".sl-found")?.textContent).toContain(
+    "12 + 11 prompts made the directions, 3 + 2 others chose among them",
+  );
   const before = panel.model.asked.length;
   cell("0,0")?.click();
   expect(panel.model.asked.length).toBe(before); // there is no direction there

@@ -95,7 +95,7 @@ def test_the_facts_of_a_direction_stand_in_line(server: rig.Server, page: Page) 
     rig.fold_sidebar(page)
     panel.root.get_by_role("tab", name="Directions").click()
     names = panel.root.locator(".sl-facts-list dt")
-    expect(names.nth(2)).to_have_text("stream's norm")
+    expect(names.nth(2)).to_have_text("stream’s norm")
     for width in (600, 1280):
         page.set_viewport_size({"width": width, "height": 1000})
         boxes = [name.bounding_box() for name in names.all()]

@@ -55,8 +55,7 @@ export function FindMap({ store, answer, onRelax }: Props) {
         <p role="status">
           <strong>{name}</strong> is in the list
           {best && `, from ${where(best.position)} of layer ${best.layer}`}
-          {` (${answer.prompts[0]} prompts against ${answer.prompts[1]})`}. Choose a cell to steer with its
-          candidate.
+          {` (${counted(answer)})`}. Choose a cell to steer with its candidate.
         </p>
       )}
       <Heatmap
@@ -108,6 +107,12 @@ export function FindMap({ store, answer, onRelax }: Props) {
       )}
     </div>
   );
+}
+
+/** Of how many prompts it was made, and by how many others chosen. */
+function counted({ prompts: [n, m], chose }: FindAnswer): string {
+  if (!chose) return `${n} prompts against ${m}`;
+  return `${n} + ${m} prompts made the directions, ${chose[0]} + ${chose[1]} others chose among them`;
 }
 
 const where = (position: MapCell["position"]) =>
