@@ -124,8 +124,10 @@ function say(one: MapCell | undefined, scored: boolean, scale: Scale): string {
   const place = `${where(one.position)}, layer ${one.layer}`;
   if (one.apart === null) return `${place}: ${one.rejected || "the two sides do not differ here"}`;
   if (!scored) return `${place}: ${scale.title} ${digits(scale, one.apart)}`;
-  const score = (name: string, x: number | null) =>
-    `${name} ${x === null ? "not needed" : x.toFixed(2).replace("-", "−")}`;
-  const scores = [score("bypass", one.bypass), score("induce", one.induce), score("KL", one.kl)].join(", ");
+  const score = (name: string, x: number | null, words = (y: number) => y.toFixed(2).replace("-", "−")) =>
+    `${name} ${x === null ? "not needed" : words(x)}`;
+  // as it stands in the cell
+  const bypass = score("bypass", one.bypass, (x) => digits(scale, x));
+  const scores = [bypass, score("induce", one.induce), score("KL", one.kl)].join(", ");
   return `${place}: ${one.rejected ? `rejected, ${one.rejected}; ` : ""}${scores}`;
 }
