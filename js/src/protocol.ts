@@ -121,6 +121,8 @@ export interface CosinesQuestion {
 /** By row: KL(all but this row || all) of the first token, in nats; None where the row does nothing. */
 export interface CostsAnswer {
   kl: (number | null)[];
+  /** Over which it is too much, in nats. */
+  budget: number;
 }
 
 /** What does each row cost on a prompt? */

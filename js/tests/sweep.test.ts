@@ -118,7 +118,11 @@ test("the map fills in, and a cell can be chosen before the end", async () => {
   model.say({ kind: "answer", id: last()?.id ?? "", answer: { texts, of: 1 } });
   await frame();
   expect(el.querySelector(".sl-texts dd")?.textContent).toContain("<b>I cannot</b>");
-  expect(el.querySelector(".sl-texts-verdict")?.textContent).toBe("refuses");
+  const button = el.querySelector<HTMLElement>(".sl-texts .sl-verdict");
+  expect(button?.textContent).toBe("refuses");
+  button?.click();
+  await frame();
+  expect(el.querySelector(".sl-texts .sl-rule")?.textContent).toContain("It holds i cannot, so it counts");
 });
 
 test("parts are put together: each has what is new since the one before", async () => {

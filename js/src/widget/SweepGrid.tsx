@@ -1,7 +1,7 @@
 /** Layers x coefficients: what to measure, the map, and what the model writes in a cell of it. */
 
 import { useState } from "preact/hooks";
-import type { PromptSet, Question, SetCell, SweepCell, TextsQuestion } from "../protocol";
+import type { CellText, PromptSet, Question, SetCell, SweepCell, TextsQuestion } from "../protocol";
 import { able } from "./able";
 import type { Asked } from "./asks";
 import { digits } from "./charts/colour";
@@ -25,6 +25,7 @@ import {
 import { useAction } from "./useAction";
 import { useAsk } from "./useAsk";
 import { useShared } from "./useShared";
+import { useVerdict } from "./Verdict";
 import { Working } from "./Working";
 
 interface Props {
@@ -273,23 +274,25 @@ function Texts({ store, question }: { store: Store; question: TextsQuestion }) {
       <Working asked={asked} what="Writing the cell’s texts" />
       <Failed error={asked?.error.value} />
       <dl class="sl-texts-list">
-        {answer?.texts.map(({ prompt, text, verdict, fault }, i) => (
-          <div key={i}>
-            <dt>{prompt}</dt>
-            <dd>
-              <span
-                class="sl-texts-verdict"
-                data-refuses={verdict?.refuses}
-                title={verdict?.phrase ?? undefined}
-              >
-                {verdict ? (verdict.refuses ? "refuses" : "answers") : fault}
-              </span>{" "}
-              {text || <em>nothing</em>}
-            </dd>
-          </div>
+        {answer?.texts.map((one, i) => (
+          <Text key={i} one={one} refusals={store.info.value.refusals} />
         ))}
       </dl>
     </section>
+  );
+}
+
+function Text({ one, refusals }: { one: CellText; refusals: readonly string[] }) {
+  const { prompt, text, verdict, fault } = one;
+  const { button, rule } = useVerdict(verdict, refusals);
+  return (
+    <div>
+      <dt>{prompt}</dt>
+      <dd>
+        {button ?? <span class="sl-wrong">{fault}</span>} {text || <em>nothing</em>}
+        {rule}
+      </dd>
+    </div>
   );
 }
 
