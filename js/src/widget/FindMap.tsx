@@ -35,7 +35,7 @@ export function FindMap({ store, answer, onRelax }: Props) {
   const written = layers.length <= 16;
   return (
     <div class="sl-found">
-      {trouble ? (
+      {trouble && (
         <>
           <Note kind="error" what={trouble.what} hint={trouble.hint} />
           <div class="sl-form-go">
@@ -51,12 +51,6 @@ export function FindMap({ store, answer, onRelax }: Props) {
             ))}
           </div>
         </>
-      ) : (
-        <p role="status">
-          <strong>{name}</strong> is in the list
-          {best && `, from ${where(best.position)} of layer ${best.layer}`}
-          {` (${counted(answer)})`}. Choose a cell to steer with its candidate.
-        </p>
       )}
       <Heatmap
         label={`Candidates for ${name} by position and layer`}
@@ -83,29 +77,41 @@ export function FindMap({ store, answer, onRelax }: Props) {
           if (one && one.apart !== null) use(one);
         }}
         cellWidth={written ? 41 : 22}
+        narrowWidth={34}
         labelWidth={92}
       />
       <Failed error={using.asked?.error.value} />
-      {last && inUse && (
-        <div class="sl-form-go">
-          <span role="status">
-            In use: {where(last.position)} of layer {last.layer}.{using.stands && " Ctrl+Z takes it back."}
-          </span>
-          {now !== name && (
-            <button type="button" class="sl-button" onClick={() => use(last, true)}>
-              Keep it as {name}
-            </button>
-          )}
-        </div>
-      )}
-      {!inUse && best && (
-        <div class="sl-form-go">
+      <div class="sl-form-go">
+        <span role="status">
+          {last &&
+            inUse &&
+            `In use: ${where(last.position)} of layer ${last.layer}.${using.stands ? " Ctrl+Z takes it back." : ""}`}
+        </span>
+        {last && inUse && now !== name && (
+          <button type="button" class="sl-button" onClick={() => use(last, true)}>
+            Keep it as {name}
+          </button>
+        )}
+        {!inUse && best && (
           <button type="button" class="sl-button" onClick={() => use(best)}>
             Use it
           </button>
-        </div>
-      )}
+        )}
+      </div>
     </div>
+  );
+}
+
+/** What came of a search, in a line; why there is nothing stands with the map. */
+export function FoundWords({ answer }: { answer: FindAnswer }) {
+  const { name, best, trouble } = answer;
+  if (trouble) return null;
+  return (
+    <p>
+      <strong>{name}</strong> is in the list
+      {best && `, from ${where(best.position)} of layer ${best.layer}`}
+      {` (${counted(answer)})`}. Choose a cell to steer with its candidate.
+    </p>
   );
 }
 
