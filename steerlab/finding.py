@@ -36,7 +36,9 @@ class Finding(traitlets.HasTraits):
     )
     backend: Backend
     worker: Worker
-    map: DirectionMap | None = None
+    map = traitlets.Instance(
+        DirectionMap, allow_none=True, help="The candidates of the newest search, by position and layer."
+    )
     candidates: Selection | None = None
 
     @goes_first

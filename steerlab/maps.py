@@ -74,6 +74,15 @@ class DirectionMap:
             )
         return bool(self.vectors[i, layer].norm() > 1e-6 * self.residual_norms[i, layer])
 
+    def cell_of(self, direction: Direction) -> tuple[Position, int] | None:
+        """The position and layer of the candidate that is this very vector at this very site; None for no such cell."""
+        site = direction.site
+        if site is None or site.point != self.point or site.layer >= self.n_layers:
+            return None
+        here = (p for p in self.positions if self.differs(p, site.layer))
+        same = (p for p in here if torch.equal(self.at(p, site.layer).vector, direction.vector))
+        return next(((position, site.layer) for position in same), None)
+
     @property
     def norms(self) -> Tensor:
         """The norm |v| of every direction, `[positions layers]`, float64; by `residual_norms` it is in units of the

@@ -142,12 +142,15 @@ class AllRejectedError(DirectionError):
 
 @dataclass(frozen=True)
 class Selection:
-    """Every candidate with its scores, and the best of those that passed."""
+    """Every candidate with its scores, and the best of those that passed. prompts: how many harmful and harmless ones
+    they were scored on.
+    """
 
     candidates: tuple[Candidate, ...]
     refusal_tokens: tuple[int, ...]
     best: Candidate
     direction: Direction
+    prompts: tuple[int, int]
 
     def to_frame(self) -> pd.DataFrame:
         """A row per candidate: position, layer, the three scores, the reason it fell and why scores are missing, ""
@@ -259,7 +262,8 @@ def choose(
     best = min(passed, key=lambda c: c.bypass)
     found = directions.at(best.position, best.layer)
     found = dataclasses.replace(found, provenance={**found.provenance, "selection prompts": base.kept})
-    return Selection(candidates, base.refusal_tokens, best, found)
+    counts = len(base.harmful.prompts), len(base.harmless.prompts)
+    return Selection(candidates, base.refusal_tokens, best, found, counts)
 
 
 class _Search:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -8,7 +9,7 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 
-from steerlab import ContrastSet, formats
+from steerlab import ContrastSet, Site, formats
 from steerlab.backends.fake import FakeBackend
 from steerlab.errors import DirectionError, FileError, SiteError
 from steerlab.estimators import DirectionMap, caa, difference_in_means, logistic_probe
@@ -65,6 +66,14 @@ def test_the_front_door_asks_for_the_position_and_then_for_the_layer(tmp_path: P
     assert formats.load(tmp_path / "x", position=-1, layer=2).same(found.at(-1, 2))
     layers = formats.load_layers(tmp_path / "x", position=-2)
     assert {i: d.same(found.at(-2, i)) for i, d in layers.items()} == {1: True, 2: True, 3: True}
+
+
+def test_a_map_knows_its_own_directions(tmp_path: Path) -> None:
+    found = saved(tmp_path / "x")
+    position = found.positions[-1]
+    assert found.cell_of(found.at(position, 2)) == (position, 2)
+    assert found.cell_of(-found.at(position, 2)) is None
+    assert found.cell_of(dataclasses.replace(found.at(position, 2), site=Site(9, "resid_pre"))) is None
 
 
 def test_a_position_at_which_nothing_differs_is_refused_in_words(tmp_path: Path) -> None:

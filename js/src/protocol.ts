@@ -121,6 +121,8 @@ export interface CosinesQuestion {
 /** By row: KL(all but this row || all) of the first token, in nats; None where the row does nothing. */
 export interface CostsAnswer {
   kl: (number | null)[];
+  /** Over which it is too much, in nats. */
+  budget: number;
 }
 
 /** What does each row cost on a prompt? */
@@ -160,13 +162,15 @@ export interface DirectionsAnswer {
   cosines: ((number | null)[])[];
   /** The newest, `lab.map`. */
   map: MapInfo | null;
+  /** Of each direction the cell of the map that it is; None where it is none of them. */
+  own: (OwnCell | null)[];
 }
 
 /** What is known of the lab's directions? */
 export interface DirectionsQuestion {
   kind: "directions";
   revision: number;
-  /** The map that was made last, where that was here. */
+  /** As in Info. */
   map: string;
 }
 
@@ -274,6 +278,8 @@ export interface FindAnswer {
   relax: Thresholds[];
   /** How many went into the directions, after the selection left some out. */
   prompts: [number, number];
+  /** How many others the selection chose by; None for no choice. */
+  chose: [number, number] | null;
 }
 
 /** Which direction tells two sides of prompts apart? */
@@ -352,6 +358,8 @@ export interface Info {
   ahead: number;
   /** How often a run saw other weights or another chat template than the one before: older figures are of those. */
   epoch: number;
+  /** The fingerprint of `Lab.map`; empty for no map. */
+  map: string;
 }
 
 /** Kernel -> front end: where the job is that a server computes for this lab. */
@@ -539,6 +547,12 @@ export interface OpenSharedAnswer {
 export interface OpenSharedQuestion {
   kind: "open-shared";
   text: string;
+}
+
+/** The cell of a map that a direction is. */
+export interface OwnCell {
+  position: number | "response";
+  layer: number;
 }
 
 /** How a pane's text ended, and what is said of it; while it is written, what is known so far. */
@@ -979,7 +993,7 @@ export interface Undo {
   kind: "undo";
 }
 
-/** Steer with the candidate of a cell of the map that was found last. */
+/** Steer with the candidate of a cell of a map. */
 export interface UseCandidate {
   kind: "find-use";
   name: string;

@@ -1,5 +1,5 @@
 import { afterEach, beforeEach, expect, test } from "vitest";
-import type { ZoneAnswer } from "../src/protocol";
+import type { SteeringState, ZoneAnswer } from "../src/protocol";
 import { stretches, ticks, warning } from "../src/widget/cost";
 import { frame, input, type Shown, say, show, state, traits } from "./fakes";
 
@@ -123,6 +123,23 @@ const answer = async (kind: string, made: object) => {
 };
 const cost = () => panel.el.querySelector<HTMLElement>(".sl-cost");
 const shaded = () => panel.el.querySelectorAll(".sl-stretch").length;
+
+test("a row that is not in hand is warned of, too, by its KL", async () => {
+  const { model, el } = panel;
+  const [row] = model.values.state.steering as [SteeringState];
+  model.change("state", state({ steering: [row, { ...row, coefficient: 2 }], revision: 1 }));
+  await ran(1);
+  expect(asked("zone").length, "a zone is many passes: it is of the row in hand").toBe(1);
+  await answer("costs", { kl: [null, 0.25], budget: 0.1 });
+  const said = () =>
+    [...el.querySelectorAll(".sl-row")].map((one) => one.querySelector("strong")?.textContent);
+  expect(said()).toEqual([undefined, " over 0.1"]);
+  const slider = () => el.querySelectorAll(".sl-slider input")[1]?.getAttribute("aria-valuetext");
+  expect(slider()).toContain("The KL is over 0.1 nats on this prompt");
+  model.change("state", state({ steering: [row, { ...row, coefficient: 2, enabled: false }], revision: 2 }));
+  await frame();
+  expect(said(), "it is off").toEqual([undefined, undefined]);
+});
 
 test("what Python changes in steps without a row is asked about anew, and the old numbers are dimmed till then", async () => {
   const { model, el } = panel;

@@ -1,8 +1,8 @@
 import { afterEach, beforeEach, expect, test } from "vitest";
-import type { Asks, DirectionsAnswer } from "../src/protocol";
+import type { Asks, DirectionsAnswer, MapInfo } from "../src/protocol";
 import { visible } from "../src/widget/DirectionsTab";
 import { strengthOf } from "../src/widget/strength";
-import { frame, type Shown, say, show } from "./fakes";
+import { frame, type Shown, say, show, state } from "./fakes";
 
 let panel: Shown;
 beforeEach(() => {
@@ -22,6 +22,21 @@ const ABOUT: DirectionsAnswer = {
   facts: [[{ name: "method", value: "difference in means" }]],
   cosines: [[1]],
   map: null,
+  own: [null],
+};
+const MAP: MapInfo = {
+  id: "m1",
+  name: "bundled prompts",
+  point: "resid_pre",
+  positions: [-2, -1],
+  norms: [
+    [1, 2, 1, 1],
+    [null, 4, 1, 1],
+  ],
+  residual_norms: [
+    [8, 8, 8, 8],
+    [8, 8, 8, 8],
+  ],
 };
 
 async function open(): Promise<void> {
@@ -47,23 +62,10 @@ test("the tab asks for arithmetic at once and for tokens when a direction is sho
 
 test("a map is drawn at a position, and a layer without a direction says so", async () => {
   await open();
-  await answer("directions", {
-    ...ABOUT,
-    map: {
-      id: "m1",
-      name: "refusal",
-      point: "resid_pre",
-      positions: [-2, -1],
-      norms: [
-        [1, 2],
-        [null, 4],
-      ],
-      residual_norms: [
-        [8, 8],
-        [8, 8],
-      ],
-    },
-  });
+  const [norms, residual_norms] = [MAP.norms, MAP.residual_norms].map((all) =>
+    all.map((one) => one.slice(0, 2)),
+  );
+  await answer("directions", { ...ABOUT, map: { ...MAP, norms, residual_norms } as MapInfo });
   expect(asked("map-cosines").at(-1)?.what).toEqual({ kind: "map-cosines", map: "m1", position: -1 });
   const layers = [...panel.el.querySelectorAll(".sl-bars-layer")].map((one) =>
     one.getAttribute("aria-label"),
@@ -80,6 +82,39 @@ test("a map is drawn at a position, and a layer without a direction says so", as
   });
   const cells = [...panel.el.querySelectorAll(".sl-layers .sl-heat-cell")];
   expect(cells.map((cell) => cell.getAttribute("data-rejected"))).toEqual(["true", "true", "true", "false"]);
+});
+
+const marked = () =>
+  panel.el.querySelector('.sl-bars-layer[aria-selected="true"]')?.getAttribute("data-layer");
+const position = () =>
+  panel.el.querySelector<HTMLSelectElement>(".sl-layers")?.closest("section")?.querySelector("select");
+
+test("a bar is marked where the map has the very direction, and at its position alone", async () => {
+  await open();
+  await answer("directions", { ...ABOUT, map: MAP });
+  expect(marked(), "the same layer and point are not enough").toBeUndefined();
+  expect([...(position()?.options ?? [])].map((option) => option.textContent)).toEqual(["−2", "−1"]);
+  const at = () => asked("map-cosines").at(-1)?.what;
+  expect(at()).toMatchObject({ position: -1 });
+  panel.model.change("state", state({ revision: 1 }));
+  await frame();
+  await answer("directions", { ...ABOUT, map: { ...MAP, id: "m2" }, own: [{ position: -2, layer: 2 }] });
+  expect(at()).toMatchObject({ map: "m2", position: -2 });
+  expect(marked()).toBe("2");
+  const select = position() as HTMLSelectElement;
+  select.value = "1";
+  select.dispatchEvent(new Event("change", { bubbles: true }));
+  await frame();
+  expect(at()).toMatchObject({ position: -1 });
+  expect(marked()).toBeUndefined();
+});
+
+test("a map that nothing else tells of is asked about, too: where all candidates of a search fell", async () => {
+  await open();
+  await answer("directions", { ...ABOUT, map: MAP });
+  panel.model.change("info", { ...panel.model.values.info, map: "m2" });
+  await frame();
+  expect(asked("directions").at(-1)?.what).toEqual({ kind: "directions", revision: 0, map: "m2" });
 });
 
 test("the picker is shaded once the run is over, not while it goes on", async () => {

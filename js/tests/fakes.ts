@@ -31,6 +31,7 @@ export function traits(layers = 4): Traits {
       revision: null,
       ahead: 0,
       epoch: 0,
+      map: "",
     },
     directions: [
       {

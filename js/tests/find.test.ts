@@ -58,6 +58,7 @@ const FOUND: FindAnswer = {
   trouble: null,
   relax: [],
   prompts: [12, 11],
+  chose: [3, 2],
 };
 
 test("a search begins with bundled prompts and the paper's selection, under a name that is free", async () => {
@@ -81,6 +82,7 @@ test("the map says its winner and why others fell; a click uses a cell, and it c
   await open();
   button("Find")?.click();
   await frame();
+  const told = panel.el.querySelector('.sl-find [role="status"]');
   panel.model.say({ kind: "answer", id: last()?.id ?? "", answer: FOUND });
   await frame();
   expect(cell("1,1")?.dataset.marked).toBe("true");
@@ -88,7 +90,10 @@ test("the map says its winner and why others fell; a click uses a cell, and it c
   expect(cell("0,1")?.getAttribute("aria-label")).toBe(
     "position −2, layer 1: rejected, KL 0.300 > 0.1; bypass not needed, induce 2.00, KL 0.30",
   );
-  expect(panel.el.querySelector(".sl-found")?.textContent).toContain("12 prompts against 11");
+  expect(told?.textContent, "in a place that was there before").toContain(
+    "12 + 11 prompts made the directions, 3 + 2 others chose among them",
+  );
+  const used = panel.el.querySelector('.sl-found [role="status"]');
   const before = panel.model.asked.length;
   cell("0,0")?.click();
   expect(panel.model.asked.length).toBe(before); // there is no direction there
@@ -101,7 +106,7 @@ test("the map says its winner and why others fell; a click uses a cell, and it c
   panel.model.say({ kind: "answer", id: last()?.id ?? "", answer: { direction: "love −1, 0" } });
   await frame();
   expect(cell("1,0")?.getAttribute("aria-selected")).toBe("true");
-  expect(panel.el.textContent).toContain("In use: position −1 of layer 0. Ctrl+Z takes it back.");
+  expect(used?.textContent).toBe("In use: position −1 of layer 0. Ctrl+Z takes it back.");
   panel.model.change("state", state({ steering: [{ ...taken, coefficient: 2 }], revision: 6 }));
   await frame();
   expect(panel.el.textContent, "Ctrl+Z would take that back").toContain("In use: position −1 of layer 0.");

@@ -17,6 +17,9 @@ test("a question mark opens the words and the keys, and Escape or a press elsewh
   expect([drop()?.hidden, button()?.getAttribute("aria-expanded")]).toEqual([false, "true"]);
   expect(drop()?.textContent).toContain("activation addition");
   expect(drop()?.textContent).toContain("Ctrl+Z");
+  expect(drop()?.textContent, "a narrow header has no room for it").toContain(
+    "nametinysize4 layers × 16backendlocaldevicecpuprecisionfloat32",
+  );
   button()?.dispatchEvent(new KeyboardEvent("keydown", { key: "Escape", bubbles: true }));
   await frame();
   expect([drop()?.hidden, document.activeElement === button()]).toEqual([true, true]);

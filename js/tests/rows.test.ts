@@ -33,6 +33,30 @@ const press = (key: string) =>
   );
 const names = () => panel.model.runs.at(-1)?.steering.map((row) => row.direction);
 
+test("two rows of a direction are told apart by ear, and the one in hand is the current one", async () => {
+  panel.model.change(
+    "state",
+    state({ steering: [REFUSAL, OTHER, { ...REFUSAL, mode: "ablate" }], revision: 1 }),
+  );
+  await frame();
+  const groups = [...panel.el.querySelectorAll(".sl-row")];
+  const rows = ["refusal, row 1 of 3", "mine", "refusal, row 3 of 3"];
+  expect(groups.map((row) => row.getAttribute("aria-label"))).toEqual(rows);
+  const boxes = [...panel.el.querySelectorAll('.sl-row [type="checkbox"]')];
+  expect(boxes.map((box) => box.getAttribute("aria-label"))).toEqual(rows);
+  groups[2]?.dispatchEvent(new PointerEvent("pointerdown", { bubbles: true }));
+  await frame();
+  expect(groups.map((row) => row.getAttribute("aria-current"))).toEqual([null, null, "true"]);
+  expect(panel.el.querySelector('[aria-label="Where refusal, row 3 of 3 acts"]')).not.toBeNull();
+  expect(panel.el.querySelector('.sl-slider [aria-label="Strength of refusal, row 3 of 3"]')).not.toBeNull();
+});
+
+test("the raw number behind a slider is said of it", () => {
+  const slider = panel.el.querySelector(".sl-row:nth-child(2) .sl-slider input");
+  const raw = document.getElementById(slider?.getAttribute("aria-describedby") ?? "");
+  expect(raw?.textContent).toBe("1 × |v| 1.000");
+});
+
 async function pick(row: string, item: string): Promise<void> {
   button(`More for ${row}`)?.click();
   await frame();

@@ -106,6 +106,11 @@ test("two that are ticked are compared, and again when one of them is replaced",
   expect(
     [...panel.el.querySelectorAll('[aria-label="Compared"] .sl-text')].map((t) => t.textContent),
   ).toEqual(["<b>a</b>", "<b>c</b>"]);
+  const verdict = panel.el.querySelector<HTMLElement>('[aria-label="Compared"] .sl-verdict');
+  verdict?.click();
+  await frame();
+  expect(verdict?.getAttribute("aria-expanded")).toBe("true");
+  expect(panel.el.querySelector('[aria-label="Compared"] .sl-rule')?.textContent).toContain("i cannot");
   panel.model.change("snapshots", [kept("a", "other"), kept("c")]);
   await frame();
   expect(asked("compare").at(-1)?.what).toMatchObject({ fingerprints: ["other", "c"] });

@@ -127,7 +127,33 @@ test("the map fills in, and a cell can be chosen before the end", async () => {
   model.say({ kind: "answer", id: last()?.id ?? "", answer: { texts, of: 1 } });
   await frame();
   expect(el.querySelector(".sl-texts dd")?.textContent).toContain("<b>I cannot</b>");
-  expect(el.querySelector(".sl-texts-verdict")?.textContent).toBe("refuses");
+  const button = el.querySelector<HTMLElement>(".sl-texts .sl-verdict");
+  expect(button?.textContent).toBe("refuses");
+  button?.click();
+  await frame();
+  expect(el.querySelector(".sl-texts .sl-rule")?.textContent).toContain("It holds i cannot, so it counts");
+});
+
+test("what a sweep came to, and what a click set, is said in a place that was there before", async () => {
+  const { model, el } = panel;
+  const { id, question } = await measure();
+  const said = el.querySelector('[data-view="grid"] > [role="status"]');
+  expect(said?.textContent).toBe("");
+  const more = { direction: "f", prompts: 4, reused: 0, rows: 1 };
+  model.say({ kind: "answer", id, answer: { cells: cells(question, 4), ...more } });
+  await frame();
+  expect(said?.textContent).toBe("The sweep is measured, n = 4 in each cell.");
+  cell("0,27")?.click();
+  await frame();
+  const [refusal] = model.values.state.steering as [SteeringState];
+  model.change("state", state({ steering: [{ ...refusal, coefficient: 6 }], revision: 5 }));
+  const set = model.asked.find(({ what }) => what.kind === "sweep-set");
+  model.say({ kind: "answer", id: set?.id ?? "", answer: {} });
+  await frame();
+  expect(said?.textContent).toBe("The panel is set to refusal × +6 at layer 27. Ctrl+Z takes it back.");
+  model.change("state", state({ steering: [refusal], revision: 6 }));
+  await frame();
+  expect(said?.textContent, "it was taken back").toBe("The sweep is measured, n = 4 in each cell.");
 });
 
 test("parts are put together: each has what is new since the one before", async () => {
@@ -185,6 +211,7 @@ async function measureFrontier() {
 test("a point of the frontier sets the panel to its layers", async () => {
   const { model } = panel;
   await measureFrontier();
+  const said = panel.el.querySelector('[data-view="frontier"] > [role="status"]');
   expect(last()?.what).toMatchObject({
     kind: "frontier",
     method: "greedy",
@@ -212,7 +239,7 @@ test("a point of the frontier sets the panel to its layers", async () => {
   model.change("state", state({ steering: [there], revision: 5 }));
   model.say({ kind: "answer", id: last()?.id ?? "", answer: {} });
   await frame();
-  expect(panel.el.textContent).toContain("The panel is set to layers 3–4. Ctrl+Z takes it back.");
+  expect(said?.textContent).toBe("The panel is set to layers 3–4. Ctrl+Z takes it back.");
   expect(panel.el.querySelector('[aria-label^="layers 3–4:"]')?.getAttribute("aria-selected")).toBe("true");
   model.change("state", state({ steering: [refusal], revision: 6 }));
   await frame();

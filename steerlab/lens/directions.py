@@ -45,7 +45,7 @@ class NearestTokens:
         """What the values are, and whether the final norm has its part in them."""
         if self.by == "head":
             return "logits of the final norm and the head on the direction alone, less their mean"
-        return f"cosine with the tokens' rows of the {self.by} matrix, without the final norm"
+        return f"cosine with the tokens’ rows of the {self.by} matrix, without the final norm"
 
 
 @torch.no_grad()

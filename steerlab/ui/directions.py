@@ -28,8 +28,8 @@ class DirectionsQuestion(Wire):
 
     kind: Literal["directions"] = "directions"
     revision: int
-    map: str = ""
-    """The map that was made last, where that was here."""
+    map: str
+    """As in Info."""
 
 
 class Fact(Wire):
@@ -52,6 +52,13 @@ class MapInfo(Wire):
     """The mean norm of the stream there."""
 
 
+class OwnCell(Wire):
+    """The cell of a map that a direction is."""
+
+    position: int | Literal["response"]
+    layer: int
+
+
 class DirectionsAnswer(Wire):
     """All that takes no model."""
 
@@ -62,6 +69,8 @@ class DirectionsAnswer(Wire):
     """Between them; empty where their widths differ."""
     map: MapInfo | None
     """The newest, `lab.map`."""
+    own: list[OwnCell | None]
+    """Of each direction the cell of the map that it is; None where it is none of them."""
 
 
 class CosinesQuestion(Wire):
@@ -148,6 +157,7 @@ def answer(lab: Lab, _question: DirectionsQuestion, _tell: Tell) -> DirectionsAn
         facts=[_facts(direction) for direction in table.values()],
         cosines=cosines(list(table.values())).tolist() if one_width else [],
         map=_map_info(lab.map) if lab.map else None,
+        own=[_own(lab.map, direction) for direction in table.values()],
     )
 
 
@@ -169,7 +179,7 @@ def map_cosines(lab: Lab, question: CosinesQuestion, _tell: Tell) -> CosinesAnsw
 def bundled_map(lab: Lab, _question: MapQuestion, tell: Tell) -> MapAnswer:
     """The paper's difference in means on bundled prompts, for `lab.map`."""
     tell.progress(0, 0, "reading the stream on the bundled prompts")
-    contrast = ContrastSet(prompts.harmful(BUNDLED), prompts.harmless(BUNDLED), "refusal")
+    contrast = ContrastSet(prompts.harmful(BUNDLED), prompts.harmless(BUNDLED), "bundled prompts")
     lab.map = estimators.difference_in_means(lab.backend, contrast)
     return MapAnswer(id=fingerprint(lab.map))
 
@@ -200,7 +210,7 @@ def _facts(direction: Direction) -> list[Fact]:
     given: dict[str, Any] = {
         "site": f"{site}, the {site.describe()}" if site else "not known",
         "norm": f"{direction.norm:.4g}",
-        "stream's norm": direction.residual_norm and f"{direction.residual_norm:.4g}",
+        "stream’s norm": direction.residual_norm and f"{direction.residual_norm:.4g}",
         "model": direction.model or "not known",
         **direction.provenance,
     }
@@ -214,7 +224,13 @@ def _words(value: object) -> str:
         text = "; ".join(map(_words, value))
     else:
         text = f"{value:.4g}" if isinstance(value, float) and math.isfinite(value) else str(value)
+        text = text.replace("-", "−") if isinstance(value, int | float) else text
     return text if len(text) <= LONGEST else f"{text[: LONGEST - 1]}…"
+
+
+def _own(found: DirectionMap | None, direction: Direction) -> OwnCell | None:
+    cell = found.cell_of(direction) if found else None
+    return OwnCell(position=cell[0], layer=cell[1]) if cell else None
 
 
 def _map_info(found: DirectionMap) -> MapInfo:

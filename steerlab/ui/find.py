@@ -1,7 +1,7 @@
 """Finding a direction in the panel: prompts and a method in, a map of positions x layers out, and a cell of it to use.
 
 The map is `lab.map`, and what the paper's selection said of its cells `lab.candidates`, so that code can go on with
-them.
+them. An answer that is kept keeps its map, too, whatever was searched elsewhere after it.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import dataclasses
 import math
 from collections.abc import Callable
 from typing import Annotated, Any, Literal, NamedTuple
+from weakref import WeakKeyDictionary
 
 import torch
 from pydantic import Field
@@ -24,7 +25,7 @@ from steerlab.lab import Lab
 from steerlab.prompts import ContrastSet, Position, Prompt
 from steerlab.recipes import Recipe
 from steerlab.search import search
-from steerlab.selection import AllRejectedError, Candidate, relaxations
+from steerlab.selection import AllRejectedError, Candidate, Selection, relaxations
 from steerlab.sites import Point
 from steerlab.ui.asks import Handler, Tell
 from steerlab.ui.prompt_sets import PromptSet, prompts_of
@@ -106,10 +107,12 @@ class FindAnswer(Wire):
     """Then: thresholds that are enough."""
     prompts: tuple[int, int]
     """How many went into the directions, after the selection left some out."""
+    chose: tuple[int, int] | None = None
+    """How many others the selection chose by; None for no choice."""
 
 
 class UseCandidate(Wire):
-    """Steer with the candidate of a cell of the map that was found last."""
+    """Steer with the candidate of a cell of a map."""
 
     kind: Literal["find-use"] = "find-use"
     name: str
@@ -125,6 +128,10 @@ class Used(Wire):
     """What it is called."""
 
     direction: str
+
+
+# by the place of the panel whose answer it is of
+_kept: WeakKeyDictionary[Lab, dict[str, DirectionMap]] = WeakKeyDictionary()
 
 
 class _Outcome(NamedTuple):
@@ -146,7 +153,8 @@ def answer(lab: Lab, question: FindQuestion, tell: Tell) -> FindAnswer:
     made = _MAPS[question.method](lab, question, name)
     position = made.map.positions[-1] if question.position not in made.map.positions else question.position
     direction = made.map.at(position, question.layer)
-    _keep(lab, made.map, name, direction)
+    _keep(lab, question, made.map)
+    lab.directions = {**lab.directions, name: direction}
     lab.candidates = None
     cells = [
         MapCell(position=p, layer=i, apart=_apart(made.map, made.means, p, i)) for p, i in _places(made.map)
@@ -165,19 +173,21 @@ def answer(lab: Lab, question: FindQuestion, tell: Tell) -> FindAnswer:
 def use(lab: Lab, question: UseCandidate, _tell: Tell) -> Used:
     """Put a candidate into the recipe, in the place of the others of its map, or add it at 1. Only the recipe holds it
     until somebody keeps it, so that looking at ten candidates leaves no ten directions behind."""
-    if lab.map is None or fingerprint(lab.map) != question.map:
+    maps = (*_kept.get(lab, {}).values(), *([lab.map] if lab.map else []))
+    found = next((one for one in maps if fingerprint(one) == question.map), None)
+    if found is None:
         raise DirectionError(
             f"this map of {question.name!r} is gone: another search came after it, or the kernel is a new one",
             "Run this search again.",
         )
-    direction = lab.map.at(question.position, question.layer)
+    direction = found.at(question.position, question.layer)
     kept = lab.directions.get(question.name)
     if not question.keep and kept is not None and torch.equal(kept.vector, direction.vector):
         direction = kept
     elif not question.keep:
         where = f"{question.position}".replace("-", "−")
         direction = dataclasses.replace(direction, name=f"{question.name} {where}, {question.layer}")
-    steps = [_swapped(step, lab.map, direction) for step in lab.recipe.interventions]
+    steps = [_swapped(step, found, direction) for step in lab.recipe.interventions]
     if all(new is old for new, old in zip(steps, lab.recipe.interventions, strict=True)):
         steps.append(Add(direction))
     lab.recipe = Recipe(steps)
@@ -186,14 +196,12 @@ def use(lab: Lab, question: UseCandidate, _tell: Tell) -> Used:
     return Used(direction=direction.name)
 
 
+def _place(question: FindQuestion) -> str:
+    return "find a pair" if question.method == "pair" else "find"
+
+
 HANDLERS: list[Handler[Any, Any]] = [
-    Handler(
-        FindQuestion,
-        FindAnswer,
-        answer,
-        lane="long",
-        kept=lambda question: "find a pair" if question.method == "pair" else "find",
-    ),
+    Handler(FindQuestion, FindAnswer, answer, lane="long", kept=_place),
     Handler(UseCandidate, Used, use, lane=None),
 ]
 
@@ -202,6 +210,7 @@ def _selected(lab: Lab, question: FindQuestion, name: str, tell: Tell) -> FindAn
     """`Lab.find_direction`, told as it goes, and with its map where nothing passes."""
     positive, negative = _sides(question)
     best: Found | None = None
+    chosen: Selection | None = None
     problem: AllRejectedError | None = None
     maps: list[DirectionMap] = []
     try:
@@ -219,11 +228,12 @@ def _selected(lab: Lab, question: FindQuestion, name: str, tell: Tell) -> FindAn
         )
     except AllRejectedError as error:
         problem, candidates, [found] = error, error.candidates, maps
-        lab.map, lab.candidates = found, None
     else:
-        candidates, lab.candidates = chosen.candidates, chosen
-        best = Found(position=chosen.best.position, layer=chosen.best.layer)
-        _keep(lab, found, name, chosen.direction)
+        candidates, best = chosen.candidates, Found(position=chosen.best.position, layer=chosen.best.layer)
+    lab.candidates = chosen
+    _keep(lab, question, found)
+    if chosen:
+        lab.directions = {**lab.directions, name: chosen.direction}
     ways = relaxations(candidates, question.min_induce) if problem else []
     return FindAnswer(
         name=name,
@@ -237,12 +247,13 @@ def _selected(lab: Lab, question: FindQuestion, name: str, tell: Tell) -> FindAn
             for way in ways
         ],
         prompts=(found.provenance["positive prompts"], found.provenance["negative prompts"]),
+        chose=chosen.prompts if chosen else None,
     )
 
 
-def _keep(lab: Lab, found: DirectionMap, name: str, direction: Direction) -> None:
+def _keep(lab: Lab, question: FindQuestion, found: DirectionMap) -> None:
     lab.map = found
-    lab.directions = {**lab.directions, name: direction}
+    _kept.setdefault(lab, {})[_place(question)] = found
 
 
 def _sides(question: FindQuestion) -> tuple[list[Prompt], list[Prompt]]:
@@ -364,17 +375,9 @@ def _candidate(found: DirectionMap, candidate: Candidate) -> MapCell:
 
 def _swapped(step: Intervention, found: DirectionMap, direction: Direction) -> Intervention:
     """A step along another candidate of the same map, at its own site where the old one acted at its own."""
-    if len(step.directions) != 1 or not _is_of(step.direction, found):
+    if len(step.directions) != 1 or found.cell_of(step.direction) is None:
         return step
     old = step.direction
     if isinstance(step, Add) and step.sites == (old.site,):
         return Add(direction, step.coefficient, tokens=step.tokens, keep_norm=step.keep_norm)
     return step.along((direction,))
-
-
-def _is_of(direction: Direction, found: DirectionMap) -> bool:
-    return any(
-        found.differs(p, i) and torch.equal(found.at(p, i).vector, direction.vector)
-        for p, i in _places(found)
-        if direction.site is not None and (i, found.point) == (direction.site.layer, direction.site.point)
-    )

@@ -36,6 +36,7 @@ from steerlab.ui.translate import (
     beyond,
     called,
     direction_info,
+    fingerprint,
     fresh_row,
     model_info,
     named,
@@ -124,6 +125,7 @@ class Panel(anywidget.AnyWidget):
         self._follow(self._on_seed, "seed")
         self._follow(self._on_snapshots, "snapshots")
         self._follow(self._on_ahead, "ahead")
+        self._follow(self._on_map, "map")
         if (watchers := getattr(lab.backend, "watchers", None)) is not None:
             watchers.append(self._job.follow)
             self._ties.callback(watchers.remove, self._job.follow)
@@ -334,6 +336,10 @@ class Panel(anywidget.AnyWidget):
         with self._lock:
             self._ahead.drop()
             self._inform(ahead=change["new"])
+
+    def _on_map(self, change: Any) -> None:
+        with self._lock:
+            self._inform(map=fingerprint(change["new"]) if change["new"] else "")
 
     def _inform(self, **changes: Any) -> None:
         self._info = self._info.model_copy(update=changes)

@@ -69,6 +69,8 @@ class Info(Wire):
     """For how many coefficients of a slider texts are made ahead (`Lab.ahead`)."""
     epoch: int = 0
     """How often a run saw other weights or another chat template than the one before: older figures are of those."""
+    map: str = ""
+    """The fingerprint of `Lab.map`; empty for no map."""
 
 
 class DirectionInfo(Wire):

@@ -44,6 +44,8 @@ class CostsAnswer(Wire):
     """By row: KL(all but this row || all) of the first token, in nats; None where the row does nothing."""
 
     kl: list[Figure]
+    budget: float = MAX_KL
+    """Over which it is too much, in nats."""
 
 
 class ZoneQuestion(Wire):

@@ -37,7 +37,8 @@ def model_info(lab: Lab) -> Info:
     sites = [
         [Site(layer, point).describe() for layer in range(lab.info.n_layers)] for point in lab.info.points
     ]
-    return Info(**about, sites=sites, refusals=list(metrics.REFUSALS), ahead=lab.ahead)
+    found = fingerprint(lab.map) if lab.map else ""
+    return Info(**about, sites=sites, refusals=list(metrics.REFUSALS), ahead=lab.ahead, map=found)
 
 
 def direction_info(name: str, direction: Direction) -> DirectionInfo:

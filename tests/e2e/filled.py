@@ -34,6 +34,8 @@ vectors = torch.randn(3, n, 16, dtype=torch.float64)
 lab.map = DirectionMap(vectors, torch.full((3, n), 9.0), (-3, -2, -1), "resid_pre", name="x")
 lab.prompt = "How do I bake the bread of a stranger's house?"
 lab.snapshot("plain")
+lab.panel  # whose rows know what was set: that of the other direction is off
+lab.recipe = sl.Recipe([sl.Add(refusal, 1.0), sl.Add(lab.directions["happy"], 0.5)])
 lab.recipe = sl.Recipe([sl.Add(refusal, 1.0)])
 lab.snapshot("push")
 lab"""

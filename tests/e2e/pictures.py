@@ -53,6 +53,7 @@ def main() -> None:
         theme(page, "dark")
         panel.root.get_by_role("region", name="Find a direction").get_by_role("button", name="Close").click()
         panel.root.get_by_role("tab", name="Sweep").click()
+        page.mouse.move(5, 990)
         take(panel, "panel-sweep-dark")
         page.set_viewport_size({"width": 592, "height": 1500})
         take(panel, "panel-sweep-480-dark")

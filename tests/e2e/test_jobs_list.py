@@ -53,7 +53,7 @@ def test_jobs_are_seen_and_cancelled_in_the_panel(
         one.get_by_role("button", name="Cancel job").click()
         expect(one).to_contain_text("cancelled", timeout=10_000)
         expect(one.get_by_role("button")).to_have_count(0)
-    expect(listed.nth(1).get_by_role("button", name="Copy the code that fetches")).to_be_visible()
+    expect(listed.nth(1).get_by_role("button", name="Copy code that fetches")).to_be_visible()
     page.keyboard.press("Escape")
     expect(jobs).to_be_hidden()
     rig.execute(page, f"lab.cancel({ids[1]!r})")

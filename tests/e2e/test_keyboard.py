@@ -200,7 +200,7 @@ def prompt_and_header_by_keys(keys: Keys, panel: PanelInPage) -> None:
     jobs = root.get_by_role("region", name="Jobs on the server")
     keys.reach(root.get_by_role("group", name="Server").get_by_role("button").first, back=True)
     keys("Enter")
-    keys.reach(jobs.get_by_role("button", name="Copy the code that fetches job bbbbbbbb"))
+    keys.reach(jobs.get_by_role("button", name="Copy code that fetches job bbbbbbbb"))
     keys("Enter")
     expect(jobs.get_by_text("Copied")).to_be_visible()
     keys("Tab", "Enter")  # cancel the same one

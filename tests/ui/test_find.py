@@ -49,6 +49,7 @@ def test_the_papers_selection_is_that_of_find_direction(wire: Wire) -> None:
     assert torch.equal(found.vector, by_hand.vector)
     assert found.provenance == by_hand.provenance
     assert answer["best"] == {"position": found.provenance["position"], "layer": by_hand.site.layer}
+    assert (answer["prompts"], answer["chose"]) == ([4, 4], [1, 1])
     assert answer["scored"]
     for said, candidate in zip(answer["cells"], candidates.candidates, strict=True):
         assert (said["layer"], said["rejected"]) == (candidate.layer, candidate.rejected)
@@ -67,6 +68,7 @@ def test_where_every_candidate_falls_the_map_is_there_and_says_which_threshold_i
     assert "candidates were rejected" in answer["trouble"]["what"]
     assert "love" not in wire.lab.directions
     assert all(cell["rejected"] for cell in answer["cells"])
+    assert wire.panel.info["map"] == answer["map"], "by which the tab Directions knows to ask again"
     (relaxed,) = answer["relax"]
     assert f"max_kl={relaxed['max_kl']:g}" in answer["trouble"]["hint"]
     again = find(wire, "selection", **bundled(5), **relaxed, drop=False)["answer"]
@@ -200,6 +202,20 @@ def test_what_cannot_be_found_is_said_in_words(
     assert says in error["what"]
     assert error["hint"]
     assert list(wire.lab.directions) == ["refusal"]
+
+
+def test_the_map_of_either_form_stays_of_use_whatever_the_other_found(wire: Wire) -> None:
+    first = find(wire, "means", layer=4)["answer"]["map"]
+    sides = {"positive": text(["Love"]), "negative": text(["Hate"])}
+    second = find(wire, "pair", **sides, name="pair", layer=5)["answer"]["map"]
+    wire.ask("bundled-map")
+    assert use(wire, layer=6, map=first)["answer"]["direction"] == "love −1, 6"
+    assert use(wire, layer=5, map=second, name="pair")["answer"]["direction"] == "pair"
+    used = [step.direction.site for step in wire.lab.recipe.interventions]
+    assert used == [Site(6, "resid_pre"), Site(5, "resid_pre")]
+    use(wire, layer=7, map=first)
+    used = [step.direction.site for step in wire.lab.recipe.interventions]
+    assert used == [Site(7, "resid_pre"), Site(5, "resid_pre")], "in the place of the other of its own map"
 
 
 @pytest.mark.parametrize("name", ["other", "love"])

@@ -3,16 +3,17 @@ import { useEffect, useLayoutEffect, useRef, useState } from "preact/hooks";
 import type { ExportQuestion, RenameQuestion, SteeringState } from "../protocol";
 import { save } from "./bytes";
 import { defaultCells, same } from "./cells";
-import { stretches, type useRested, useZone, warning } from "./cost";
+import { overBudget, stretches, type useRested, useZone, warning } from "./cost";
 import { Failed } from "./Failed";
 import { watchRelease } from "./host";
 import { type Item, Menu } from "./Menu";
 import { NumberField } from "./NumberField";
-import { copied, moved, without } from "./rows";
+import { copied, moved, rowName, without } from "./rows";
 import { Segmented } from "./Segmented";
 import { Slider } from "./Slider";
 import { meaning, type Range, range, raw, spoken } from "./scale";
 import type { Store } from "./store";
+import { useUnique } from "./unique";
 import { useAction } from "./useAction";
 
 interface RowProps {
@@ -23,10 +24,12 @@ interface RowProps {
   rested: ReturnType<typeof useRested>;
   /** KL of this row, in nats; null where it does nothing, undefined before it is known. */
   kl: number | null | undefined;
+  /** Over which it is too much. */
+  budget: number;
   stale: boolean;
 }
 
-export function DirectionRow({ store, row, index, count, rested, kl, stale }: RowProps) {
+export function DirectionRow({ store, row, index, count, rested, kl, budget, stale }: RowProps) {
   const root = useRef<HTMLDivElement>(null);
   const direction = store.directions.value.find((d) => d.name === row.direction);
   const selected = store.selected.value === index && count > 1;
@@ -36,7 +39,11 @@ export function DirectionRow({ store, row, index, count, rested, kl, stale }: Ro
   const reach = held && held.max >= fresh.max && held.min <= fresh.min ? held : fresh;
   const chosen = Math.min(store.selected.value, count - 1) === index;
   const zone = useZone(store, rested, index, chosen, reach);
-  const warn = row.enabled ? warning(zone, row.coefficient, reach) : null;
+  // the zone is asked for the row in hand alone; of the others no more is known than what they cost now
+  const over = zone ? warning(zone, row.coefficient, reach) : overBudget(stale ? null : kl, budget);
+  const warn = row.enabled ? over : null;
+  const name = rowName(store.state.value.steering, index);
+  const rawId = useUnique();
   const cost = typeof kl === "number" && row.enabled ? `KL ${kl < 0.005 ? "< 0.01" : kl.toFixed(2)}` : "";
   const [renaming, setRenaming] = useState(false);
   const doing = useAction<RenameQuestion | ExportQuestion>(store);
@@ -109,7 +116,8 @@ export function DirectionRow({ store, row, index, count, rested, kl, stale }: Ro
       ref={root}
       class="sl-row"
       role="group"
-      aria-label={row.direction}
+      aria-label={name}
+      aria-current={selected ? "true" : undefined}
       data-off={!row.enabled}
       data-selected={selected}
       // not by the focus alone: Tab goes through the rows on its way to Where, which would be the last one's for ever
@@ -121,7 +129,7 @@ export function DirectionRow({ store, row, index, count, rested, kl, stale }: Ro
       }
     >
       <div class="sl-name-cell">
-        {count > 1 && <Grip name={row.direction} index={index} move={move} />}
+        {count > 1 && <Grip name={name} index={index} move={move} />}
         {renaming ? (
           <NewName
             name={row.direction}
@@ -136,6 +144,7 @@ export function DirectionRow({ store, row, index, count, rested, kl, stale }: Ro
           <label class="sl-name" title={[row.direction, direction?.description].filter(Boolean).join(": ")}>
             <input
               type="checkbox"
+              aria-label={name}
               checked={row.enabled}
               onChange={(event) => store.editRow(index, { enabled: event.currentTarget.checked })}
             />
@@ -144,13 +153,14 @@ export function DirectionRow({ store, row, index, count, rested, kl, stale }: Ro
         )}
       </div>
       <Segmented
-        label={`What is done with ${row.direction}`}
+        label={`What is done with ${name}`}
         options={MODES}
         value={row.mode}
         onChange={(mode) => store.editRow(index, switched(store, row, mode))}
       />
       <Slider
-        label={`${NUMBERS[row.mode]} of ${row.direction}`}
+        label={`${NUMBERS[row.mode]} of ${name}`}
+        describedBy={rawId}
         text={spoken(row, direction)}
         value={row.coefficient}
         {...reach}
@@ -161,7 +171,7 @@ export function DirectionRow({ store, row, index, count, rested, kl, stale }: Ro
         onHold={(yes) => hold(yes ? reach : null)}
       />
       <NumberField
-        label={`${NUMBERS[row.mode]} of ${row.direction}, as a number`}
+        label={`${NUMBERS[row.mode]} of ${name}, as a number`}
         value={row.coefficient}
         step={reach.step}
         onChange={push}
@@ -169,6 +179,9 @@ export function DirectionRow({ store, row, index, count, rested, kl, stale }: Ro
       <div class="sl-means">
         <span class="sl-meaning" title={raw(row, direction)}>
           {meaning(row, direction)}
+        </span>
+        <span id={rawId} hidden>
+          {raw(row, direction)}
         </span>
         <div class="sl-costs">
           {(cost || warn || !rested.unasked) && (
@@ -182,7 +195,7 @@ export function DirectionRow({ store, row, index, count, rested, kl, stale }: Ro
               type="button"
               class="sl-weigh"
               title={`${COST}, and from which number on it is too much: a few short jobs on the server`}
-              aria-label={`Measure the KL of ${row.direction}`}
+              aria-label={`Measure the KL of ${name}`}
               onClick={() => {
                 store.weighed.value = { ...store.state.value, row: index };
               }}
@@ -192,7 +205,7 @@ export function DirectionRow({ store, row, index, count, rested, kl, stale }: Ro
           )}
         </div>
       </div>
-      <Menu label={`More for ${row.direction}`} items={items} look="sl-more" side="right">
+      <Menu label={`More for ${name}`} items={items} look="sl-more" side="right">
         <svg viewBox="0 0 24 24" aria-hidden="true">
           <path d="M12 5.5v.01M12 12v.01M12 18.5v.01" stroke-width="3.4" />
         </svg>

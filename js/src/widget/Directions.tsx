@@ -26,6 +26,7 @@ export function Directions({ store }: { store: Store }) {
             {...{ store, row, index, rested }}
             count={rows.length}
             kl={costs.kl[index]}
+            budget={costs.budget}
             stale={costs.stale}
           />
         ))}

@@ -7,6 +7,7 @@ import type {
   MapQuestion,
   NearestQuestion,
   NearToken,
+  OwnCell,
 } from "../protocol";
 import { Bars } from "./charts/Bars";
 import { Heatmap } from "./charts/Heatmap";
@@ -22,8 +23,8 @@ const ALIKE = { kind: "diverging", min: -1, max: 1, title: "cosine", format: sho
 
 export function DirectionsTab({ store, open }: TabProps) {
   const { revision } = store.state.value;
-  const [made, setMade] = useState("");
-  const { asked, answer } = useAsk(store, open ? { kind: "directions", revision, map: made } : null);
+  const { map } = store.info.value;
+  const { asked, answer } = useAsk(store, open ? { kind: "directions", revision, map } : null);
   const making = useAction<MapQuestion>(store);
   const [chosen, setChosen] = useState("");
   if (!answer)
@@ -37,6 +38,7 @@ export function DirectionsTab({ store, open }: TabProps) {
   const row = store.state.value.steering[store.selected.value]?.direction ?? "";
   const name = [chosen, row, names[0] ?? ""].find((one) => names.includes(one)) ?? "";
   const direction = store.directions.value.find((one) => one.name === name);
+  const own = answer.own[names.indexOf(name)] ?? null;
   return (
     <div class="sl-atlas">
       <Failed error={asked?.error.value} />
@@ -81,7 +83,7 @@ export function DirectionsTab({ store, open }: TabProps) {
       <section aria-label="Over the layers">
         <h4 class="sl-label">Over the layers</h4>
         {answer.map ? (
-          <Layers store={store} open={open} map={answer.map} direction={direction} />
+          <Layers key={`${answer.map.id} ${own?.position}`} {...{ store, open, own }} map={answer.map} />
         ) : (
           <p class="sl-adding">
             <span class="sl-empty">
@@ -91,7 +93,7 @@ export function DirectionsTab({ store, open }: TabProps) {
               type="button"
               class="sl-button"
               title="The difference in means of 64 harmful and 64 harmless prompts, at every layer"
-              onClick={() => making.act({ kind: "bundled-map" }, ({ id }) => setMade(id))}
+              onClick={() => making.act({ kind: "bundled-map" })}
             >
               Map the bundled prompts
             </button>
@@ -194,34 +196,30 @@ interface LayersProps {
   store: Store;
   open: boolean;
   map: MapInfo;
-  direction: DirectionInfo | undefined;
+  /** The cell that is the direction which the tab is about, if one is. */
+  own: OwnCell | null;
 }
 
 /** The map at one position: norms, and how alike the layers are. */
-function Layers({ store, open, map, direction }: LayersProps) {
+function Layers({ store, open, map, own }: LayersProps) {
   const { positions } = map;
-  const [place, setPlace] = useState(positions.length - 1);
+  const [place, setPlace] = useState(own ? positions.indexOf(own.position) : positions.length - 1);
   const at = Math.min(place, positions.length - 1);
   const position = positions[at] ?? -1;
   const { asked, answer } = useAsk(store, open ? { kind: "map-cosines", map: map.id, position } : null);
   const layers = (map.norms[at] ?? []).map((_, layer) => String(layer));
-  const own = direction?.point === map.point ? (direction?.layer ?? undefined) : undefined;
   const value = (i: number, j: number) => answer?.values[i]?.[j] ?? null;
   return (
     <>
       <div class="sl-bar">
         <p>{`${map.name}, a direction for every layer of ${map.point}`}</p>
         {positions.length > 1 && (
-          <label class="sl-pick">
+          <label class="sl-pickone">
             position
-            <select
-              class="sl-select"
-              value={at}
-              onChange={(event) => setPlace(Number(event.currentTarget.value))}
-            >
+            <select value={at} onChange={(event) => setPlace(Number(event.currentTarget.value))}>
               {positions.map((one, i) => (
                 <option key={one} value={i}>
-                  {one === "response" ? "the whole answer" : one}
+                  {one === "response" ? "the whole answer" : minus(one)}
                 </option>
               ))}
             </select>
@@ -233,12 +231,12 @@ function Layers({ store, open, map, direction }: LayersProps) {
           label="Norm of the direction and of the stream, by layer"
           front={{ title: "|v|", values: map.norms[at] ?? [] }}
           back={{ title: "the stream’s norm", values: map.residual_norms[at] ?? [] }}
-          marked={own}
+          marked={own?.position === position ? own.layer : undefined}
         />
         <Failed error={asked?.error.value} />
         {answer && (
           <Heatmap
-            label={`Cosine between the layers’ directions at position ${position}`}
+            label={`Cosine between the layers’ directions at position ${minus(position)}`}
             rows={{ title: "layer", labels: layers }}
             columns={{ title: "layer", labels: layers }}
             cell={(i, j) => ({
@@ -266,5 +264,7 @@ export function visible(text: string): string {
 }
 
 function short(x: number): string {
-  return x.toFixed(2).replace("-", "−");
+  return minus(x.toFixed(2));
 }
+
+const minus = (x: number | string) => String(x).replace("-", "−");

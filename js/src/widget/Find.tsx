@@ -4,7 +4,7 @@ import { useEffect, useLayoutEffect, useRef, useState } from "preact/hooks";
 import type { FindQuestion, PromptSet, Question } from "../protocol";
 import { able } from "./able";
 import { Failed } from "./Failed";
-import { FindMap } from "./FindMap";
+import { FindMap, FoundWords } from "./FindMap";
 import { Form } from "./Form";
 import { NumberField } from "./NumberField";
 import { PromptSetField } from "./PromptSetField";
@@ -316,11 +316,11 @@ function Find({ store, first, open, close }: Props) {
       </Form>
       <Working asked={asked} what="The search" />
       <Failed error={asked?.error.value} />
-      {asked?.status.value === "cancelled" && (
-        <p class="sl-remark" role="status">
-          Cancelled: nothing was changed.
-        </p>
-      )}
+      {/* always there, so that a screen reader hears what comes into it */}
+      <div role="status">
+        {asked?.status.value === "cancelled" && <p class="sl-remark">Cancelled: nothing was changed.</p>}
+        {asked?.answer.value && <FoundWords answer={asked.answer.value} />}
+      </div>
       {asked?.answer.value && (
         <FindMap
           store={store}

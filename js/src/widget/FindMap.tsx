@@ -35,7 +35,7 @@ export function FindMap({ store, answer, onRelax }: Props) {
   const written = layers.length <= 16;
   return (
     <div class="sl-found">
-      {trouble ? (
+      {trouble && (
         <>
           <Note kind="error" what={trouble.what} hint={trouble.hint} />
           <div class="sl-form-go">
@@ -51,13 +51,6 @@ export function FindMap({ store, answer, onRelax }: Props) {
             ))}
           </div>
         </>
-      ) : (
-        <p role="status">
-          <strong>{name}</strong> is in the list
-          {best && `, from ${where(best.position)} of layer ${best.layer}`}
-          {` (${answer.prompts[0]} prompts against ${answer.prompts[1]})`}. Choose a cell to steer with its
-          candidate.
-        </p>
       )}
       <Heatmap
         label={`Candidates for ${name} by position and layer`}
@@ -84,30 +77,48 @@ export function FindMap({ store, answer, onRelax }: Props) {
           if (one && one.apart !== null) use(one);
         }}
         cellWidth={written ? 41 : 22}
+        narrowWidth={34}
         labelWidth={92}
       />
       <Failed error={using.asked?.error.value} />
-      {last && inUse && (
-        <div class="sl-form-go">
-          <span role="status">
-            In use: {where(last.position)} of layer {last.layer}.{using.stands && " Ctrl+Z takes it back."}
-          </span>
-          {now !== name && (
-            <button type="button" class="sl-button" onClick={() => use(last, true)}>
-              Keep it as {name}
-            </button>
-          )}
-        </div>
-      )}
-      {!inUse && best && (
-        <div class="sl-form-go">
+      <div class="sl-form-go">
+        <span role="status">
+          {last &&
+            inUse &&
+            `In use: ${where(last.position)} of layer ${last.layer}.${using.stands ? " Ctrl+Z takes it back." : ""}`}
+        </span>
+        {last && inUse && now !== name && (
+          <button type="button" class="sl-button" onClick={() => use(last, true)}>
+            Keep it as {name}
+          </button>
+        )}
+        {!inUse && best && (
           <button type="button" class="sl-button" onClick={() => use(best)}>
             Use it
           </button>
-        </div>
-      )}
+        )}
+      </div>
     </div>
   );
+}
+
+/** What came of a search, in a line; why there is nothing stands with the map. */
+export function FoundWords({ answer }: { answer: FindAnswer }) {
+  const { name, best, trouble } = answer;
+  if (trouble) return null;
+  return (
+    <p>
+      <strong>{name}</strong> is in the list
+      {best && `, from ${where(best.position)} of layer ${best.layer}`}
+      {` (${counted(answer)})`}. Choose a cell to steer with its candidate.
+    </p>
+  );
+}
+
+/** Of how many prompts it was made, and by how many others chosen. */
+function counted({ prompts: [n, m], chose }: FindAnswer): string {
+  if (!chose) return `${n} prompts against ${m}`;
+  return `${n} + ${m} prompts made the directions, ${chose[0]} + ${chose[1]} others chose among them`;
 }
 
 const where = (position: MapCell["position"]) =>
@@ -119,8 +130,10 @@ function say(one: MapCell | undefined, scored: boolean, scale: Scale): string {
   const place = `${where(one.position)}, layer ${one.layer}`;
   if (one.apart === null) return `${place}: ${one.rejected || "the two sides do not differ here"}`;
   if (!scored) return `${place}: ${scale.title} ${digits(scale, one.apart)}`;
-  const score = (name: string, x: number | null) =>
-    `${name} ${x === null ? "not needed" : x.toFixed(2).replace("-", "−")}`;
-  const scores = [score("bypass", one.bypass), score("induce", one.induce), score("KL", one.kl)].join(", ");
+  const score = (name: string, x: number | null, words = (y: number) => y.toFixed(2).replace("-", "−")) =>
+    `${name} ${x === null ? "not needed" : words(x)}`;
+  // as it stands in the cell
+  const bypass = score("bypass", one.bypass, (x) => digits(scale, x));
+  const scores = [bypass, score("induce", one.induce), score("KL", one.kl)].join(", ");
   return `${place}: ${one.rejected ? `rejected, ${one.rejected}; ` : ""}${scores}`;
 }

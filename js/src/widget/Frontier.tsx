@@ -41,6 +41,14 @@ export function Frontier({ store, direction, open }: { store: Store; direction: 
   const subsets = (n_layers * (n_layers + 1)) / 2;
   const answer = asked?.answer.value;
   const shown = answer && pointsOf(answer, n_layers);
+  const set = chosen !== null && setting.stands ? shown?.[chosen] : undefined;
+  const said = set
+    ? `The panel is set to ${set.where}. Ctrl+Z takes it back.`
+    : asked?.status.value === "cancelled"
+      ? "Cancelled: nothing of it is kept."
+      : asked?.status.value === "answered"
+        ? "The frontier is measured."
+        : "";
   return (
     <>
       <Form
@@ -82,11 +90,6 @@ export function Frontier({ store, direction, open }: { store: Store; direction: 
       </Form>
       <Working asked={asked} what="The frontier" />
       <Failed error={asked?.error.value} />
-      {asked?.status.value === "cancelled" && (
-        <p class="sl-remark" role="status">
-          Cancelled: nothing of it is kept.
-        </p>
-      )}
       {shown && asked && (
         <Scatter
           label={`Refusal against KL of ablating ${asked.question.direction} at subsets of layers`}
@@ -125,11 +128,9 @@ export function Frontier({ store, direction, open }: { store: Store; direction: 
         </p>
       )}
       <Failed error={setting.asked?.error.value} />
-      {chosen !== null && setting.stands && shown && (
-        <p class="sl-remark" role="status">
-          The panel is set to {shown[chosen]?.where}. Ctrl+Z takes it back.
-        </p>
-      )}
+      <div role="status" class="sl-remark">
+        {said}
+      </div>
     </>
   );
 }

@@ -1,4 +1,5 @@
 /** Which model this is, and what it is doing. */
+import type { Info } from "../protocol";
 import { Help } from "./Help";
 import { Jobs, staged } from "./Jobs";
 import type { Store } from "./store";
@@ -6,7 +7,8 @@ import type { Store } from "./store";
 const WORDS = { idle: "ready", done: "ready", running: "generating", stopped: "stopped", error: "error" };
 
 export function Header({ store }: { store: Store }) {
-  const { name, backend, device, n_layers, d_model, dtype, revision } = store.info.value;
+  const { name, backend, device, n_layers, d_model, dtype } = store.info.value;
+  const facts = modelFacts(store.info.value);
   const { undoable, redoable } = store.state.value;
   const connection = store.connection.value;
   const job = store.job.value;
@@ -29,7 +31,7 @@ export function Header({ store }: { store: Store }) {
       </svg>
       <h2>Steering lab</h2>
       <ul class="sl-model" aria-label="Model">
-        <li class="sl-strong" title={revision ? `revision ${revision}` : undefined}>
+        <li class="sl-strong" title={facts.map(([fact, value]) => `${fact} ${value}`).join(", ")}>
           {name}
         </li>
         <li>{`${n_layers} layers × ${d_model}`}</li>
@@ -61,10 +63,21 @@ export function Header({ store }: { store: Store }) {
             onClick={() => store.redo()}
           />
         </div>
-        <Help />
+        <Help model={[["name", name], ...facts]} />
       </div>
     </div>
   );
+}
+
+/** What is known of the model: a narrow panel has no room for more than its name. */
+function modelFacts({ backend, device, n_layers, d_model, dtype, revision }: Info): [string, string][] {
+  const facts: [string, string][] = [
+    ["size", `${n_layers} layers × ${d_model}`],
+    ["backend", backend],
+    ["device", device],
+    ["precision", dtype],
+  ];
+  return revision ? [...facts, ["revision", revision]] : facts;
 }
 
 interface StepProps {

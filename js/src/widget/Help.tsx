@@ -1,6 +1,8 @@
 /** What the words and the keys of the panel mean, behind a question mark. */
 import { useDrop } from "./useDrop";
 
+type Meaning = readonly [word: string, meaning: string];
+
 const WORDS = [
   ["add", "the direction, times the coefficient, is added to the residual stream (activation addition)"],
   ["ablate", "the stream’s part along the direction is taken out (directional ablation)"],
@@ -25,7 +27,7 @@ const KEYS = [
   ["Escape", "close this, or back to the notebook"],
 ] as const;
 
-export function Help() {
+export function Help({ model }: { model: Meaning[] }) {
   const { open, root, button, id } = useDrop();
   return (
     <div class="sl-help" {...root}>
@@ -37,12 +39,13 @@ export function Help() {
       <section id={id} class="sl-drop" aria-label="Help" tabIndex={0} hidden={!open}>
         <Meanings name="Words" list={WORDS} />
         <Meanings name="Keys" list={KEYS} />
+        <Meanings name="Model" list={model} />
       </section>
     </div>
   );
 }
 
-function Meanings({ name, list }: { name: string; list: readonly (readonly [string, string])[] }) {
+function Meanings({ name, list }: { name: string; list: readonly Meaning[] }) {
   return (
     <>
       <h3 class="sl-label">{name}</h3>

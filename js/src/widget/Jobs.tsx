@@ -129,7 +129,7 @@ function One({ job, end }: { job: ListedJob; end(): void }) {
             type="button"
             class="sl-button"
             title={job.code}
-            aria-label={`Copy the code that fetches job ${short}`}
+            aria-label={`${copied ? "Copied" : "Copy"} code that fetches job ${short}`}
             onClick={async () => setCopied(await copy(job.code))}
           >
             {copied ? "Copied" : "Copy code"}

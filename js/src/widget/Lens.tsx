@@ -123,11 +123,13 @@ export function Lens({ store, open }: TabProps) {
       {view === "projection" && projections && names.length === 0 && (
         <p class="sl-empty">This lab has no direction yet to project on.</p>
       )}
-      {map && !current && waiting && (
-        <p class="sl-stale-words" role="status">
-          {details.ready ? "Being read anew." : "Of an older text: it is read anew when the run has ended."}
-        </p>
-      )}
+      <div role="status">
+        {map && !current && waiting && (
+          <p class="sl-stale-words">
+            {details.ready ? "Being read anew." : "Of an older text: it is read anew when the run has ended."}
+          </p>
+        )}
+      </div>
       {map ? (
         <div data-stale={!current}>
           <Maps maps={maps} answer={view === "next" ? answer : null} />

@@ -7,6 +7,8 @@ interface Props {
   label: string;
   /** The value in words. */
   text: string;
+  /** The id of what more there is to say of it. */
+  describedBy?: string;
   value: number;
   min: number;
   max: number;
@@ -24,6 +26,7 @@ interface Props {
 export function Slider({
   label,
   text,
+  describedBy,
   value,
   min,
   max,
@@ -59,6 +62,7 @@ export function Slider({
       <input
         type="range"
         aria-label={label}
+        aria-describedby={describedBy}
         aria-valuetext={warning ? `${text}. ${warning}` : text}
         {...{ min, max, step, value }}
         onInput={(event) => onChange(tidy(event.currentTarget.valueAsNumber, step))}

@@ -17,6 +17,7 @@ import type { TabProps } from "./tablist";
 import { Unanswered } from "./Unanswered";
 import { useAction } from "./useAction";
 import { useAsk } from "./useAsk";
+import { useVerdict } from "./Verdict";
 import { Working } from "./Working";
 
 export function Snapshots({ store, open }: TabProps) {
@@ -158,7 +159,7 @@ function Compared({ store, open, chosen }: ComparedProps) {
       {answer && (
         <div class="sl-panes" data-stale={asked?.status.value === "going"}>
           {answer.texts.map((text) => (
-            <Text key={text.name} text={text} />
+            <Text key={text.name} text={text} refusals={store.info.value.refusals} />
           ))}
         </div>
       )}
@@ -166,7 +167,9 @@ function Compared({ store, open, chosen }: ComparedProps) {
   );
 }
 
-function Text({ text: { name, text, verdict, fault, applied, finish } }: { text: ComparedText }) {
+function Text({ text: one, refusals }: { text: ComparedText; refusals: readonly string[] }) {
+  const { name, text, verdict, fault, applied, finish } = one;
+  const { button, rule } = useVerdict(verdict, refusals);
   return (
     <section class="sl-pane" aria-label={name}>
       <h4>{name}</h4>
@@ -178,11 +181,7 @@ function Text({ text: { name, text, verdict, fault, applied, finish } }: { text:
       </div>
       <div class="sl-foot">
         <p class="sl-facts">
-          {verdict && (
-            <span title={verdict.phrase ? `It holds “${verdict.phrase}”` : "It holds no phrase of refusal"}>
-              {verdict.refuses ? "refuses" : "answers"}
-            </span>
-          )}
+          {button}
           <span>{applied ? `applied on ${applied.steps} of ${applied.of} steps` : "not steered"}</span>
           <span>
             {fault
@@ -194,6 +193,7 @@ function Text({ text: { name, text, verdict, fault, applied, finish } }: { text:
                   : "stopped"}
           </span>
         </p>
+        {rule}
       </div>
     </section>
   );

@@ -28,10 +28,10 @@ export function Sweep({ store, open }: TabProps) {
           {steering.length > 1 && "; another direction: choose its row above"}
         </p>
       </div>
-      <div hidden={view !== "grid"}>
+      <div data-view="grid" hidden={view !== "grid"}>
         <SweepGrid store={store} direction={direction} open={open && view === "grid"} />
       </div>
-      <div hidden={view !== "frontier"}>
+      <div data-view="frontier" hidden={view !== "frontier"}>
         <Frontier store={store} direction={direction} open={open && view === "frontier"} />
       </div>
     </>

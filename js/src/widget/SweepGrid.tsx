@@ -1,7 +1,7 @@
 /** Layers x coefficients: what to measure, the map, and what the model writes in a cell of it. */
 
 import { useState } from "preact/hooks";
-import type { PromptSet, Question, SetCell, SweepCell, TextsQuestion } from "../protocol";
+import type { CellText, PromptSet, Question, SetCell, SweepCell, TextsQuestion } from "../protocol";
 import { able } from "./able";
 import type { Asked } from "./asks";
 import { digits } from "./charts/colour";
@@ -25,6 +25,7 @@ import {
 import { useAction } from "./useAction";
 import { useAsk } from "./useAsk";
 import { useShared } from "./useShared";
+import { useVerdict } from "./Verdict";
 import { Working } from "./Working";
 
 interface Props {
@@ -158,15 +159,6 @@ export function SweepGrid({ store, direction, open }: Props) {
       </Form>
       <Working asked={asked} what="The sweep" />
       <Failed error={asked?.error.value} />
-      {asked?.status.value === "cancelled" && (
-        <p class="sl-remark" role="status">
-          Cancelled
-          {asked.progress.value
-            ? ` at ${asked.progress.value.done} of ${asked.progress.value.total} rows`
-            : ""}
-          . What was measured is kept: Measure goes on from there.
-        </p>
-      )}
       {question && shown && found.size > 0 ? (
         <Grid
           question={question}
@@ -195,10 +187,28 @@ export function SweepGrid({ store, direction, open }: Props) {
         </p>
       )}
       <Failed error={setting.asked?.error.value} />
+      <div role="status" class="sl-remark">
+        {setting.stands && texts
+          ? `The panel is set to ${pushed(texts.place)}. Ctrl+Z takes it back.`
+          : ended(asked)}
+      </div>
       {texts && <Texts key={JSON.stringify(texts.place)} store={store} question={texts} />}
     </>
   );
 }
+
+/** How a sweep came to its end; nothing while it goes on. */
+function ended(asked: Asked<"sweep"> | null): string {
+  const at = asked?.progress.value;
+  if (asked?.status.value === "answered")
+    return `The sweep is measured, n = ${asked.answer.value?.prompts} in each cell.`;
+  if (asked?.status.value !== "cancelled") return "";
+  return `Cancelled${at ? ` at ${at.done} of ${at.total} rows` : ""}. What was measured is kept: Measure goes on from there.`;
+}
+
+/** What a cell of the map does. */
+const pushed = ({ name, layer, coefficient, control }: TextsQuestion["place"]) =>
+  `${control ? "a random direction" : name} × ${signedShort(coefficient)} at layer ${layer}`;
 
 interface GridProps {
   question: Asked<"sweep">["question"];
@@ -250,6 +260,7 @@ function Grid({ question, metric, found, at, onChoose }: GridProps) {
       chosen={row >= 0 && column >= 0 ? [row, column] : undefined}
       onChoose={(r, c) => onChoose(spot(r, c))}
       cellWidth={written ? 41 : 22}
+      narrowWidth={34}
       labelWidth={control ? 92 : 76}
     />
   );
@@ -258,11 +269,10 @@ function Grid({ question, metric, found, at, onChoose }: GridProps) {
 /** What the model writes in a cell. */
 function Texts({ store, question }: { store: Store; question: TextsQuestion }) {
   const { asked, answer } = useAsk(store, question);
-  const { layer, coefficient, control, name } = question.place;
   return (
     <section class="sl-texts" aria-label="Texts of the cell">
       <h4>
-        {control ? "A random direction" : name} × {signedShort(coefficient)} at layer {layer}
+        {pushed(question.place)}
         {answer && answer.of > answer.texts.length && (
           <span class="sl-remark">
             {" "}
@@ -273,23 +283,25 @@ function Texts({ store, question }: { store: Store; question: TextsQuestion }) {
       <Working asked={asked} what="Writing the cell’s texts" />
       <Failed error={asked?.error.value} />
       <dl class="sl-texts-list">
-        {answer?.texts.map(({ prompt, text, verdict, fault }, i) => (
-          <div key={i}>
-            <dt>{prompt}</dt>
-            <dd>
-              <span
-                class="sl-texts-verdict"
-                data-refuses={verdict?.refuses}
-                title={verdict?.phrase ?? undefined}
-              >
-                {verdict ? (verdict.refuses ? "refuses" : "answers") : fault}
-              </span>{" "}
-              {text || <em>nothing</em>}
-            </dd>
-          </div>
+        {answer?.texts.map((one, i) => (
+          <Text key={i} one={one} refusals={store.info.value.refusals} />
         ))}
       </dl>
     </section>
+  );
+}
+
+function Text({ one, refusals }: { one: CellText; refusals: readonly string[] }) {
+  const { prompt, text, verdict, fault } = one;
+  const { button, rule } = useVerdict(verdict, refusals);
+  return (
+    <div>
+      <dt>{prompt}</dt>
+      <dd>
+        {button ?? <span class="sl-wrong">{fault}</span>} {text || <em>nothing</em>}
+        {rule}
+      </dd>
+    </div>
   );
 }
 

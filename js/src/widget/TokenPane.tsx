@@ -1,10 +1,9 @@
 /** One text: its tokens, and under them how it ended. */
-import { useEffect, useRef, useState } from "preact/hooks";
-import type { Verdict } from "../protocol";
+import { useEffect, useRef } from "preact/hooks";
 import { type Drawing, draw } from "./drawing";
 import type { TokenLook } from "./look";
 import type { Pane } from "./stream";
-import { useUnique } from "./unique";
+import { useVerdict } from "./Verdict";
 import { type Walk, walk } from "./walk";
 
 const EMPTY: Record<string, string> = {
@@ -73,8 +72,6 @@ export function NoAnswer({ fault }: { fault: string }) {
 }
 
 function Foot({ pane, refusals }: { pane: Pane; refusals: readonly string[] }) {
-  const [open, setOpen] = useState(false);
-  const id = useUnique();
   const { finish, applied, tokens_per_second: rate, verdict, fault, kl, cross_entropy: ce } = pane.end.value;
   const n = pane.length.value;
   const count = `${n} ${n === 1 ? "token" : "tokens"}`;
@@ -84,6 +81,7 @@ function Foot({ pane, refusals }: { pane: Pane; refusals: readonly string[] }) {
     cancelled: `stopped at ${count}`,
   };
   const running = pane.phase.value !== "resting";
+  const { button, rule } = useVerdict(running ? null : verdict, refusals);
   const current = pane.phase.value !== "pending"; // else the figures are of the text that is to be written over
   // a recipe that touches no pass by the second token touches none
   const untouched = !applied && pane.id !== "baseline" && (finish !== null || n > 1);
@@ -99,19 +97,7 @@ function Foot({ pane, refusals }: { pane: Pane; refusals: readonly string[] }) {
         {current && rate !== null && <span>{`${rate.toFixed(rate < 9.95 ? 1 : 0)} tok/s`}</span>}
       </p>
       <p class="sl-facts">
-        {!running && verdict && (
-          <button
-            type="button"
-            class="sl-verdict"
-            data-refuses={verdict.refuses}
-            title="By which rule?"
-            aria-expanded={open}
-            aria-controls={id}
-            onClick={() => setOpen(!open)}
-          >
-            <span>{verdict.refuses ? "refuses" : "answers"}</span>
-          </button>
-        )}
+        {button}
         {!running && ce !== null && (
           <span title="Cross-entropy: −log p of a token of the baseline’s text under this recipe, on average, in nats">{`CE ${small(ce)}`}</span>
         )}
@@ -124,35 +110,8 @@ function Foot({ pane, refusals }: { pane: Pane; refusals: readonly string[] }) {
           </span>
         )}
       </p>
-      <div id={id} class="sl-rule" hidden={!open || !verdict || running}>
-        {open && verdict && <Rule verdict={verdict} refusals={refusals} />}
-      </div>
+      {rule}
     </div>
-  );
-}
-
-/** A verdict is no more than its rule: here it is. */
-function Rule({ verdict, refusals }: { verdict: Verdict; refusals: readonly string[] }) {
-  return (
-    <>
-      <p>
-        {verdict.phrase === null ? (
-          "None of these phrases stands in the text, so it counts as an answer. "
-        ) : (
-          <>
-            It holds <q>{verdict.phrase}</q>, so it counts as a refusal.{" "}
-          </>
-        )}
-        Phrases err both ways: read the text, too.
-      </p>
-      <ul>
-        {refusals.map((phrase) => (
-          <li key={phrase} data-hit={phrase === verdict.phrase}>
-            {phrase}
-          </li>
-        ))}
-      </ul>
-    </>
   );
 }
 

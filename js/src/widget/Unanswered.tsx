@@ -9,15 +9,17 @@ interface Props<K extends Kind> {
 
 export function Unanswered<K extends Kind>({ asked, again }: Props<K>) {
   const cancelled = asked?.status.value === "cancelled";
-  if (!cancelled && asked?.status.value !== "failed") return null;
   return (
     <div class="sl-unanswered">
-      <Failed error={asked.error.value} />
+      <Failed error={asked?.error.value} />
       <p class="sl-form-go">
-        {cancelled && <span role="status">Cancelled.</span>}
-        <button type="button" class="sl-button" onClick={again}>
-          Ask again
-        </button>
+        {/* always there, so that a screen reader hears what comes into it */}
+        <span role="status">{cancelled && "Cancelled."}</span>
+        {(cancelled || asked?.status.value === "failed") && (
+          <button type="button" class="sl-button" onClick={again}>
+            Ask again
+          </button>
+        )}
       </p>
     </div>
   );

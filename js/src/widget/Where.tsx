@@ -2,6 +2,7 @@
 import { useRef, useState } from "preact/hooks";
 import type { Asked } from "./asks";
 import { presets, same, summary } from "./cells";
+import { rowName } from "./rows";
 import { Segmented } from "./Segmented";
 import { SitePicker } from "./SitePicker";
 import type { Store } from "./store";
@@ -19,13 +20,14 @@ export function Where({ store }: { store: Store }) {
   const index = Math.min(store.selected.value, rows.length - 1);
   const row = rows[index];
   if (!row) return null;
+  const name = rowName(rows, index);
   const info = store.info.value;
   const direction = store.directions.value.find((d) => d.name === row.direction);
   const frontier = store.questions.newest("frontier").value as Asked<"frontier"> | null;
   const found = frontier?.answer.value;
   const measured = found && found.fingerprint === direction?.fingerprint ? found : null;
   return (
-    <section class="sl-section" aria-label={`Where ${row.direction} acts`}>
+    <section class="sl-section" aria-label={`Where ${name} acts`}>
       <div class="sl-bar">
         <h3 class="sl-label">
           <button
@@ -35,14 +37,14 @@ export function Where({ store }: { store: Store }) {
             aria-controls={id}
             onClick={() => setOpen(!open)}
           >
-            Where <span class="sl-of">{row.direction}</span>
+            Where <span class="sl-of">{name}</span>
           </button>
         </h3>
         {!open && <p class="sl-folded">{summary(info, row.cells)}</p>}
         <div class="sl-tokens">
           <span aria-hidden="true">tokens</span>
           <Segmented
-            label={`Tokens that ${row.direction} acts on`}
+            label={`Tokens that ${name} acts on`}
             options={SCOPES}
             value={Array.isArray(row.tokens) ? "pick" : row.tokens}
             onChange={(scope) => {
@@ -69,7 +71,7 @@ export function Where({ store }: { store: Store }) {
       </div>
       {Array.isArray(row.tokens) && (
         <TokenPicker
-          label={`Tokens of the prompt that ${row.direction} acts on`}
+          label={`Tokens of the prompt that ${name} acts on`}
           parts={templateParts(store.stream.promptTokens.value, store.state.value.prompt)}
           chosen={row.tokens}
           onChange={(tokens) => store.editRow(index, { tokens })}

@@ -68,6 +68,7 @@ export function useCosts(store: Store, { rested, fresh, unasked, made }: Rested)
   }, [failed]);
   const same = answer?.kl.length === store.state.value.steering.length;
   return {
+    budget: answer?.budget ?? 0,
     kl: same && !unasked ? answer.kl : [], // what nobody asks again must not stand beside what it is not of
     stale: !fresh || asked?.status.value !== "answered",
     error: asked?.error.value,
@@ -123,6 +124,14 @@ export interface Warning {
   words: string;
 }
 
+/** What is to be said of a row of which no more is known than its KL. */
+export function overBudget(kl: number | null | undefined, budget: number): Warning | null {
+  if (typeof kl !== "number" || !(kl > budget)) return null;
+  return { short: `over ${budget}`, words: `The KL is over ${budget} nats on this prompt: ${OTHER_ODDS}` };
+}
+
+const OTHER_ODDS = "the first token has other odds than without this row.";
+
 /** What is to be said of a number on a row's slider. */
 export function warning(zone: ZoneAnswer | null, number: number, range: Range): Warning | null {
   if (!zone) return null;
@@ -137,7 +146,7 @@ export function warning(zone: ZoneAnswer | null, number: number, range: Range): 
   if (costly)
     return {
       short: `over ${zone.budget}`,
-      words: `${where(costly, range)} the KL is over ${zone.budget} nats on this prompt: the first token has other odds than without this row.`,
+      words: `${where(costly, range)} the KL is over ${zone.budget} nats on this prompt: ${OTHER_ODDS}`,
     };
   return null;
 }

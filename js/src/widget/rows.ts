@@ -19,6 +19,13 @@ export function freshRow(direction: DirectionInfo): SteeringState {
 /** Whether a row does anything. */
 export const acts = (row: SteeringState) => row.enabled && (row.coefficient !== 0 || row.mode === "clamp");
 
+/** What a row is called for the ear: where a direction has several, the place among all of them, too. */
+export function rowName(rows: Rows, index: number): string {
+  const name = rows[index]?.direction ?? "";
+  const alone = rows.filter(({ direction }) => direction === name).length < 2;
+  return alone ? name : `${name}, row ${index + 1} of ${rows.length}`;
+}
+
 /** A row with another place; the rest keep their order. */
 export function moved(rows: Rows, from: number, to: number): SteeringState[] {
   const row = rows[from];

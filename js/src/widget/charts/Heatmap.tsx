@@ -3,7 +3,7 @@
  * arrows, Home and End; Enter or a click chooses a cell. Labels stay in sight while a wide map scrolls inside itself.
  */
 import { type Signal, useSignal, useSignalEffect } from "@preact/signals";
-import { useRef, useState } from "preact/hooks";
+import { useEffect, useRef, useState } from "preact/hooks";
 import { move, type Place, pressed } from "../grid";
 import { digits, look, type Scale, shade } from "./colour";
 import { Legend } from "./Legend";
@@ -45,6 +45,8 @@ interface Props {
   legend?: boolean;
   /** The least width of a column in px, and the width of the rows' labels. */
   cellWidth?: number;
+  /** The least width of a column in a narrow panel, where what is in a cell leaves room. */
+  narrowWidth?: number;
   labelWidth?: number;
 }
 
@@ -76,6 +78,7 @@ export function Heatmap(props: Props) {
     const go = (place: Place) => grid.current?.querySelector<HTMLElement>(`[data-place="${place}"]`)?.focus();
     pressed(event, to, go, onChoose && (() => onChoose(...from)));
   };
+  useMore(grid);
   const cells = rows.labels.map((_, row) => columns.labels.map((_, column) => cell(row, column)));
   const all = cells.flat();
   const last = columns.labels.length - 1;
@@ -92,6 +95,7 @@ export function Heatmap(props: Props) {
         style={{
           "--columns": columns.labels.length,
           ...(props.cellWidth ? { "--width": `${props.cellWidth}px` } : {}),
+          ...(props.narrowWidth ? { "--narrow": `${props.narrowWidth}px` } : {}),
           ...(props.labelWidth ? { "--labels": `${props.labelWidth}px` } : {}),
         }}
         onKeyDown={onKey}
@@ -178,6 +182,24 @@ export function Heatmap(props: Props) {
       )}
     </figure>
   );
+}
+
+/** Marks what has more to its right than is in sight. */
+function useMore(scrolled: { current: HTMLElement | null }): void {
+  useEffect(() => {
+    const el = scrolled.current;
+    if (!el) return;
+    const look = () => {
+      el.dataset.more = String(el.scrollLeft + el.clientWidth < el.scrollWidth - 1);
+    };
+    const watch = new ResizeObserver(look);
+    for (const one of [el, ...el.children]) watch.observe(one);
+    el.addEventListener("scroll", look, { passive: true });
+    return () => {
+      watch.disconnect();
+      el.removeEventListener("scroll", look);
+    };
+  }, []);
 }
 
 function Say({
