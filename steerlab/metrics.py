@@ -113,7 +113,8 @@ def rate(hits: Sequence[bool]) -> Share:
 def average(values: Tensor, *, resamples: int = 2000) -> Estimate:
     """The mean of values [rows] with a 95% percentile-bootstrap interval (Efron 1979), the same for the same values.
     Its bounds stand further from the mean by what Student's t has above the normal distribution, and by
-    sqrt(n / (n - 1)): without that it is too narrow for few rows. One row has no interval.
+    sqrt(n / (n - 1)): without that it is too narrow for few rows. One row has no interval. Where no value is below
+    zero, as no KL and no cross-entropy is, the interval is not either.
 
     It held the mean in 93% (n = 2), 94% (3), 94% (5), 95% (8), 95% (16) and 95% (100) of 2000 trials with normal
     values, and in 88%, 89%, 89%, 90%, 92% and 94% with exponential ones; heavier tails take more rows.
@@ -126,6 +127,8 @@ def average(values: Tensor, *, resamples: int = 2000) -> Estimate:
     bounds = values[picks].mean(1).quantile(torch.tensor([0.025, 0.975], dtype=torch.float64))
     mean = values.mean()
     low, high = mean + (bounds - mean) * (_student(n - 1) / Z * math.sqrt(n / (n - 1)))
+    if values.min() >= -1e-3 * values.max():  # the paper's KL of nearly equal logits falls a little below zero
+        low = low.clamp_min(min(0.0, float(mean)))
     return Estimate(float(mean), float(low), float(high), n)
 
 

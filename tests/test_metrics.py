@@ -138,3 +138,10 @@ def test_refusal_tokens_are_derived_from_the_rows_that_are_numbers() -> None:
     assert refusal_tokens(harmful, harmless) == [0, 1]
     with pytest.raises(PromptError, match="no prompt of a side has finite logits"):
         refusal_tokens(harmful * math.nan, harmless)
+
+
+def test_the_interval_of_what_is_never_negative_is_not_either() -> None:
+    kl = average(torch.tensor([0.0, 0.001, 0.0, 0.2], dtype=torch.float64))
+    assert kl.low == 0.0 < kl.value < kl.high
+    assert average(torch.tensor([-1e-9, 0.001, 0.0, 0.2])).low == pytest.approx(0.0, abs=1e-8)
+    assert average(torch.tensor([-0.001, 0.001, 0.0, 0.2])).low < -0.001
