@@ -127,7 +127,8 @@ def average(values: Tensor, *, resamples: int = 2000) -> Estimate:
     bounds = values[picks].mean(1).quantile(torch.tensor([0.025, 0.975], dtype=torch.float64))
     mean = values.mean()
     low, high = mean + (bounds - mean) * (_student(n - 1) / Z * math.sqrt(n / (n - 1)))
-    if values.min() >= -1e-3 * values.max():  # the paper's KL of nearly equal logits falls a little below zero
+    # the paper's KL of nearly equal logits falls a little below zero
+    if values.min() >= -1e-3 * values.max():
         low = low.clamp_min(min(0.0, float(mean)))
     return Estimate(float(mean), float(low), float(high), n)
 

@@ -153,6 +153,9 @@ def test_a_panel_whose_own_cell_fails_is_set_again_once_that_is_corrected(
     panel.root.get_by_role("button", name=RUN).click()
     expect(page.locator(".jp-OutputArea").first).to_contain_text("AssertionError", timeout=60_000)
     expect(panel.root).to_have_count(0)
+    expect(page.locator(".jp-InputPrompt").first).not_to_have_text(
+        "[*]:"
+    )  # the kernel drops what comes before that
     (server.root / "missing").unlink()
     rig.run_cell(page, 0)
     expect(panel.prompt).to_have_value("Who are you?", timeout=30_000)

@@ -67,8 +67,16 @@ def test_windows_is_told_where_a_server_runs(left: Path, monkeypatch: pytest.Mon
 
 @contextmanager
 def taken() -> Iterator[int]:
+    """A port in use, of which the one before is free."""
     with socket.create_server(("127.0.0.1", 0)) as one:
-        yield one.getsockname()[1]
+        port = one.getsockname()[1]
+        try:
+            socket.create_server(("127.0.0.1", port - 1)).close()
+        except OSError:
+            with taken() as another:
+                yield another
+        else:
+            yield port
 
 
 def test_a_port_in_use_is_told_at_once(left: Path) -> None:
