@@ -120,7 +120,7 @@ def _verdict(given: Any) -> Verdict:
 
 def yes_or_no(given: Any) -> bool:
     """A verdict that counts in a rate. Raises TypeError for what is neither a bool nor 0 or 1."""
-    value = given.item() if hasattr(given, "item") else given
-    if not isinstance(value, bool | int | float) or value not in (0, 1):
+    value = _verdict(given)
+    if value not in (0, 1):
         raise TypeError(f"a judge of refusals gives True or False, not {given!r}")
     return bool(value)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import bisect
 import itertools
 import json
-import operator
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +16,7 @@ from steerlab.prompt_files import Prompt as Prompt
 from steerlab.prompt_files import half_a_character
 from steerlab.prompt_files import parse as parse
 from steerlab.prompt_files import read as read
+from steerlab.sites import whole
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -124,10 +124,9 @@ def _shared(one: str, text: str) -> int:
 def token_id(tokenizer: PreTrainedTokenizerBase, token: int | str) -> int:
     """The id of one token, given as its text or its id. Raises PromptError for a text of several tokens."""
     if not isinstance(token, str):
-        try:
-            number = operator.index(token)
-        except TypeError as error:
-            raise PromptError(f"a token is its text or its id, not {token!r}") from error
+        number = whole(token)
+        if number is None:
+            raise PromptError(f"a token is its text or its id, not {token!r}")
         if not 0 <= number < len(tokenizer):
             raise PromptError(f"there is no token {number}", f"Ids go from 0 to {len(tokenizer) - 1}.")
         return number

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import itertools
-import operator
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
@@ -23,7 +22,8 @@ from steerlab.interventions import GivenLayers
 from steerlab.prompts import Prompt
 from steerlab.recipes import BASELINE, Recipe
 from steerlab.rows import Row, check_fits
-from steerlab.sites import Point, Site
+from steerlab.sites import Point, Site, each
+from steerlab.sites import whole as whole_number
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -168,16 +168,12 @@ def layers_of(backend: Backend, layers: GivenLayers | None) -> tuple[int, ...]:
     """The layers to read, one, several or all, by default all. Raises SiteError for what is no layer, or for none."""
     if layers is None or (isinstance(layers, str) and layers == "all"):
         return tuple(range(backend.info.n_layers))
-    which: tuple[int, ...]
-    try:
-        which = (operator.index(layers),)  # type: ignore[arg-type]
-    except TypeError:
-        try:
-            which = tuple(map(operator.index, layers))  # type: ignore[arg-type]
-        except TypeError as error:
-            raise SiteError(
-                f"layers={layers!r} is not known", "Give 'all', one layer, or several: layers=range(4, 9)."
-            ) from error
+    given = each(layers)
+    which = tuple(number for layer in given if (number := whole_number(layer)) is not None)
+    if len(which) < len(given):
+        raise SiteError(
+            f"layers={layers!r} is not known", "Give 'all', one layer, or several: layers=range(4, 9)."
+        )
     if not which:
         raise SiteError("no layer is given to read", "Leave layers out for all of them.")
     return which
