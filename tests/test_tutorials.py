@@ -1,4 +1,4 @@
-"""The tutorial notebooks run, their answers are right, and an exercise that is not done yet says so without an error."""
+"""The tutorial notebooks run, their answers are right, and an exercise that is not done says so without an error."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from nbformat import NotebookNode
 
 import steerlab as sl
 from steerlab import cli
-from steerlab.tutorials import Checked, Wrong, exercise, wanted
+from steerlab.tutorials import Checked, WrongAnswerError, exercise, wanted
 
 ANSWER = re.compile(r"<summary>One answer.*?```python\n(.*?)```", flags=re.DOTALL)
 
@@ -74,7 +74,7 @@ def test_a_tutorial_is_saved_without_outputs_and_without_traces_of_a_run(path: P
 @exercise
 def doubled(answer: object) -> str:
     if wanted(answer, int, "a whole number") != 4:
-        raise Wrong(f"Not {answer}.")
+        raise WrongAnswerError(f"Not {answer}.")
     return "Two and two."
 
 

@@ -39,12 +39,12 @@ class Checked:
         )
 
 
-class Wrong(Exception):
+class WrongAnswerError(Exception):
     """Ends a check: what is wrong with the answer, and what to look at."""
 
 
 def exercise(check: Callable[..., str]) -> Callable[..., Checked]:
-    """A check that a cell can end in, from a function that returns what it says of a right answer or raises Wrong."""
+    """A check that a cell can end in, from a function that returns what it says of a right answer or raises WrongAnswerError."""
 
     @functools.wraps(check)
     def checked(*answers: object) -> Checked:
@@ -52,14 +52,14 @@ def exercise(check: Callable[..., str]) -> Callable[..., Checked]:
             return Checked(False, "Put your answer in the place of the three dots, and run the cell again.")
         try:
             return Checked(True, check(*answers))
-        except (Wrong, SteerlabError) as error:
+        except (WrongAnswerError, SteerlabError) as error:
             return Checked(False, str(error))
 
     return checked
 
 
 def wanted(answer: object, kind: type[T], what: str) -> T:
-    """The answer, where it is of the kind that the exercise asks for. Raises Wrong, which names both."""
+    """The answer, where it is of the kind that the exercise asks for. Raises WrongAnswerError, which names both."""
     if not isinstance(answer, kind):
-        raise Wrong(f"This is {type(answer).__name__}; wanted is {what}.")
+        raise WrongAnswerError(f"This is {type(answer).__name__}; wanted is {what}.")
     return answer
