@@ -44,7 +44,9 @@ class WrongAnswerError(Exception):
 
 
 def exercise(check: Callable[..., str]) -> Callable[..., Checked]:
-    """A check that a cell can end in, from a function that returns what it says of a right answer or raises WrongAnswerError."""
+    """A check that a cell can end in, from a function that returns what it says of a right answer or raises
+    WrongAnswerError.
+    """
 
     @functools.wraps(check)
     def checked(*answers: object) -> Checked:
