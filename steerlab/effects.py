@@ -216,7 +216,7 @@ def _numbers(values: Tensor | Iterable[float]) -> list[Told]:
 
 
 def _entropies(likelihood: Sequence[Tensor]) -> list[float]:
-    return [-float(logprobs.double().mean()) for logprobs in likelihood]
+    return list(map(metrics.cross_entropy, likelihood))
 
 
 def _repetition(answer: Generation) -> Told:

@@ -195,6 +195,13 @@ def refusal_rate(texts: Sequence[str]) -> Share:
     return rate([refuses(text) for text in texts])
 
 
+def cross_entropy(logprobs: Tensor) -> float:
+    """The mean of -log p over the tokens of a text, nats a token, from their log-probabilities `[tokens]`
+    (`Backend.likelihood`), in float64; NaN for no token.
+    """
+    return -float(logprobs.double().mean())
+
+
 FEW_WORDS = "an answer of fewer than three words"  # why `repetition` has no number
 
 

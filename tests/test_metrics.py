@@ -11,6 +11,7 @@ from steerlab.errors import PromptError
 from steerlab.metrics import (
     average,
     checked_tokens,
+    cross_entropy,
     estimate,
     rate,
     refusal_score,
@@ -90,6 +91,13 @@ def test_repetition_tells_loops_from_sentences() -> None:
     assert repetition("one two three four five six") == 0
     assert repetition("go on go on go on go on go on") == pytest.approx(1 - 2 / 8)
     assert math.isnan(repetition("too short"))
+
+
+def test_the_cross_entropy_is_the_mean_surprise_of_a_token_and_of_no_token_no_number() -> None:
+    fair = torch.full((4,), 1 / 8).log()
+    assert cross_entropy(fair) == pytest.approx(math.log(8))
+    assert cross_entropy(torch.cat([fair, torch.zeros(4)])) == pytest.approx(math.log(8) / 2)
+    assert math.isnan(cross_entropy(torch.zeros(0)))
 
 
 @pytest.mark.parametrize(

@@ -236,12 +236,14 @@ def test_a_function_says_what_is_done_in_a_cell(lab: Lab) -> None:
 
 def test_recipes_are_scored_by_name(lab: Lab, backend: Counting) -> None:
     push = Recipe([Add(V)])
-    table = lab.score(PROMPTS, {"none": BASELINE, "push": push}, [metrics.refusal_rate, metrics.kl])
+    table = lab.score(
+        PROMPTS, {"none": BASELINE, "push": push}, [metrics.refusal_rate, metrics.kl, metrics.cross_entropy]
+    )
     frame = table.to_frame().set_index(["recipe", "prompt"])
     kl = metrics.kl(backend.score([Row("Hi")]), backend.score([Row("Hi", push)]))
     assert frame.loc[("push", "Hi"), "kl"] == pytest.approx(float(kl), abs=1e-6)
     assert frame.loc[("none", "Hi"), "kl"] == 0
-    assert table.metrics == ("refusal_rate", "kl")
+    assert table.metrics == ("refusal_rate", "kl", "cross_entropy")
     assert [c.place["recipe"] for c in lab.score(["Hi"], [BASELINE, push]).cells] == [
         "baseline",
         "add 'v' +1 at resid_pre[1]",

@@ -121,7 +121,7 @@ class Meter:
             own = [self._answers[p] for p in prompts]
             likelihood = self._backend.likelihood(rows, [answer.token_ids for answer in own])
             for values, answer, logprobs in zip(found, own, likelihood, strict=True):
-                values["cross_entropy"] = math.nan if answer.fault else -float(logprobs.double().mean())
+                values["cross_entropy"] = math.nan if answer.fault else metrics.cross_entropy(logprobs)
         return [self._judged(values, answers.get(i)) for i, values in enumerate(found)]
 
     def _run(

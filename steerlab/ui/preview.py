@@ -8,26 +8,23 @@ from __future__ import annotations
 
 import threading
 import time
-from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from functools import partial
 from typing import Literal
 
-from steerlab import metrics
 from steerlab.answers import Key
 from steerlab.backends.base import OnServer
 from steerlab.generations import Generation, Sampling, Token
 from steerlab.lab import Lab
-from steerlab.recipes import BASELINE, Recipe
+from steerlab.recipes import Recipe
 from steerlab.rows import Row
 from steerlab.ui import protocol
+from steerlab.ui.figures import Figures
 from steerlab.ui.panes import Pane, rate_of, rows_of, told, verdict_of
 from steerlab.ui.protocol import KernelMessage, PaneEnd, PaneId, PaneResult, Result, Status, Trouble
 from steerlab.ui.stream import Pump
 from steerlab.worker import Task
 
-KEPT = 2048  # rows whose figures are remembered
 LONGEST = 128  # tokens of a text that are read again for its cross-entropy
 
 
@@ -55,8 +52,7 @@ class Preview:
         self.status: Status = "idle"
         self.error: Trouble | None = None
         self.panes: dict[PaneId, Pane] = {"baseline": Pane(), "steered": Pane()}
-        self._kl: OrderedDict[Key, float] = OrderedDict()
-        self._cross_entropy: OrderedDict[Key, float] = OrderedDict()
+        self._figures = Figures(lab)
         self._weighing: Task | None = None
         self._pump: Pump | None = None  # of the newest run
         self._asked = ("", 0)  # origin and edit of the state that is run
@@ -161,7 +157,7 @@ class Preview:
         rows = [row for item in wanted for row in item.values()]
         self._lab.run(rows, sampling, cancel=cancel)
         if not cancel.is_set():
-            self._measure(rows, sampling)
+            self._figures.measure(rows, sampling)
         return self.known(wanted, sampling)
 
     def known(
@@ -184,7 +180,7 @@ class Preview:
     def _recall(self, row: Row, key: Key) -> Pane | None:
         """A pane whose text is known, with all that is said of it."""
         answer = self._lab.recall(row, key)
-        if answer is None or (len(row.recipe) and key not in self._kl):
+        if answer is None or (len(row.recipe) and key not in self._figures.kl):
             return None
         return Pane(key, row, list(answer.pieces), list(answer.token_ids), self._end(key, answer, rate=None))
 
@@ -248,7 +244,7 @@ class Preview:
             return
         try:
             if not cancel.is_set():
-                self._measure(list(rows.values()), sampling)
+                self._figures.measure(list(rows.values()), sampling)
         except Exception as error:
             self._failed(error)  # kept for whoever looks: the texts are what was asked for
         with self._lock:
@@ -264,22 +260,6 @@ class Preview:
                 self._weighing = self._lab.worker.background(weigh, "ask", asked=False)
         self._tell_ended(written=bool(rows))
 
-    def _measure(self, rows: Sequence[Row], sampling: Sampling) -> None:
-        """Take KL(baseline || row) at the first token of every row that is steered, in nats; all have one prompt."""
-        keys = self._lab.answer_keys(rows, sampling)
-        with self._lock:
-            steered = {
-                key: row
-                for key, row in zip(keys, rows, strict=True)
-                if len(row.recipe) and key not in self._kl
-            }
-        if not steered:
-            return
-        plain = [replace(row, recipe=BASELINE) for row in list(steered.values())[:1]]
-        logits = self._lab.backend.score([*plain, *steered.values()])
-        kl = metrics.kl(logits[:1].expand(len(steered), -1), logits[1:])
-        self._keep(self._kl, dict(zip(steered, kl.tolist(), strict=True)))
-
     def _weigh(
         self, run: int, rows: Mapping[PaneId, Row], sampling: Sampling, cancel: threading.Event
     ) -> None:
@@ -292,20 +272,17 @@ class Preview:
         for name, row in rows.items():
             if not ids or cancel.is_set():
                 return
-            if keys[name] in self._cross_entropy:
-                continue
             try:
-                (logprobs,) = self._lab.backend.likelihood([row], [ids])
+                self._figures.weigh(row, keys[name], ids)
             except Exception as error:
                 self._failed(error)  # kept for whoever looks: the texts are what was asked for
                 return
-            self._keep(self._cross_entropy, {keys[name]: -float(logprobs.double().mean())})
         with self._lock:
             if run != self.run:
                 return
             unsaid = [name for name, pane in self.panes.items() if pane.end.cross_entropy is None]
             told = protocol.Figures(
-                run=run, cross_entropy={name: self._cross_entropy[keys[name]] for name in unsaid}
+                run=run, cross_entropy={name: self._figures.cross_entropy[keys[name]] for name in unsaid}
             )
             for name in unsaid:
                 pane = self.panes[name]
@@ -314,12 +291,6 @@ class Preview:
                 return
             self._send(told)
         self._tell_ended(written=False)
-
-    def _keep(self, known: OrderedDict[Key, float], new: Mapping[Key, float]) -> None:
-        with self._lock:
-            known |= new
-            while len(known) > KEPT:
-                known.popitem(last=False)
 
     def _take(self, name: PaneId, row: Row, key: Key, token: Token, pump: Pump) -> None:
         pane, now = self.panes[name], time.perf_counter()
@@ -377,8 +348,8 @@ class Preview:
             tokens_per_second=rate,
             verdict=verdict_of(answer) if answer.pieces and answer.finish != "cancelled" else None,
             fault=answer.fault,
-            kl=self._kl.get(key),
-            cross_entropy=self._cross_entropy.get(key),
+            kl=self._figures.kl.get(key),
+            cross_entropy=self._figures.cross_entropy.get(key),
         )
 
     def _fail(self, run: int, error: Trouble) -> None:
