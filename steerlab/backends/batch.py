@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor
-from transformers import DynamicCache, PreTrainedTokenizerBase
+from transformers import Cache, DynamicCache, PreTrainedTokenizerBase
 from transformers.cache_utils import DynamicLayer
 
 from steerlab.backends.architectures import PROBE
@@ -262,14 +262,14 @@ def can_share(lanes: Lanes) -> bool:
 
 
 class WholeBatch:
-    """The same for a model whose passes cannot be resumed: every lane goes through every pass, with a cache that the
-    model's own library made.
+    """The same for a model whose passes cannot be resumed: every lane goes through every pass, with a cache of the
+    kind that the model makes itself.
     """
 
     def __init__(self, lanes: Lanes, batch: Sequence[Lane], tokenizer: PreTrainedTokenizerBase) -> None:
         self._model, self._batch = lanes.model, batch
         self._plan = lanes.plan([lane.reach for lane in batch])
-        self._cache = DynamicCache(config=lanes.model.hf.config)
+        self._cache: Cache | None = None
         self._ids, self._mask = left_padded(tokenizer, [list(lane.ids) for lane in batch])
         self._later = editing(self._plan.operands(torch.zeros(1, 1, dtype=torch.long), "cpu"))
 
@@ -289,8 +289,10 @@ class WholeBatch:
         self, ids: Tensor, edits: dict[Site, Edit], lanes: Sequence[int], *, generated: bool
     ) -> tuple[Tensor, list[bool]]:
         positions = (self._mask.cumsum(-1) - 1).clamp_min(0)[:, -ids.shape[1] :]
-        passed = self._model.run(self._model.inputs(ids, self._mask, positions, self._cache), edits)
+        inputs = self._model.inputs(ids, self._mask, positions, self._cache, remember=True)
+        passed = self._model.run(inputs, edits)
         assert passed.logits is not None
+        self._cache = passed.memory
         done = [self._batch[lane].reach.sites(generated=generated) <= passed.edited for lane in lanes]
         return passed.logits[list(lanes), -1], done
 

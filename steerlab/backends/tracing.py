@@ -37,12 +37,14 @@ SMALL = 10_000_000  # parameters, below which one thread is faster than several 
 class Passed(NamedTuple):
     """What a forward pass gave. logits: of the last positions [rows keep vocab], float32, None for a pass that was
     ended early. edited: the sites where something was done. streams: the inputs of the blocks that were asked for, by
-    layer [rows pos d_model]; the layer after the last block stands for its output.
+    layer [rows pos d_model]; the layer after the last block stands for its output. memory: the keys and values, where
+    the pass kept them.
     """
 
     logits: Tensor | None
     edited: set[Site]
     streams: dict[int, Tensor]
+    memory: Cache | None = None
 
 
 class TracedModel:
@@ -92,19 +94,21 @@ class TracedModel:
         positions: Tensor | None = None,
         cache: Cache | None = None,
         *,
+        remember: bool = False,
         keep: int = 1,
     ) -> Inputs:
         """What the model's forward takes for new tokens `ids` [rows new].
 
         mask: [rows pos] over all tokens so far, 0 for padding on the left; None where there is none. positions: of the
-        new tokens [rows new]; None where they are the first ones and nothing is padded.
+        new tokens [rows new]; None where they are the first ones and nothing is padded. remember: whether the model
+        makes a cache of its own kind, where none is given (`Passed.memory`).
         """
         given = {
             "input_ids": ids,
             "attention_mask": mask,
             "position_ids": positions,
             "logits_to_keep": keep,
-            "use_cache": cache is not None,
+            "use_cache": remember or cache is not None,
             self._memory: cache,
         }
         device = self.device
@@ -150,7 +154,7 @@ class TracedModel:
             visits = self._narrowed(visits, tail)
         out = self.through(inputs, visits, stop=end is not None)
         logits = None if out is None else out.logits[:, -keep:].float()
-        return Passed(logits, set(todo), found)
+        return Passed(logits, set(todo), found, None if out is None else out.get(self._memory))
 
     def through(self, inputs: Inputs, visits: Visits, *, stop: bool = False) -> Any:
         """One forward pass with visits. Returns what the model does, or None where it was stopped after the last of

@@ -14,6 +14,7 @@ from transformers import (
     FalconH1Config,
     Gemma4TextConfig,
     GraniteConfig,
+    MiniMaxConfig,
     PretrainedConfig,
     PreTrainedModel,
 )
@@ -186,6 +187,17 @@ def test_blocks_that_share_keys_and_values_are_read_at_every_position() -> None:
     answer = backend.generate([Row(PROMPT)], Sampling(5))[0]
     plain = model.generate(ids, attention_mask=torch.ones_like(ids), max_new_tokens=5, do_sample=False)
     assert list(answer.token_ids) == plain[0, ids.shape[1] :].tolist()
+
+
+def test_a_model_with_a_memory_of_its_own_kind_generates_what_plain_hooks_do() -> None:
+    model = of_family(MiniMaxConfig, head_dim=16, num_local_experts=2, num_experts_per_tok=1)
+    backend = Lab((model, byte_tokenizer())).backend
+    recipes = (Recipe(), Recipe([Add(V)]), Recipe([Ablate(V, sites="resid_pre")]))
+    rows = [Row(p, r) for p in (PROMPT, "Hi") for r in recipes]
+    stop = byte_tokenizer().eos_token_id
+    for row, answer in zip(rows, backend.generate(rows, Sampling(6)), strict=True):
+        ids = encode(byte_tokenizer(), row.prompt)
+        assert list(answer.token_ids) == reference.greedy(model, "minimax", ids, row.recipe, 6, stop)
 
 
 def test_activations_that_are_not_finite_are_told_of_at_once() -> None:
