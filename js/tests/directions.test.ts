@@ -1,6 +1,5 @@
 import { afterEach, beforeEach, expect, test } from "vitest";
 import type { Asks, DirectionsAnswer, MapInfo } from "../src/protocol";
-import { visible } from "../src/widget/DirectionsTab";
 import { strengthOf } from "../src/widget/strength";
 import { frame, type Shown, say, show, state } from "./fakes";
 
@@ -158,9 +157,4 @@ test("a share no larger than chance is no shade", () => {
   expect([0, 1, 2].map((layer) => of([layer, "resid_pre"])?.depth)).toEqual([0, 0, 1]);
   expect(of([3, "resid_pre"])).toBe(null);
   expect(of([0, "mlp_out"])).toBe(null);
-});
-
-test("white space in tokens is in sight", () => {
-  expect(visible(" a\n")).toBe("␣a↵");
-  expect(visible("")).toBe("(empty)");
 });

@@ -1,4 +1,5 @@
 /** What each direction is and says, how directions stand to each other, and how a search's map looks over the layers. */
+
 import { useState } from "preact/hooks";
 import type {
   DirectionInfo,
@@ -12,9 +13,11 @@ import type {
 import { Bars } from "./charts/Bars";
 import { Heatmap } from "./charts/Heatmap";
 import { Failed } from "./Failed";
+import { minus } from "./numbers";
 import { Segmented } from "./Segmented";
 import type { Store } from "./store";
 import type { TabProps } from "./tablist";
+import { spelled } from "./template";
 import { useAction } from "./useAction";
 import { useAsk } from "./useAsk";
 import { Working } from "./Working";
@@ -183,7 +186,7 @@ function Tokens({ title, tokens }: { title: string; tokens: readonly NearToken[]
       <ol>
         {tokens.map((token, i) => (
           <li key={i} style={{ "--share": Math.max(0, (token.value ?? 0) / most) }}>
-            <span class="sl-near-text">{visible(token.text)}</span>
+            <span class="sl-near-text">{spelled(token.text)}</span>
             <span class="sl-near-value">{(token.value ?? 0).toFixed(2)}</span>
           </li>
         ))}
@@ -258,13 +261,6 @@ function Layers({ store, open, map, own }: LayersProps) {
   );
 }
 
-/** A token with its spaces and line breaks in sight. */
-export function visible(text: string): string {
-  return text.replaceAll(" ", "␣").replaceAll("\n", "↵").replaceAll("\t", "⇥") || "(empty)";
-}
-
 function short(x: number): string {
   return minus(x.toFixed(2));
 }
-
-const minus = (x: number | string) => String(x).replace("-", "−");

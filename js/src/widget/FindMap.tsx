@@ -1,9 +1,11 @@
 /** What a search found: the map of positions x layers, its winner, and why others fell. A click on a cell uses that candidate. */
+
 import type { FindAnswer, MapCell, Thresholds, UseCandidate } from "../protocol";
 import { Note } from "./Banner";
 import { digits, type Scale, scaleOf } from "./charts/colour";
 import { Heatmap } from "./charts/Heatmap";
 import { Failed } from "./Failed";
+import { minus } from "./numbers";
 import { acts } from "./rows";
 import type { Store } from "./store";
 import { useAction } from "./useAction";
@@ -54,7 +56,7 @@ export function FindMap({ store, answer, onRelax }: Props) {
       )}
       <Heatmap
         label={`Candidates for ${name} by position and layer`}
-        rows={{ title: "position", labels: positions.map((p) => String(p).replace("-", "−")) }}
+        rows={{ title: "position", labels: positions.map(minus) }}
         columns={{ title: "layer", labels: layers.map(String) }}
         scale={scale}
         cell={(row, column) => {
@@ -122,7 +124,7 @@ function counted({ prompts: [n, m], chose }: FindAnswer): string {
 }
 
 const where = (position: MapCell["position"]) =>
-  position === "response" ? "the answers" : `position ${String(position).replace("-", "−")}`;
+  position === "response" ? "the answers" : `position ${minus(position)}`;
 
 /** A candidate in a line; a score that was not measured was not needed, once another had ruled the cell out. */
 function say(one: MapCell | undefined, scored: boolean, scale: Scale): string {
@@ -130,7 +132,7 @@ function say(one: MapCell | undefined, scored: boolean, scale: Scale): string {
   const place = `${where(one.position)}, layer ${one.layer}`;
   if (one.apart === null) return `${place}: ${one.rejected || "the two sides do not differ here"}`;
   if (!scored) return `${place}: ${scale.title} ${digits(scale, one.apart)}`;
-  const score = (name: string, x: number | null, words = (y: number) => y.toFixed(2).replace("-", "−")) =>
+  const score = (name: string, x: number | null, words = (y: number) => minus(y.toFixed(2))) =>
     `${name} ${x === null ? "not needed" : words(x)}`;
   // as it stands in the cell
   const bypass = score("bypass", one.bypass, (x) => digits(scale, x));

@@ -2,7 +2,9 @@
  * A number to type. What is half typed ("−", "1.") is left alone until it is a number, or until the number is changed from
  * elsewhere, as by undo. What is out of range stays to be corrected, and the number is what it was before it was typed.
  */
+
 import { useEffect, useState } from "preact/hooks";
+import { minus } from "./numbers";
 import { useUnique } from "./unique";
 
 interface Props {
@@ -60,7 +62,7 @@ export function NumberField({ label, value, step = 1, min, max, integer, onChang
       />
       {draft?.is === "beyond" && (
         <span id={id} class="sl-wrong">
-          {`${least} to ${most}`.replace("-", "−")}
+          {minus(`${least} to ${most}`)}
         </span>
       )}
     </>

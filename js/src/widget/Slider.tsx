@@ -1,6 +1,8 @@
 /** A slider that is filled from zero, with a mark there, so that nothing and its opposite are told apart at a glance. */
+
 import type { Stretch } from "./cost";
 import { watchRelease } from "./host";
+import { minus } from "./numbers";
 import { tidy } from "./scale";
 
 interface Props {
@@ -97,5 +99,5 @@ export function Slider({
 }
 
 function short(x: number): string {
-  return String(Number(x.toPrecision(3))).replace("-", "−");
+  return minus(Number(x.toPrecision(3)));
 }

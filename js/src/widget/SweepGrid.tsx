@@ -8,6 +8,7 @@ import { digits } from "./charts/colour";
 import { Heatmap } from "./charts/Heatmap";
 import { Failed } from "./Failed";
 import { Form } from "./Form";
+import { minus } from "./numbers";
 import { PromptSetField } from "./PromptSetField";
 import { bundled, count, layersOf, layerWords, numbers, whole } from "./prompts";
 import type { Store } from "./store";
@@ -51,7 +52,7 @@ export function SweepGrid({ store, direction, open }: Props) {
 
   const { asked, ask } = useShared<"sweep">(store, "sweep", open, isSweep, (question) => {
     if (!question.metrics.includes(metric)) setMetric(question.metrics.at(-1) ?? metric);
-    setCoefficients(question.coefficients.join(", ").replaceAll("-", "−"));
+    setCoefficients(minus(question.coefficients.join(", ")));
     setLayers(question.layers.length === n_layers ? "all" : layerWords(question.layers));
     setControl(question.control);
     const ofPanel = JSON.stringify(question.prompts) === JSON.stringify(whole(prompt));
@@ -60,7 +61,7 @@ export function SweepGrid({ store, direction, open }: Props) {
     setTexts(null);
   });
 
-  const suggested = firstCoefficients(info).join(", ").replaceAll("-", "−");
+  const suggested = minus(firstCoefficients(info).join(", "));
   const chosenCoefficients = numbers(coefficients ?? suggested);
   const chosenLayers = layersOf(layers, n_layers);
   const given = own ? whole(prompt) : prompts;

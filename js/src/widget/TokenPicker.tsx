@@ -3,8 +3,10 @@
  * token in or out, shift with an arrow carries on what the last token was given. Places count from the prompt's end, as in a
  * recipe, so that they mean the same after the next prompt.
  */
+
 import { useRef, useState } from "preact/hooks";
 import { pressed, step } from "./grid";
+import { minus } from "./numbers";
 import { type Part, spelled } from "./template";
 
 interface Props {
@@ -45,7 +47,7 @@ export function TokenPicker({ label, parts, chosen, onChange }: Props) {
   const count = chosen.length === 1 ? "1 token" : `${chosen.length} tokens`;
   const says = [
     chosen.length ? `${count} of the prompt, counted from its end` : "no token: it does nothing",
-    ...(beyond.length ? [`${beyond.map(signed).join(", ")} would lie before this prompt begins`] : []),
+    ...(beyond.length ? [`${beyond.map(minus).join(", ")} would lie before this prompt begins`] : []),
   ];
   return (
     <div class="sl-pick">
@@ -67,7 +69,7 @@ export function TokenPicker({ label, parts, chosen, onChange }: Props) {
             data-token={i}
             tabIndex={i === at ? 0 : -1}
             aria-selected={on.has(i - n)}
-            aria-label={`${signed(i - n)}: ${spelled(token)}`}
+            aria-label={`${minus(i - n)}: ${spelled(token)}`}
             onFocus={() => {
               setFocus(i);
               setPointed(i);
@@ -89,10 +91,8 @@ export function TokenPicker({ label, parts, chosen, onChange }: Props) {
       <p class="sl-say" aria-hidden={pointed !== null}>
         {pointed === null
           ? says.join("; ")
-          : `${signed(pointed - n)}: ${spelled(parts[pointed]?.token ?? "")}`}
+          : `${minus(pointed - n)}: ${spelled(parts[pointed]?.token ?? "")}`}
       </p>
     </div>
   );
 }
-
-const signed = (place: number) => String(place).replace("-", "−");

@@ -1,7 +1,9 @@
 /** What rows cost on the prompt at hand, asked of the kernel while nothing runs, and said in words. */
+
 import { useSignal, useSignalEffect } from "@preact/signals";
 import { useEffect, useState } from "preact/hooks";
 import type { PanelState, SteeringState, ZoneAnswer, ZoneQuestion } from "../protocol";
+import { minus } from "./numbers";
 import type { Range } from "./scale";
 import type { Store } from "./store";
 import { useAsk } from "./useAsk";
@@ -172,4 +174,4 @@ export function stretches(zone: ZoneAnswer | null): Stretch[] {
   return [...of("kl", zone.costly), ...of("repeats", zone.repeats)];
 }
 
-const plain = (x: number) => String(Number(x.toPrecision(2))).replace("-", "−");
+const plain = (x: number) => minus(Number(x.toPrecision(2)));

@@ -1,7 +1,9 @@
 /** The map of a sweep, from its parts and its answer. */
+
 import type { DirectionInfo, Stat, SweepCell, SweepQuestion } from "../protocol";
 import type { Asked } from "./asks";
 import { type Scale, scaleOf } from "./charts/colour";
+import { minus } from "./numbers";
 import { niceCeil, range } from "./scale";
 
 export type Metric = SweepQuestion["metrics"][number];
@@ -81,7 +83,7 @@ export function statWords(metric: Metric, stat: Stat | undefined, title = METRIC
   // a small number is told, not rounded to nothing
   const plain = (x: number) =>
     x !== 0 && Math.abs(x) < 0.01 ? Number(x.toPrecision(1)).toString() : x.toFixed(2);
-  const words = format ?? ((x: number) => plain(x).replaceAll("-", "−"));
+  const words = format ?? ((x: number) => minus(plain(x)));
   const between = stat.low === null || stat.high === null ? "" : ` [${words(stat.low)}, ${words(stat.high)}]`;
   return `${title} ${words(stat.value)}${between}, n = ${stat.n}`;
 }

@@ -2,6 +2,8 @@
  * From numbers to shades. The colours themselves stand in css/charts.css, as the ends of a ramp that is mixed in OKLab: equal
  * steps of a number are equal steps to the eye, in lightness too, so that the order survives without any sense of hue.
  */
+import { minus } from "../numbers";
+
 export interface Scale {
   /** sequential: from `min`, pale, to `max`, deep. diverging: 0 is pale, either sign has a colour of its own. */
   kind: "sequential" | "diverging";
@@ -73,5 +75,5 @@ export function digits(scale: Scale, value: number): string {
   if (scale.format) return scale.format(value);
   const span = scale.max - scale.min;
   const places = span >= 100 ? 0 : span >= 10 ? 1 : span >= 1 ? 2 : 3;
-  return value.toFixed(places).replace("-", "−");
+  return minus(value.toFixed(places));
 }
