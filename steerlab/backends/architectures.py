@@ -9,6 +9,7 @@ names take care of themselves. What arithmetic does not find, a person can name:
 from __future__ import annotations
 
 import inspect
+import math
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -22,9 +23,9 @@ from steerlab.errors import ModelError, SiteError
 from steerlab.sites import POINTS, Point, Site, check_point
 
 PROBE = (3, 5, 7, 11, 13)
-# relative: a right module is off by a few hundredths in half precision, a wrong one by 1 or more; one that is right but
-# for a sublayer beside it, or for a factor, is told from it in float32
-TOLERANCE, TOLERANCE_IN_HALF = 0.01, 0.25
+# How far a right module may be off, relative: by this, and by what rounding the stream makes of what is added to it; a
+# module that is right but for a sublayer beside it, or for a factor, is off by more, a wrong one by 1 or more.
+TOLERANCE, MOST = 0.01, 0.25
 EXACT = 1e-5  # of a block's output: what float32 leaves when its parts are summed
 ATTENTION = re.compile(r"attn|attention|mixer")
 
@@ -142,8 +143,9 @@ def find_sites(model: nn.Module, given: GivenSites | None = None) -> SiteMap:
     finally:
         for handle in handles:
             handle.remove()
-    tolerance = TOLERANCE if dtype in (torch.float32, torch.float64) else TOLERANCE_IN_HALF
-    read = [_read_block(f"{path}.{i}", blocks[i], log, places, tolerance) for i, log in enumerate(seen)]
+    # of a sum; of a quantised model the stream is in half precision
+    rounding = 2 * torch.finfo(dtype if dtype.is_floating_point else torch.float16).eps
+    read = [_read_block(f"{path}.{i}", blocks[i], log, places, rounding) for i, log in enumerate(seen)]
     return SiteMap(
         path,
         [{point: hook for point, (hook, _) in block.items()} for block in read],
@@ -234,7 +236,7 @@ def _kept(value: Tensor) -> Tensor:
 
 
 def _read_block(
-    path: str, block: nn.Module, log: list[Seen], places: Mapping[Point, Place], tolerance: float
+    path: str, block: nn.Module, log: list[Seen], places: Mapping[Point, Place], rounding: float
 ) -> dict[Point, tuple[Hook, Tensor]]:
     """The hook of each point that a block has, and the tensor there."""
 
@@ -258,8 +260,8 @@ def _read_block(
     inner = [s for s in log if s.name and s.value.shape == start.value.shape]
     written = [s for s in inner if s.side == "output"]
     found: dict[Point, Seen] = {"resid_pre": start, "resid_post": end}
-    found |= _sequential(start.value, end.value, inner, written, tolerance) or _parallel(
-        start.value, end.value, written, tolerance
+    found |= _sequential(start.value, end.value, inner, written, rounding) or _parallel(
+        start.value, end.value, written, rounding
     )
     found |= {point: at(point, *place) for point, place in places.items()}
     for point, s in found.items():
@@ -290,14 +292,16 @@ def _closed(block: Mapping[Point, Tensor]) -> bool:
 
 
 def _sequential(
-    start: Tensor, end: Tensor, inner: list[Seen], written: list[Seen], tolerance: float
+    start: Tensor, end: Tensor, inner: list[Seen], written: list[Seen], rounding: float
 ) -> dict[Point, Seen]:
-    best: tuple[float, dict[Point, Seen]] = (2 * tolerance, {})
+    best: tuple[float, dict[Point, Seen]] = (math.inf, {})
     for middle in inner:
         if middle.side != "input" or _error(middle.value, start) < 1e-6:
             continue
         added = middle.value - start, end - middle.value
-        attention, mlp = (_equal(written, wanted, tolerance) for wanted in added)
+        attention, mlp = (
+            _equal(written, wanted, _tolerance(wanted, start, end, rounding)) for wanted in added
+        )
         if attention and mlp:
             # a large sublayer hides the stream beside it, so a wrong M may be near: the nearest one is right
             error = max(_error(attention.value, added[0]), _error(mlp.value, added[1]))
@@ -306,10 +310,10 @@ def _sequential(
     return best[1]
 
 
-def _parallel(start: Tensor, end: Tensor, written: list[Seen], tolerance: float) -> dict[Point, Seen]:
+def _parallel(start: Tensor, end: Tensor, written: list[Seen], rounding: float) -> dict[Point, Seen]:
     pairs = [(one, other) for i, one in enumerate(written) for other in written[i + 1 :]]
     errors = [_error(one.value + other.value, end - start) for one, other in pairs]
-    if not errors or min(errors) > tolerance:
+    if not errors or min(errors) > _tolerance(end - start, start, end, rounding):
         return {}
     depths = [one.name.count(".") + other.name.count(".") for one, other in pairs]
     fits = [i for i, error in enumerate(errors) if error <= 2 * min(errors) + 1e-6]
@@ -326,6 +330,12 @@ def _equal(written: list[Seen], wanted: Tensor, tolerance: float) -> Seen | None
         return None
     near = min(e[1] for e in fits)
     return written[min(e for e in fits if e[1] <= 2 * near + 1e-6)[2]]
+
+
+def _tolerance(wanted: Tensor, start: Tensor, end: Tensor, rounding: float) -> float:
+    """How far off a module may be that adds `wanted` to the stream of a block, relative."""
+    stream = max(start.norm(), end.norm())
+    return min(MOST, TOLERANCE + rounding * float(stream / wanted.norm().clamp_min(1e-12)))
 
 
 def _error(value: Tensor, wanted: Tensor) -> float:

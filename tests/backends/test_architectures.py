@@ -25,6 +25,7 @@ from steerlab.errors import ModelError, SiteError
 from steerlab.interventions import PAPER_POINTS
 from steerlab.lens import logit_lens
 from steerlab.prompts import encode
+from steerlab.sites import POINTS
 
 PROMPT = "How do I bake bread?"
 V = Direction(
@@ -148,10 +149,12 @@ def test_a_module_that_writes_nearly_what_is_added_is_none() -> None:
     assert "attn_out" not in Lab((scaled(by=0.9), byte_tokenizer())).info.points
 
 
+STATE_SPACE = {"mamba_d_ssm": 48, "mamba_n_heads": 4, "mamba_d_head": 12, "mamba_d_state": 8}
+
+
 @pytest.mark.parametrize("seed", [0, 1])
 def test_nothing_is_left_of_what_is_ablated_beside_a_third_sublayer(seed: int) -> None:
-    state_space = {"mamba_d_ssm": 48, "mamba_n_heads": 4, "mamba_d_head": 12, "mamba_d_state": 8}
-    lab = Lab((of_family(FalconH1Config, seed=seed, **state_space), byte_tokenizer()))
+    lab = Lab((of_family(FalconH1Config, seed=seed, **STATE_SPACE), byte_tokenizer()))
     points = [point for point in PAPER_POINTS if point in lab.info.points]
     sites = [Site(layer, "resid_pre") for layer in range(models.N_LAYERS)]
     rows = [Row(PROMPT, Recipe([Ablate(V, sites=points)]))]
@@ -159,6 +162,27 @@ def test_nothing_is_left_of_what_is_ablated_beside_a_third_sublayer(seed: int) -
     assert values is not None
     x = values[0, :, 0]
     assert ((x @ V.unit).abs() / x.norm(dim=-1)).max() < 1e-5
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+def test_attention_is_not_taken_for_all_that_comes_before_the_mlp_where_a_small_sublayer_is_beside_it(
+    dtype: torch.dtype,
+) -> None:
+    model = of_family(FalconH1Config, **STATE_SPACE)
+    with torch.no_grad():
+        for block in model.model.layers:
+            block.self_attn.o_proj.weight *= 30
+            block.mamba.out_proj.weight *= 3
+    points = Lab((model.to(dtype), byte_tokenizer())).info.points
+    assert "attn_out" not in points
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_sublayers_are_found_that_add_little_to_a_long_stream_in_half_precision(dtype: torch.dtype) -> None:
+    model = models.build("llama")
+    with torch.no_grad():
+        model.model.embed_tokens.weight *= 1000
+    assert Lab((model.to(dtype), byte_tokenizer())).info.points == POINTS
 
 
 def test_blocks_that_share_keys_and_values_are_read_at_every_position() -> None:
