@@ -16,6 +16,7 @@ from steerlab import metrics
 from steerlab.backends.base import Backend, before_pass, encode_row
 from steerlab.errors import PromptError, RemoteError
 from steerlab.estimators import randomised
+from steerlab.frames import estimated, table
 from steerlab.generations import NOT_FINITE, Generation, Sampling
 from steerlab.judges import Asked, name_of, yes_or_no
 from steerlab.metrics import Estimate
@@ -87,17 +88,14 @@ class Report:
 
     def to_frame(self) -> pd.DataFrame:
         """A row per recipe, a column per figure and its bounds, the n behind each, and why rows have no number."""
-        import pandas as pd
-
         rows = []
         for effect in self.effects:
             row: dict[str, object] = {"name": effect.name}
             for name in FIGURES:
-                for part, value in getattr(effect, name)._asdict().items():
-                    row[name if part == "value" else f"{name}_{part}"] = value
+                row |= estimated(name, getattr(effect, name))
             row["why"] = "; ".join(f"{name}: {reason}" for name, reason in effect.why.items())
             rows.append(row)
-        return pd.DataFrame(rows).set_index("name")
+        return table(rows).set_index("name")
 
 
 def rows_measured(harmful: int, harmless: int, texts: int, *, prompting: bool) -> int:

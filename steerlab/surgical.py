@@ -21,6 +21,7 @@ from steerlab import metrics
 from steerlab.backends.base import Backend, at_once
 from steerlab.directions import Direction
 from steerlab.errors import DirectionError, PromptError
+from steerlab.frames import axes, estimated, table
 from steerlab.interventions import PAPER_POINTS, Ablate
 from steerlab.metrics import Estimate
 from steerlab.progress import counted
@@ -124,9 +125,7 @@ class Frontier:
 
     def to_frame(self) -> pd.DataFrame:
         """A row per subset, with intervals and n; "unseen_" is before the names of what was measured again."""
-        import pandas as pd
-
-        return pd.DataFrame(
+        return table(
             [
                 {
                     "layers": s.layers,
@@ -143,9 +142,7 @@ class Frontier:
         """Refusal against KL in the search, the frontier as a line, and what was measured again as crosses; returns
         matplotlib's axes.
         """
-        import matplotlib.pyplot as plt
-
-        ax = ax or plt.subplots()[1]
+        ax = axes(ax)
         for style, label, subsets in (
             ("o", "subsets of layers", [s for s in self.subsets if not s.on_frontier]),
             ("o-", "frontier", self.frontier),
@@ -310,11 +307,10 @@ def _beats(one: Subset, other: Subset) -> bool:
 
 def _columns(subset: Subset, prefix: str) -> dict[str, float]:
     """A subset's figures as columns of a table."""
-    return {
-        f"{prefix}{name}{'' if part == 'value' else '_' + part}": value
-        for name in ("refusal", "score", "kl", "missed", "saved")
-        for part, value in getattr(subset, name)._asdict().items()
-    }
+    columns: dict[str, float] = {}
+    for name in ("refusal", "score", "kl", "missed", "saved"):
+        columns |= estimated(f"{prefix}{name}", getattr(subset, name))
+    return columns
 
 
 def _recipe(direction: Direction, layers: Layers, points: tuple[Point, ...]) -> Recipe:

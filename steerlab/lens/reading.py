@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +16,8 @@ from steerlab.backends import looks
 from steerlab.backends.base import Backend, OnServer, encode_row
 from steerlab.backends.cells import Cells, Look
 from steerlab.directions import Direction
-from steerlab.errors import SiteError, SteerlabError
+from steerlab.errors import SiteError
+from steerlab.frames import table
 from steerlab.generations import Generation
 from steerlab.interventions import GivenLayers
 from steerlab.prompts import Prompt
@@ -177,12 +178,3 @@ def layers_of(backend: Backend, layers: GivenLayers | None) -> tuple[int, ...]:
     if not which:
         raise SiteError("no layer is given to read", "Leave layers out for all of them.")
     return which
-
-
-def table(columns: Mapping[str, Any]) -> pd.DataFrame:
-    """A data frame of columns. Raises SteerlabError where pandas is not installed."""
-    try:
-        import pandas as pd
-    except ImportError as error:
-        raise SteerlabError("a table needs pandas, which is not installed", "pip install pandas") from error
-    return pd.DataFrame(dict(columns))

@@ -13,10 +13,11 @@ from steerlab.backends import looks
 from steerlab.backends.base import Backend
 from steerlab.backends.cells import Cells, Look
 from steerlab.directions import Direction
+from steerlab.frames import table
 from steerlab.generations import Generation
 from steerlab.interventions import GivenLayers
 from steerlab.lens.logits import Top, texts_of
-from steerlab.lens.reading import layers_of, table, unit_vectors, whole
+from steerlab.lens.reading import layers_of, unit_vectors, whole
 from steerlab.prompts import Prompt
 from steerlab.recipes import BASELINE, Recipe
 from steerlab.sites import Point, Site

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from steerlab.directions import Direction
 from steerlab.errors import DirectionError
+from steerlab.frames import heatmap, table
 from steerlab.prompts import Position
 
 if TYPE_CHECKING:
@@ -59,9 +60,7 @@ class Selection:
         """A row per candidate: position, layer, the three scores, the reason it fell and why scores are missing, ""
         for none.
         """
-        import pandas as pd
-
-        return pd.DataFrame([asdict(candidate) for candidate in self.candidates])
+        return table([asdict(candidate) for candidate in self.candidates])
 
     def plot(self, ax: Any = None) -> Any:
         """The map of positions x layers: bypass score as colour, the reason in every rejected cell, the choice framed.
@@ -69,36 +68,26 @@ class Selection:
         K: KL too large, I: induce too low, L: among the last layers, -: not a number. Grey: the bypass score was not
         needed; a search with full_map has it everywhere. Returns matplotlib's axes.
         """
-        import matplotlib.pyplot as plt
-        from matplotlib.patches import Rectangle
-
         positions = list(dict.fromkeys(c.position for c in self.candidates))
         layers = sorted({c.layer for c in self.candidates})
-        if ax is None:
-            ax = plt.subplots(figsize=(1.5 + 0.45 * len(layers), 1.2 + 0.45 * len(positions)))[1]
         scores = [[math.nan] * len(layers) for _ in positions]
+        letters = []
         for c in self.candidates:
             x, y = layers.index(c.layer), positions.index(c.position)
             scores[y][x] = c.bypass
             if c.rejected:
-                letter = {"a": "-", "K": "K", "i": "I", "l": "L"}[c.rejected[0]]
-                ax.text(
-                    x,
-                    y,
-                    letter,
-                    ha="center",
-                    va="center",
-                    bbox={"boxstyle": "circle", "fc": "w", "ec": "none"},
-                )
-        image = ax.imshow(scores, cmap="cividis", aspect="auto")
+                letters.append((x, y, {"a": "-", "K": "K", "i": "I", "l": "L"}[c.rejected[0]]))
+        ax = heatmap(scores, columns=layers, rows=positions, label="bypass: refusal score, ablated", ax=ax)
+        from matplotlib.patches import Rectangle
+
         ax.set_facecolor("0.85")
-        best = layers.index(self.best.layer) - 0.5, positions.index(self.best.position) - 0.5
-        ax.add_patch(Rectangle(best, 1, 1, fill=False, ec="k", lw=3))
-        ax.add_patch(Rectangle(best, 1, 1, fill=False, ec="w", lw=1))
-        ax.set_xticks(range(len(layers)), layers)
-        ax.set_yticks(range(len(positions)), positions)
         ax.set(xlabel="layer (input of the block)", ylabel="position")
-        ax.figure.colorbar(image, ax=ax, label="bypass: refusal score, ablated")
+        ring = {"boxstyle": "circle", "fc": "w", "ec": "none"}
+        for x, y, letter in letters:
+            ax.text(x, y, letter, ha="center", va="center", bbox=ring)
+        best = layers.index(self.best.layer) - 0.5, positions.index(self.best.position) - 0.5
+        for colour, width in (("k", 3), ("w", 1)):
+            ax.add_patch(Rectangle(best, 1, 1, fill=False, ec=colour, lw=width))
         return ax
 
 

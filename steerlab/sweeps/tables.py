@@ -14,6 +14,7 @@ from steerlab import metrics
 from steerlab.backends.base import Backend, OnServer, encode_row, state_of
 from steerlab.errors import ModelError, PromptError
 from steerlab.estimators.about import short_hash
+from steerlab.frames import estimated, heatmap, table
 from steerlab.generations import Sampling
 from steerlab.judges import Verdict
 from steerlab.metrics import Estimate
@@ -219,32 +220,27 @@ class Scores:
         """A row per cell and prompt that is measured: the cell's place, the prompt, a column per metric, the answer
         where one was generated, and why a value is missing, "" where none is.
         """
-        import pandas as pd
-
         rows = []
         for cell in self.cells:
             for prompt, found in self._of(cell):
                 text = {"text": found.text} if self._meter.judges else {}
                 why = "; ".join(f"{name}: {reason}" for name, reason in found.why.items())
                 rows.append({**cell.place, "prompt": prompt, **found.values, **text, "why": why})
-        return pd.DataFrame(rows)
+        return table(rows)
 
     def summary(self) -> pd.DataFrame:
         """A row per cell: its place, each metric with its 95% interval and n, and why a metric has no value."""
-        import pandas as pd
-
         rows = []
         for cell in self.cells:
             row, why = dict(cell.place), []
             for name in self.metrics:
                 estimate = self.estimate(name, cell)
-                for part, value in estimate._asdict().items():
-                    row[name if part == "value" else f"{name}_{part}"] = value
+                row |= estimated(name, estimate)
                 if not estimate.n:
                     reasons = {found.why[name] for _, found in self._of(cell) if name in found.why}
                     why.append(f"{name}: {', '.join(sorted(reasons)) or 'not measured yet'}")
             rows.append({**row, "why": "; ".join(why)})
-        return pd.DataFrame(rows)
+        return table(rows)
 
     def _of(self, cell: Cell) -> list[tuple[Prompt, Measured]]:
         """What is measured of a cell, in the order of the prompts."""
@@ -268,8 +264,6 @@ class Sweep(Scores):
         """A map of layers x coefficients, a metric's mean as colour, by default the first one's; returns matplotlib's
         axes. control: the random directions' map instead. Cells without a value stay empty.
         """
-        import matplotlib.pyplot as plt
-
         metric = metric or self.metrics[0]
         cells = [cell for cell in self.cells if cell.place.get("control", False) == control]
         if not cells:
@@ -280,11 +274,8 @@ class Sweep(Scores):
         for cell in cells:
             x, y = layers.index(cell.place["layer"]), coefficients.index(cell.place["coefficient"])
             values[y][x] = self.estimate(metric, cell).value
-        if ax is None:
-            ax = plt.subplots(figsize=(2 + 0.45 * len(layers), 1.2 + 0.45 * len(coefficients)))[1]
-        image = ax.imshow(values, cmap="cividis", aspect="auto", origin="lower")
-        ax.set_xticks(range(len(layers)), layers)
-        ax.set_yticks(range(len(coefficients)), [f"{c:g}" for c in coefficients])
+        named = [f"{c:g}" for c in coefficients]
+        label = metric.replace("_", " ")
+        ax = heatmap(values, columns=layers, rows=named, label=label, ax=ax, origin="lower")
         ax.set(xlabel="layer", ylabel="coefficient", title="random control" if control else "")
-        ax.figure.colorbar(image, ax=ax, label=metric.replace("_", " "))
         return ax
