@@ -233,7 +233,7 @@ def _serve(lane: _Lane, changed: threading.Condition) -> None:
             lane.running.run()
         except Cancelled:
             pass
-        except Exception:
+        except BaseException:  # one that goes on would end the lane, and what waits in it would wait for ever
             threading.excepthook(threading.ExceptHookArgs([*sys.exc_info(), lane.thread]))
         finally:
             with changed:

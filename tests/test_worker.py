@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import asyncio
 import gc
 import subprocess
 import sys
@@ -48,11 +49,15 @@ def test_cancel_ends_the_running_job_and_forgets_the_waiting_one() -> None:
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
-def test_a_job_that_raises_does_not_end_the_service() -> None:
+@pytest.mark.parametrize("fault", [RuntimeError, SystemExit, asyncio.CancelledError])
+def test_a_job_that_raises_does_not_end_the_service(
+    fault: type[BaseException], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(threading, "excepthook", lambda _: None)
     worker, ran = Worker(), []
 
     def broken(_: threading.Event) -> None:
-        raise RuntimeError("a fault in the job")
+        raise fault("a fault in the job")
 
     worker.submit(broken)
     assert worker.join(5)

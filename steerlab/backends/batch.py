@@ -134,6 +134,8 @@ class Batch:
         if self._before is not None:
             before = self._before[rows]
             mask, positions = (self._columns[:, : self._past + 1] >= before).long(), positions - before
+        if self._past >= model.context:  # rows that have ended go along until they leave
+            positions = positions.clamp_max(model.context - 1)
         cache = self._memory.window(layout.rows, 0, self._past)
         out = model.through(model.inputs(tokens[layout.heads], mask, positions, cache), visits)
         return Ran(out.logits[:, -1:].float(), done)
@@ -288,7 +290,9 @@ class WholeBatch:
     def _pass(
         self, ids: Tensor, edits: dict[Site, Edit], lanes: Sequence[int], *, generated: bool
     ) -> tuple[Tensor, list[bool]]:
-        positions = (self._mask.cumsum(-1) - 1).clamp_min(0)[:, -ids.shape[1] :]
+        # rows that have ended go along: theirs may be behind the last position there is
+        last = self._model.context - 1
+        positions = (self._mask.cumsum(-1) - 1).clamp(0, last)[:, -ids.shape[1] :]
         inputs = self._model.inputs(ids, self._mask, positions, self._cache, remember=True)
         passed = self._model.run(inputs, edits)
         assert passed.logits is not None

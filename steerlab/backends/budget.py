@@ -13,6 +13,9 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
+# by torch where it is no OutOfMemoryError: on Windows, on Linux, on Apple's GPUs
+_SAID = ("not enough memory", "can't allocate memory", "out of memory")
+
 T = TypeVar("T")
 Rows = TypeVar("Rows", list[int], Tensor)
 
@@ -95,9 +98,13 @@ class Budget:
         if self._device.type == "cuda":
             torch.cuda.empty_cache()
         half = rows // 2
-        self._failed = self._failed or rows
-        self.most, self._sharing = min(self.most, max(1, half)), 1
+        self.did_not_fit(rows)
         return [*self.halving(half, run, first), *self.halving(rows - half, run, first + half)]
+
+    def did_not_fit(self, rows: int) -> None:
+        """From now on at most half as many rows are run at a time."""
+        self._failed = self._failed or rows
+        self.most, self._sharing = min(self.most, max(1, rows // 2)), 1
 
     def tell(self) -> None:
         """Say, once, that a batch had to be halved."""
@@ -112,4 +119,4 @@ class Budget:
 
 def out_of_memory(error: BaseException) -> bool:
     """Whether an error of torch means that memory did not suffice."""
-    return isinstance(error, torch.OutOfMemoryError) or "not enough memory" in str(error)
+    return isinstance(error, torch.OutOfMemoryError) or any(words in str(error) for words in _SAID)

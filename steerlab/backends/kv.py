@@ -14,7 +14,12 @@ from torch import Tensor
 from transformers import Cache
 from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
 
+from steerlab.backends.budget import out_of_memory
 from steerlab.backends.trunks import Rows
+
+
+class TooManyRowsError(Exception):
+    """The keys and values of a batch do not fit into memory, however few of its rows are in a pass."""
 
 
 class Memory:
@@ -44,13 +49,20 @@ class Memory:
         return slice(rows.start + room, rows.stop + room) if isinstance(rows, slice) else rows + room
 
     def at(self, layer: int, like: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
-        """The whole memory of a block, of the type, the device and the heads of `like` [… heads _ head_dim]."""
+        """The whole memory of a block, of the type, the device and the heads of `like` [… heads _ head_dim]. Raises
+        TooManyRowsError where there is no room for it.
+        """
         found = []
         for kept, one in zip((self.keys, self.values), like, strict=True):
             if (there := kept[layer]) is None:
                 heads, _, size = one.shape[-3:]
                 # zeros, because padding is masked by a product, and 0 times NaN is NaN
-                there = kept[layer] = one.new_zeros(self.rows, heads, self.columns, size)
+                try:
+                    there = kept[layer] = one.new_zeros(self.rows, heads, self.columns, size)
+                except RuntimeError as error:
+                    if self.rows == 1 or not out_of_memory(error):
+                        raise
+                    raise TooManyRowsError from error
             found.append(there)
         return found[0], found[1]
 

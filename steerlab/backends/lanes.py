@@ -133,10 +133,10 @@ class Lanes:
         layer, first = reach.begins(self.n_layers, generated=after > 0)
         if not self.resumable:
             layer, first = 0, None
-        if layer == self.n_layers:
-            new = 1 + after
+        if first is None:
+            new = 1 + after if layer == self.n_layers else len(ids)
         else:
-            new = len(ids) if first is None else min(len(ids), max(1 + after, after - first))
+            new = min(len(ids), max(1 + after, after - first))
         return Lane(tuple(ids), reach, after, layer, new)
 
     def logits(self, lanes: Sequence[Lane], wanted: Wanted) -> Iterator[tuple[int, Tensor]]:
@@ -292,7 +292,7 @@ class Lanes:
             for layer, x in passed.streams.items():
                 prefix.streams[layer] = x[row, first:] if alone else x[row, first:].clone()
             if passed.logits is not None:
-                prefix.logits = passed.logits[row, -1].cpu()
+                prefix.logits = passed.logits[row, -1].to("cpu", copy=True)
 
     # ---------------------------------------------------------------------------------------------- the lanes' own part
 

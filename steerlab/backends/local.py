@@ -36,9 +36,9 @@ from steerlab.backends.base import (
 from steerlab.backends.batch import Batch, WholeBatch, can_share
 from steerlab.backends.budget import Budget
 from steerlab.backends.cells import Look, looked
-from steerlab.backends.decoding import Decoding, left_padded, token_index
+from steerlab.backends.decoding import Decoding, Passes, left_padded, token_index
 from steerlab.backends.jacobians import linearised
-from steerlab.backends.kv import windowed
+from steerlab.backends.kv import TooManyRowsError, windowed
 from steerlab.backends.lanes import Lane, Lanes, Wanted, last, told
 from steerlab.backends.loading import quantised
 from steerlab.backends.prefixes import Prefixes
@@ -88,9 +88,7 @@ class LocalBackend:
         self._sites = self._traced.sites
         self._hf = model
         config = model.config.get_text_config()
-        stop = model.generation_config.eos_token_id if model.generation_config else None
-        stop = tokenizer.eos_token_id if stop is None else stop
-        self.stop_tokens = {stop} if isinstance(stop, int) else set(stop or ())
+        self.stop_tokens = self._stop_tokens()
         self.info = ModelInfo(
             name=name or name_of(model),
             backend="local",
@@ -99,7 +97,7 @@ class LocalBackend:
             n_layers=self._sites.n_layers,
             d_model=config.hidden_size,
             points=self._sites.points,
-            context=getattr(config, "max_position_embeddings", None) or 2**31,
+            context=self._traced.context,
             revision=revision,
         )
         self._budget = Budget(model, batch_rows)
@@ -119,14 +117,22 @@ class LocalBackend:
         return self._traced.wrapped
 
     def weights_seen(self) -> int:
-        """How often the weights were seen to have changed; looks again, and where they have, forgets the prompts that
-        were kept. Every verb that runs the model begins with it.
+        """How often the weights, or the tokens that end an answer, were seen to have changed; looks again, and where
+        they have, forgets the prompts that were kept. Every verb that runs the model begins with it.
         """
         with self._weights_lock:
-            if self._traced.changed():
+            stop = self._stop_tokens()
+            if self._traced.changed() or stop != self.stop_tokens:
+                self.stop_tokens = stop
                 self._weights += 1
                 self._lanes.prefixes.clear()
             return self._weights
+
+    def _stop_tokens(self) -> set[int]:
+        settings = self._hf.generation_config
+        stop = settings.eos_token_id if settings else None
+        stop = self.tokenizer.eos_token_id if stop is None else stop
+        return {stop} if isinstance(stop, int) else set(stop or ())
 
     # ------------------------------------------------------------------------------------------------ the three verbs
 
@@ -211,9 +217,15 @@ class LocalBackend:
         first = int((weight != 0).flatten(0, 1).any(0).nonzero()[0])
         weight = weight[..., first:]
         unread = (weight == 0).all(1)[..., None]
+        single = bool(((weight == 1).sum(-1) == 1).all() and ((weight != 0).sum(-1) == 1).all())
+        rows, tokens = torch.arange(len(weight))[:, None], weight.argmax(-1)
 
         def reader(site: Site) -> Edit:
             def keep(x: Tensor) -> None:
+                if single:  # by number: in a product one infinite token would reach all positions
+                    there = x[:, first:][rows.to(x.device), tokens.to(x.device)].float()
+                    read[site] = there, there.norm(dim=-1)
+                    return
                 # padding may hold NaN, and 0 times NaN is NaN
                 part = x[:, first:].float().masked_fill(unread.to(x.device), 0)
                 there = weight.to(x.device)
@@ -313,21 +325,29 @@ class LocalBackend:
                 new = min(sampling.max_new_tokens, self.info.context - min(len(lanes[i].ids) for i in order))
                 size = self._fitting([lanes[i] for i in order], new, shared=begins is not None)
                 some, order = order[:size], order[size:]
-                batch = [lanes[i] for i in some]
                 decoding = Decoding(
                     self,
                     [[(number, rows[number]) for number in numbers[i]] for i in some],
-                    [lane.ids for lane in batch],
+                    [lanes[i].ids for i in some],
                     sampling,
                 )
-                passes = (
-                    Batch(self._lanes, batch, new, [begins[i] for i in some] if begins else None)
-                    if self._lanes.resumable
-                    else WholeBatch(self._lanes, batch, self.tokenizer)
+                passes = self._passes(
+                    [lanes[i] for i in some], new, [begins[i] for i in some] if begins else None
                 )
-                answers |= decoding.run(passes, on_tokens, cancel)
+                try:
+                    answers |= decoding.run(passes, on_tokens, cancel)
+                except TooManyRowsError:  # before the first token
+                    del passes  # what of it was there makes room
+                    self._budget.did_not_fit(len(some))
+                    order = some + order
         self._budget.tell()
         return [answers[i] for i in range(len(rows))]
+
+    def _passes(self, batch: Sequence[Lane], new: int, begins: Sequence[int] | None) -> Passes:
+        """The passes of lanes that are generated together."""
+        if self._lanes.resumable:
+            return Batch(self._lanes, batch, new, begins)
+        return WholeBatch(self._lanes, batch, self.tokenizer)
 
     @functools.cached_property
     def _growable(self) -> bool:
@@ -385,6 +405,12 @@ class LocalBackend:
         if module is None:
             raise ModelError(f"{self.info.name} has no {table} matrix")
         weight: Tensor = module.weight
+        if weight.shape[-1] != self.info.d_model:
+            raise ModelError(
+                f"the {table} matrix of {self.info.name} has rows of {weight.shape[-1]} numbers, and the stream has "
+                f"{self.info.d_model}: they cannot be compared",
+                'For the tokens nearest to a direction give by="head", which decodes it as the model does.',
+            )
         if not weight.is_floating_point():
             raise ModelError(
                 f"the {table} matrix of {self.info.name} is quantised: its rows are not at hand",

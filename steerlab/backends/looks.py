@@ -36,8 +36,8 @@ def chance(logits: Tensor, token: int) -> tuple[Tensor]:
 
 
 def rank(logits: Tensor, token: int) -> tuple[Tensor]:
-    """How many tokens are likelier than this one, [cells]."""
-    return ((logits > logits[:, token, None]).sum(-1),)
+    """How many tokens are likelier than this one, [cells]; all of them where its logit is no number."""
+    return ((~(logits <= logits[:, token, None])).sum(-1),)
 
 
 def followed(logits: Tensor, came: Tensor, k: int) -> tuple[Tensor, Tensor, Tensor]:

@@ -34,15 +34,16 @@ class State:
     def changed(self, parts: Sequence[torch.nn.Module]) -> bool:
         """Whether a model's modules are in another state than at the last call: other weights, or changed in place, by
         an optimizer or under `torch.no_grad()`; other adapters switched on (peft's `set_adapter`, `disable_adapter`);
-        forward hooks of a person's own that have come or gone, not what they do. What is written through `.data` is not
-        seen, since torch does not count it. It takes half a millisecond for four hundred tensors.
+        forward hooks of a person's own that have come or gone, not what they do. Numbers that a module has as plain
+        attributes are not looked at, and what is written through `.data` is not seen, since torch does not count it.
+        It takes half a millisecond for four hundred tensors.
         """
         before, switched = self._weights, self._switches
         self._switches = {i: switches for i, part in enumerate(parts) if (switches := _switches(part))}
         self._weights = [
             _stamp(weight, away=away)
             for part, away in zip(parts, map(_offloaded, parts), strict=True)
-            for weight in part._parameters.values()
+            for weight in (*part._parameters.values(), *part._buffers.values())
             if weight is not None
         ]
         return (
@@ -60,14 +61,16 @@ def _offloaded(part: torch.nn.Module) -> bool:
 
 def _switches(part: torch.nn.Module) -> tuple[object, ...]:
     """What a module does besides what its weights say: a person's hooks, by their numbers; and of one of peft which of
-    its adapters it applies, and whether it leaves them out.
+    its adapters it applies, how strongly, and whether it leaves them out.
     """
     hooks = (*part._forward_pre_hooks, *part._forward_hooks)
     if not hasattr(type(part), "active_adapters"):  # a look at every module itself would be dear
         return hooks
-    active, off = (getattr(part, name, None) for name in ("active_adapters", "disable_adapters"))
+    active, off, scaling = (
+        getattr(part, name, None) for name in ("active_adapters", "disable_adapters", "scaling")
+    )
     # a model of transformers has methods of these names
-    return hooks if callable(active) or callable(off) else (*hooks, repr(active), repr(off))
+    return hooks if callable(active) or callable(off) else (*hooks, repr(active), repr(off), repr(scaling))
 
 
 def _stamp(weight: Tensor, *, away: bool) -> Stamp:

@@ -82,6 +82,11 @@ class TracedModel:
             return SharedModel(self.hf, tokenizer=copy.deepcopy(self._tokenizer), task="text-generation")
 
     @property
+    def context(self) -> int:
+        """How many tokens the model has positions for."""
+        return getattr(self.hf.config.get_text_config(), "max_position_embeddings", None) or 2**31
+
+    @property
     def device(self) -> torch.device:
         """Where inputs go: the device of the model's first weights."""
         device: torch.device = self.hf.device
@@ -208,7 +213,11 @@ class TracedModel:
         parts = list(self.hf.modules())
         if not self._passing:  # a pass has set it aside
             self._training = any(part.training for part in parts)
-        return self._state.changed(parts)
+        changed = self._state.changed(parts)
+        if changed:  # where modules were put in the place of others, nnsight is to look at these
+            there = set(parts)
+            self._seen = {path: seen for path, seen in self._seen.items() if seen._module in there}
+        return changed
 
     def _path(self, hook: Hook) -> str:
         """The path of a module that nnsight looks at from now on."""
