@@ -1,5 +1,6 @@
 /** What the page around the panel has to be told or asked; every host that lacks one of these things is fine without. */
 import type { PanelState } from "../protocol";
+import { watchPreferences } from "./jupyterlab";
 
 /**
  * Keeps JupyterLab's notebook shortcuts (a, b, dd, the arrows) away from the panel's controls. They are matched in the
@@ -117,6 +118,20 @@ export function watchTheme(root: HTMLElement, signal: AbortSignal): void {
   signal.addEventListener("abort", () => watch.disconnect());
   system.addEventListener("change", follow, { signal });
   follow();
+}
+
+/** Sets data-motion to "off" where the system asks for no motion, or somebody did for all panels. */
+export function watchMotion(root: HTMLElement, signal: AbortSignal): void {
+  const system = matchMedia("(prefers-reduced-motion: reduce)");
+  let off = false;
+  const follow = () => {
+    root.dataset.motion = off || system.matches ? "off" : "on";
+  };
+  system.addEventListener("change", follow, { signal });
+  watchPreferences(signal, ({ animation }) => {
+    off = animation === "off";
+    follow();
+  });
 }
 
 /** What steerlab's JupyterLab extension tells a panel whose kernel was shut down or died: the host itself keeps silent. */

@@ -8,11 +8,13 @@ import {
   watchFocus,
   watchKeys,
   watchLeaving,
+  watchMotion,
   watchRelease,
   watchSelection,
   watchTakeOver,
   watchTheme,
 } from "./host";
+import { preferences, watchPreferences } from "./jupyterlab";
 import { Store } from "./store";
 import "./css/base.css";
 import "./css/controls.css";
@@ -41,7 +43,7 @@ export default () => {
   let store: Store;
   return {
     initialize({ model }: Pick<Context, "model">) {
-      store = new Store(model);
+      store = new Store(model, preferences());
     },
     render({ el, signal }: Context) {
       const end = new AbortController();
@@ -56,6 +58,7 @@ export default () => {
       watchFocus(root, end.signal);
       watchSelection(root, end.signal);
       watchTheme(root, end.signal);
+      watchMotion(root, end.signal);
       watchRelease(end.signal, () => store.hold(false));
       watchLeaving(end.signal, () => store.flush());
       watchTakeOver(
@@ -67,6 +70,7 @@ export default () => {
       el.append(root);
       mount(<App store={store} />, root);
       watchConnection(el, end.signal, (yes) => store.connected(yes));
+      watchPreferences(end.signal, (set) => store.prefer(set));
       return close;
     },
   };
