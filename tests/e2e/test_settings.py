@@ -88,8 +88,8 @@ def test_a_new_lab_is_as_the_settings_editor_says(
     field(page, "model").fill(str(folder))
     until_set(page, server, model=str(folder), ahead=8)
     rig.command(page, "steerlab:new-lab")
-    panel = PanelInPage(page)
-    assert panel.text("baseline")
+    expect(page.locator(".sl-app")).to_be_visible(timeout=60_000)
+    assert PanelInPage(page).text("baseline")
     rig.until_prints(page, "print(lab.info.name, lab.ahead)", f"{WEIGHTS.name} 8")
     cell = page.locator(".jp-Notebook .jp-CodeCell .cm-content").first
     assert cell.inner_text().splitlines()[-2:] == ["lab.ahead = 8", "lab"]

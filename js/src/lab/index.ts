@@ -2,5 +2,6 @@
 import { newLab } from "./newLab";
 import { panels } from "./panels";
 import { settings } from "./settings";
+import { status } from "./status";
 
-export default [panels, newLab, settings];
+export default [panels, newLab, settings, status];

@@ -1,5 +1,6 @@
 /** The widget: a factory that anywidget calls once per model, so that all views of a panel share one store. */
 import type { AnyModel } from "@anywidget/types";
+import { effect } from "@preact/signals";
 import { render as mount } from "preact";
 import type { Traits } from "../protocol";
 import { App } from "./App";
@@ -13,8 +14,10 @@ import {
   watchSelection,
   watchTakeOver,
   watchTheme,
+  whenShown,
 } from "./host";
-import { preferences, watchPreferences } from "./jupyterlab";
+import { preferences, tellStanding, watchPreferences } from "./jupyterlab";
+import { standing } from "./standing";
 import { Store } from "./store";
 import "./css/base.css";
 import "./css/controls.css";
@@ -71,6 +74,13 @@ export default () => {
       mount(<App store={store} />, root);
       watchConnection(el, end.signal, (yes) => store.connected(yes));
       watchPreferences(end.signal, (set) => store.prefer(set));
+      whenShown(root, end.signal, () => {
+        const still = effect(() => tellStanding({ root, standing: standing(store) }));
+        end.signal.addEventListener("abort", () => {
+          still();
+          tellStanding({ root, standing: null });
+        });
+      });
       return close;
     },
   };

@@ -1,6 +1,6 @@
 /**
- * What a panel and steerlab's JupyterLab extension tell each other, besides what `host.ts` has: what is set for all panels. It
- * goes by events: elsewhere nobody sends or hears them.
+ * What a panel and steerlab's JupyterLab extension tell each other, besides what `host.ts` has: what is set for all panels,
+ * where this panel stands, and that it is wanted. All of it goes by events: elsewhere nobody sends or hears them.
  */
 
 /** What a person set for all panels; what is missing is as the panel has it. */
@@ -32,4 +32,42 @@ export function offerPreferences(give: () => Preferences): () => void {
     Object.assign((event as CustomEvent<Preferences>).detail, give());
   });
   return () => document.dispatchEvent(new CustomEvent(CHANGED));
+}
+
+/** What a panel's header says. */
+export interface Standing {
+  model: string;
+  backend: string;
+  device: string;
+  word: string;
+  /** Its place in a server's queue, from 1, where it has one. */
+  place: number | null;
+}
+
+const STANDS = "steerlab:stands";
+
+/** From a panel's root; null once it is closed. */
+export interface Told {
+  root: Element;
+  standing: Standing | null;
+}
+
+/** It goes to the document itself: a panel that is closed is out of the page already. */
+export function tellStanding(told: Told): void {
+  document.dispatchEvent(new CustomEvent<Told>(STANDS, { detail: told }));
+}
+
+export function hearStandings(hear: (told: Told) => void): void {
+  document.addEventListener(STANDS, (event) => hear((event as CustomEvent<Told>).detail));
+}
+
+const CALL = "steerlab:call";
+
+/** Wants a panel in view, with the keys in it; where its model is on a server, in the list of its jobs. */
+export function call(root: Element): void {
+  root.dispatchEvent(new CustomEvent(CALL));
+}
+
+export function watchCalls(root: Element, signal: AbortSignal, come: () => void): void {
+  root.addEventListener(CALL, come, { signal });
 }
