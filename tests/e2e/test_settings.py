@@ -43,16 +43,6 @@ def on_server(server: rig.Server) -> dict[str, Any]:
     return settings
 
 
-def until_set(page: Page, server: rig.Server, **settings: Any) -> None:
-    """Wait until the editor has saved these, which it does a moment after the last key."""
-    for _ in range(100):
-        saved = on_server(server)
-        if all(saved.get(name) == value for name, value in settings.items()):
-            return
-        page.wait_for_timeout(50)
-    raise AssertionError(f"it saved {saved}, not {settings}")
-
-
 def field(page: Page, name: str) -> Locator:
     """Of a setting, in JupyterLab's editor, which gives its fields no names that are read out."""
     return page.locator(f'[id="jp-SettingsEditor-{PLUGIN}_{name}"]')
@@ -60,9 +50,20 @@ def field(page: Page, name: str) -> Locator:
 
 def open_editor(page: Page) -> None:
     page.evaluate(
-        "() => jupyterapp.commands.execute('settingeditor:open', { query: 'Steering Lab' }).then(() => null)"
+        """() => {
+            window.heard = 0;
+            document.addEventListener("steerlab:preferences-changed", () => window.heard++);
+            return jupyterapp.commands.execute("settingeditor:open", { query: "Steering Lab" }).then(() => null);
+        }"""
     )
     expect(field(page, "model")).to_be_visible()
+
+
+def fill_in(page: Page, name: str, typed: str) -> None:
+    """Until the editor has saved it, a moment after the last key, and the page has fetched what was saved."""
+    before = page.evaluate("heard")
+    field(page, name).fill(typed)
+    page.wait_for_function("before => heard > before", arg=before)
 
 
 @pytest.mark.skipif(not EMBEDDED, reason="the embedded model is not trained yet")
@@ -80,16 +81,14 @@ def test_a_new_lab_is_as_the_settings_editor_says(
     field(page, "ahead").fill("-1")
     expect(page.get_by_text("'Texts ahead' must be >= 0")).to_be_visible()
     assert on_server(server) == {}
-    field(page, "ahead").fill("5")
-    until_set(page, server, ahead=5)
-    field(page, "ahead").fill("")
-    until_set(page, server, ahead=None)
-    field(page, "ahead").fill("8")
-    field(page, "model").fill(str(folder))
-    until_set(page, server, model=str(folder), ahead=8)
+    fill_in(page, "ahead", "5")
+    assert on_server(server)["ahead"] == 5
+    fill_in(page, "ahead", "")
+    assert on_server(server).get("ahead") is None
+    fill_in(page, "ahead", "8")
+    fill_in(page, "model", str(folder))
     rig.command(page, "steerlab:new-lab")
-    expect(page.locator(".sl-app")).to_be_visible(timeout=60_000)
-    assert PanelInPage(page).text("baseline")
+    expect(PanelInPage(page).pane("baseline").locator(".sl-text")).not_to_be_empty(timeout=60_000)
     rig.until_prints(page, "print(lab.info.name, lab.ahead)", f"{WEIGHTS.name} 8")
     cell = page.locator(".jp-Notebook .jp-CodeCell .cm-content").first
     assert cell.inner_text().splitlines()[-2:] == ["lab.ahead = 8", "lab"]
@@ -107,7 +106,6 @@ def test_a_fresh_panel_follows_the_settings_and_a_touched_one_does_not(
     open_editor(page)
     field(page, "control").uncheck()
     field(page, "animation").select_option(label="Never")
-    until_set(page, server, control=False, animation="off")
     page.evaluate("() => jupyterapp.shell.activateById(jupyterapp.shell.widgets('main').next().value.id)")
     expect(fresh.pane("control")).to_have_count(0)
     assert fresh.text("steered")
