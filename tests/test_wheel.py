@@ -30,7 +30,8 @@ def test_it_carries_the_panel_and_the_extension_where_jupyterlab_looks(files: di
     assert files["steerlab/static/widget.css"] > 0
     shared = {name.partition(".data/data/")[2] for name in files}
     extension = "share/jupyter/labextensions/@steerlab/lab"
-    assert {f"{extension}/package.json", f"{extension}/install.json"} <= shared
+    settings = "schemas/@steerlab/lab/settings.json"
+    assert {f"{extension}/{name}" for name in ("package.json", "install.json", settings)} <= shared
     assert any(name.startswith(f"{extension}/static/remoteEntry.") for name in shared)
     assert not any(name.startswith("steerlab/labextension") for name in files), "once is enough"
 

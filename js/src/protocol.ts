@@ -332,6 +332,8 @@ export interface FrontierQuestion {
 /** Front end -> kernel: a view appeared; answered by a Snapshot. */
 export interface Hello {
   kind: "hello";
+  /** Whether a person wants the random control in panels where nobody has set anything; None where that is not set. */
+  control: boolean | null;
 }
 
 /** The model that the panel steers. */

@@ -12,7 +12,7 @@ afterEach(() => panel.close());
 
 test("a view says hello and shows what streams", async () => {
   const { model, el } = panel;
-  expect(model.sent).toEqual([{ kind: "hello" }]);
+  expect(model.sent).toEqual([{ kind: "hello", control: null }]);
   model.say(say.start(1));
   model.say(say.tokens(1, 1, { baseline: ["Yes"], steered: ["No"] }));
   model.say(say.tokens(1, 2, { baseline: [" sir"] }));
@@ -266,7 +266,7 @@ test("a gap in the stream asks for everything again", async () => {
   const { model, el } = panel;
   model.say(say.start(1));
   model.say(say.tokens(1, 2, { steered: ["lost its beginning"] }));
-  expect(model.sent.at(-1)).toEqual({ kind: "hello" });
+  expect(model.sent.at(-1)).toEqual({ kind: "hello", control: null });
   const { state, result } = traits();
   model.say({
     kind: "snapshot",

@@ -100,6 +100,7 @@ class Panel(anywidget.AnyWidget):
         self._linked_at, self._link_gestures = float("-inf"), 0
         self._changes: dict[str, int] = {}  # the newest revision that came from each origin
         self._seen = False  # a front end said hello
+        self._untouched = 0  # the revision up to which nobody set anything
         self._setting = False  # what is set in the panel is being set in the lab
         page = snapshot.new_class()
         self._static_page = snapshot.StaticPage(page, self._static)
@@ -158,8 +159,10 @@ class Panel(anywidget.AnyWidget):
             self._tell(protocol.Complaint(error=misunderstood(error)))
             return
         match message:
-            case protocol.Hello():
+            case protocol.Hello(control=control):
                 with self._lock:
+                    if control is not None:
+                        self._prefer(control)
                     first, self._seen = not self._seen, True
                     self._greet()
                     if self._job.told.stage:
@@ -182,6 +185,15 @@ class Panel(anywidget.AnyWidget):
                 self._ahead.resume()
             case protocol.Cancel(id=id, everyone=everyone):
                 self._desk.cancel(id, everyone=everyone)
+
+    def _prefer(self, control: bool) -> None:
+        """Show the random control or do not, where nobody has set anything yet. Nobody did now, either: no undo."""
+        if self._state.revision != self._untouched or control == self._state.control:
+            return
+        state = self._state.model_copy(update={"control": control})
+        self._history.amend(Moment(state, self._known["recipe"]))
+        self._renew(state)
+        self._untouched = self._state.revision
 
     def _take(self, state: PanelState, gesture: str) -> None:
         """Adopt what a front end sent, unless the state was changed from elsewhere after that front end last saw it."""

@@ -210,6 +210,8 @@ class Hello(Wire):
     """Front end -> kernel: a view appeared; answered by a Snapshot."""
 
     kind: Literal["hello"] = "hello"
+    control: bool | None = None
+    """Whether a person wants the random control in panels where nobody has set anything; None where that is not set."""
 
 
 class Run(Wire):

@@ -1,29 +1,26 @@
 /** Which model this is, and what it is doing. */
+import { useRef } from "preact/hooks";
 import type { Info } from "../protocol";
 import { Help } from "./Help";
-import { Jobs, staged } from "./Jobs";
+import { focusOn } from "./host";
+import { Jobs } from "./Jobs";
+import { doing } from "./standing";
 import type { Store } from "./store";
-
-const WORDS = { idle: "ready", done: "ready", running: "generating", stopped: "stopped", error: "error" };
+import { useCalls } from "./useCalls";
 
 export function Header({ store }: { store: Store }) {
   const { name, backend, device, n_layers, d_model, dtype } = store.info.value;
   const facts = modelFacts(store.info.value);
   const { undoable, redoable } = store.state.value;
-  const connection = store.connection.value;
-  const job = store.job.value;
-  const status = store.stream.status.value;
-  const word =
-    connection === "gone"
-      ? "kernel gone"
-      : connection === "waiting"
-        ? "waiting"
-        : job
-          ? staged(job)
-          : WORDS[status];
-  const look = connection !== "live" ? connection : job ? "running" : status;
+  const { word, look } = doing(store);
+  const header = useRef<HTMLDivElement>(null);
+  useCalls(header, () => {
+    header.current?.scrollIntoView({ block: "nearest" });
+    const panel = header.current?.parentElement;
+    if (panel && backend !== "ndif") focusOn(panel); // else its list of jobs takes it
+  });
   return (
-    <div class="sl-header">
+    <div ref={header} class="sl-header">
       <svg class="sl-logo" viewBox="0 0 24 24" aria-hidden="true">
         <path d="M5.6 18.4a9 9 0 1 1 12.8 0" />
         <path class="sl-hand" d="m12 12 4-4.5" />

@@ -6,6 +6,7 @@ import { copy } from "./host";
 import type { Store } from "./store";
 import { useAction } from "./useAction";
 import { useAsk } from "./useAsk";
+import { useCalls } from "./useCalls";
 import { useDrop } from "./useDrop";
 
 /** The stages of a job on a server; one that is not here is shown by its own name. */
@@ -30,9 +31,17 @@ export function staged({ stage, position }: { stage: string; position: number | 
 }
 
 export function Jobs({ store, word, look }: { store: Store; word: string; look: string }) {
-  const { open, root, button, id } = useDrop();
+  const { open, show, root, button, id } = useDrop();
   const job = store.job.value;
   const list = useRef<HTMLElement>(null);
+  const [calls, setCalls] = useState(0);
+  useCalls(list, () => {
+    show();
+    setCalls((before) => before + 1);
+  });
+  useEffect(() => {
+    if (calls) list.current?.focus(); // what is hidden cannot have it
+  }, [calls]);
   return (
     <div class="sl-jobs" role="group" aria-label="Server" {...root}>
       <span class="sl-status" role="status" data-look={look}>

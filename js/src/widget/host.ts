@@ -1,5 +1,6 @@
 /** What the page around the panel has to be told or asked; every host that lacks one of these things is fine without. */
 import type { PanelState } from "../protocol";
+import { watchPreferences } from "./jupyterlab";
 
 /**
  * Keeps JupyterLab's notebook shortcuts (a, b, dd, the arrows) away from the panel's controls. They are matched in the
@@ -70,17 +71,7 @@ export function watchFocus(root: HTMLElement, signal: AbortSignal): void {
     if (!path.length || stays(path[0]) || elsewhere) return;
     const near = path.find((el) => stays(el) && el.matches("[aria-label], [aria-labelledby]"));
     path = [];
-    if (!near) return;
-    if (!near.hasAttribute("tabindex")) {
-      near.tabIndex = -1;
-      const leave = () => {
-        if (document.activeElement === near) return; // the window did
-        near.removeAttribute("tabindex");
-        near.removeEventListener("blur", leave);
-      };
-      near.addEventListener("blur", leave);
-    }
-    near.focus({ preventScroll: true });
+    if (near) focusOn(near);
   };
   const watch = new MutationObserver(keep);
   watch.observe(root, {
@@ -89,6 +80,35 @@ export function watchFocus(root: HTMLElement, signal: AbortSignal): void {
     attributes: true,
     attributeFilter: ["disabled", "hidden"],
   });
+  signal.addEventListener("abort", () => watch.disconnect());
+}
+
+/** Gives the focus to what cannot have it by itself, until it goes on. */
+export function focusOn(el: HTMLElement): void {
+  if (!el.hasAttribute("tabindex")) {
+    el.tabIndex = -1;
+    const leave = () => {
+      if (document.activeElement === el) return; // the window did
+      el.removeAttribute("tabindex");
+      el.removeEventListener("blur", leave);
+    };
+    el.addEventListener("blur", leave);
+  }
+  el.focus({ preventScroll: true });
+}
+
+/** Acts once an element is in the page: a widget is drawn before its host puts it there, which may be much later. */
+export function whenShown(el: Element, signal: AbortSignal, act: () => void): void {
+  if (el.isConnected) {
+    act();
+    return;
+  }
+  const watch = new ResizeObserver(() => {
+    if (!el.isConnected) return;
+    watch.disconnect();
+    act();
+  });
+  watch.observe(el);
   signal.addEventListener("abort", () => watch.disconnect());
 }
 
@@ -117,6 +137,20 @@ export function watchTheme(root: HTMLElement, signal: AbortSignal): void {
   signal.addEventListener("abort", () => watch.disconnect());
   system.addEventListener("change", follow, { signal });
   follow();
+}
+
+/** Sets data-motion to "off" where the system asks for no motion, or somebody did for all panels. */
+export function watchMotion(root: HTMLElement, signal: AbortSignal): void {
+  const system = matchMedia("(prefers-reduced-motion: reduce)");
+  let off = false;
+  const follow = () => {
+    root.dataset.motion = off || system.matches ? "off" : "on";
+  };
+  system.addEventListener("change", follow, { signal });
+  watchPreferences(signal, ({ animation }) => {
+    off = animation === "off";
+    follow();
+  });
 }
 
 /** What steerlab's JupyterLab extension tells a panel whose kernel was shut down or died: the host itself keeps silent. */

@@ -1,5 +1,6 @@
 /** The widget: a factory that anywidget calls once per model, so that all views of a panel share one store. */
 import type { AnyModel } from "@anywidget/types";
+import { effect } from "@preact/signals";
 import { render as mount } from "preact";
 import type { Traits } from "../protocol";
 import { App } from "./App";
@@ -8,11 +9,15 @@ import {
   watchFocus,
   watchKeys,
   watchLeaving,
+  watchMotion,
   watchRelease,
   watchSelection,
   watchTakeOver,
   watchTheme,
+  whenShown,
 } from "./host";
+import { preferences, tellStanding, watchPreferences } from "./jupyterlab";
+import { standing } from "./standing";
 import { Store } from "./store";
 import "./css/base.css";
 import "./css/controls.css";
@@ -41,7 +46,7 @@ export default () => {
   let store: Store;
   return {
     initialize({ model }: Pick<Context, "model">) {
-      store = new Store(model);
+      store = new Store(model, preferences());
     },
     render({ el, signal }: Context) {
       const end = new AbortController();
@@ -56,6 +61,7 @@ export default () => {
       watchFocus(root, end.signal);
       watchSelection(root, end.signal);
       watchTheme(root, end.signal);
+      watchMotion(root, end.signal);
       watchRelease(end.signal, () => store.hold(false));
       watchLeaving(end.signal, () => store.flush());
       watchTakeOver(
@@ -67,6 +73,14 @@ export default () => {
       el.append(root);
       mount(<App store={store} />, root);
       watchConnection(el, end.signal, (yes) => store.connected(yes));
+      watchPreferences(end.signal, (set) => store.prefer(set));
+      whenShown(root, end.signal, () => {
+        const still = effect(() => tellStanding({ root, standing: standing(store) }));
+        end.signal.addEventListener("abort", () => {
+          still();
+          tellStanding({ root, standing: null });
+        });
+      });
       return close;
     },
   };

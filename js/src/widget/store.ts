@@ -16,6 +16,7 @@ import { type Asked, Questions } from "./asks";
 import { Details } from "./details";
 import { Gestures, thing } from "./gestures";
 import type { Setting } from "./host";
+import type { Preferences } from "./jupyterlab";
 import { type Known, merged, same } from "./merge";
 import { Pace } from "./pace";
 import { Stream } from "./stream";
@@ -78,7 +79,10 @@ export class Store {
   private typing: ReturnType<typeof setTimeout> | undefined;
   private unanswered: ReturnType<typeof setTimeout> | undefined;
 
-  constructor(private readonly model: AnyModel<Traits>) {
+  constructor(
+    private readonly model: AnyModel<Traits>,
+    private preferred: Preferences = {},
+  ) {
     this.state = signal(model.get("state"));
     this.told = this.state.value.prompt;
     this.info = signal(model.get("info"));
@@ -237,6 +241,13 @@ export class Store {
     if (!yes) this.lost();
   }
 
+  /** What is set for all panels has changed, or is known by now; whether it holds for this one the kernel says. */
+  prefer(set: Preferences): void {
+    const before = this.preferred;
+    this.preferred = set;
+    if (set.control !== before.control) this.hello();
+  }
+
   /** Send what waits, before something else is done. */
   flush(): void {
     const typed = this.typing !== undefined && this.state.value.prompt.trim() !== "";
@@ -267,7 +278,7 @@ export class Store {
   }
 
   private hello(): void {
-    this.send({ kind: "hello" });
+    this.send({ kind: "hello", control: this.preferred.control ?? null });
   }
 
   private receive(message: KernelMessage): void {

@@ -5,6 +5,8 @@ import { useAway } from "./useAway";
 
 interface Drop {
   open: boolean;
+  /** Opens it without the button. */
+  show(): void;
   /** For the element around the button and what it opens. */
   root: {
     ref: RefObject<HTMLDivElement | null>;
@@ -31,6 +33,7 @@ export function useDrop(): Drop {
   useAway(root, open, () => setOpen(false));
   return {
     open,
+    show: () => setOpen(true),
     id,
     root: {
       ref: root,
