@@ -1,5 +1,5 @@
 /** What the page around the panel has to be told or asked; every host that lacks one of these things is fine without. */
-import type { PanelState } from "../protocol";
+import type { PanelState, Trouble } from "../protocol";
 
 /**
  * Keeps JupyterLab's notebook shortcuts (a, b, dd, the arrows) away from the panel's controls. They are matched in the
@@ -71,16 +71,7 @@ export function watchFocus(root: HTMLElement, signal: AbortSignal): void {
     const near = path.find((el) => stays(el) && el.matches("[aria-label], [aria-labelledby]"));
     path = [];
     if (!near) return;
-    if (!near.hasAttribute("tabindex")) {
-      near.tabIndex = -1;
-      const leave = () => {
-        if (document.activeElement === near) return; // the window did
-        near.removeAttribute("tabindex");
-        near.removeEventListener("blur", leave);
-      };
-      near.addEventListener("blur", leave);
-    }
-    near.focus({ preventScroll: true });
+    focusOn(near);
   };
   const watch = new MutationObserver(keep);
   watch.observe(root, {
@@ -90,6 +81,28 @@ export function watchFocus(root: HTMLElement, signal: AbortSignal): void {
     attributeFilter: ["disabled", "hidden"],
   });
   signal.addEventListener("abort", () => watch.disconnect());
+}
+
+/** Gives the focus to what has it only for now, as no control. */
+function focusOn(el: HTMLElement): void {
+  if (!el.hasAttribute("tabindex")) {
+    el.tabIndex = -1;
+    const leave = () => {
+      if (document.activeElement === el) return; // the window did
+      el.removeAttribute("tabindex");
+      el.removeEventListener("blur", leave);
+    };
+    el.addEventListener("blur", leave);
+  }
+  el.focus({ preventScroll: true });
+}
+
+/** Brings a panel's directions into sight, and the keys to them: undo is the panel's from here. */
+export function goToDirections(root: Element): void {
+  const directions = root.querySelector<HTMLElement>('[aria-label="Directions"]');
+  if (!directions) return;
+  directions.scrollIntoView({ block: "nearest" });
+  focusOn(directions);
 }
 
 /** Tells when the pointer that was pressed in the panel is up again, wherever that is. */
@@ -150,6 +163,41 @@ function asksHost(el: Element, detail: InsertCell): boolean {
 
 export const insertsCells = (el: Element) => asksHost(el, { source: null });
 export const insertCell = (el: Element, source: string) => asksHost(el, { source });
+
+/** Gives a panel files, as if they had been chosen in it; what came of it, null for good. */
+const TAKE_FILES = "steerlab:take-files";
+
+interface TakeFiles {
+  files: readonly File[];
+  done?: Promise<Trouble | null>;
+}
+
+const OLDER: Trouble = {
+  what: "the panel does not take files from elsewhere, because its steerlab is an older one",
+  hint: "Update steerlab where its kernel runs, or choose the file in the panel: “+ load a file…”.",
+};
+
+export async function giveFiles(root: Element, files: readonly File[]): Promise<Trouble | null> {
+  const detail: TakeFiles = { files };
+  const refused = root.dispatchEvent(new CustomEvent<TakeFiles>(TAKE_FILES, { cancelable: true, detail }));
+  return refused || !detail.done ? OLDER : detail.done;
+}
+
+export function watchFiles(
+  root: HTMLElement,
+  signal: AbortSignal,
+  take: (files: readonly File[]) => Promise<Trouble | null>,
+): void {
+  root.addEventListener(
+    TAKE_FILES,
+    (event) => {
+      const { detail } = event as CustomEvent<TakeFiles>;
+      event.preventDefault();
+      detail.done = take(detail.files);
+    },
+    { signal },
+  );
+}
 
 /** What a panel is set to, and on which model; of snapshots the names. */
 export interface Setting {

@@ -5,6 +5,7 @@ import type { Traits } from "../protocol";
 import { App } from "./App";
 import {
   watchConnection,
+  watchFiles,
   watchFocus,
   watchKeys,
   watchLeaving,
@@ -14,6 +15,8 @@ import {
   watchTheme,
 } from "./host";
 import { Store } from "./store";
+import { take } from "./taking";
+import "./css/colours.css";
 import "./css/base.css";
 import "./css/controls.css";
 import "./css/rows.css";
@@ -64,6 +67,7 @@ export default () => {
         () => store.setting,
         (setting) => store.takeOver(setting),
       );
+      watchFiles(root, end.signal, (files) => take(store, files));
       el.append(root);
       mount(<App store={store} />, root);
       watchConnection(el, end.signal, (yes) => store.connected(yes));
