@@ -56,7 +56,7 @@ test("what a file leaves open is asked in the panel alone", async () => {
 test("a panel without a kernel says so at once", async () => {
   panel.el.classList.add("jupyter-widgets-disconnected");
   await frame();
-  expect(await giveFiles(root(), [FILE])).toMatchObject({ what: "the kernel is gone" });
+  expect(await giveFiles(root(), [FILE])).toMatchObject({ what: "the kernel of the panel is gone" });
 });
 
 test("a file too large for the kernel's messages is not sent", async () => {

@@ -41,7 +41,7 @@ def bring(page: Page, path: str) -> None:
 def view(page: Page, path: str) -> Locator:
     """The viewer of a file, opened or brought to the front."""
     bring(page, path)
-    viewer = page.get_by_role("region", name=f"The recipe {path}")
+    viewer = page.get_by_role("region", name=f"The recipe {path.rpartition('/')[2]}")
     expect(viewer).to_be_visible()
     return viewer
 
@@ -165,7 +165,19 @@ def test_without_a_panel_a_new_lab_is_opened_with_the_recipe(server: rig.Server,
     panel = PanelInPage(page)
     expect(panel.root.get_by_role("region", name="Directions")).to_be_focused(timeout=60_000)
     assert rig.execute(page, NOW).strip() == recipe.fingerprint
-    assert list((server.root / "sub").glob("*.ipynb"))
+    (notebook,) = (server.root / "sub").glob("*.ipynb")
+    # a page that is loaded anew draws a notebook when it is first looked at, and the viewer comes back before that
+    page.evaluate(
+        "jupyterapp.shell.currentWidget.context.save().then(() => null)"
+    )  # the command asks for a name
+    Recipe().save(server.root / "sub" / "drop.steer.json")
+    view(page, "sub/drop.steer.json")
+    page.reload(wait_until="domcontentloaded")
+    expect(viewer.get_by_role("status")).to_have_text(f"in {notebook.name}", timeout=60_000)
+    expect(viewer).to_contain_text("the baseline")
+    viewer.get_by_role("button", name="Use in the current lab").click()
+    expect(panel.root.get_by_role("region", name="Directions")).to_be_focused()
+    assert rig.execute(page, NOW).strip() == Recipe().fingerprint
 
 
 @pytest.mark.parametrize("server", ["notebook"], indirect=True)

@@ -17,7 +17,7 @@ export type Kind = keyof Asks;
 /** gone: it was to be joined, and its answer is not kept any more. */
 export type Status = "going" | "answered" | "failed" | "cancelled" | "gone";
 
-export const GONE: Trouble = {
+const GONE: Trouble = {
   what: "the kernel is gone",
   hint: "Run the notebook’s cells again, up to this panel, then ask again.",
 };

@@ -1,9 +1,13 @@
 /** Files that something else in the page gives to the panel, read as those that are chosen in it. */
 import type { Trouble } from "../protocol";
 import { NOTHING } from "./Adding";
-import { GONE } from "./asks";
 import { contents } from "./bytes";
 import type { Store } from "./store";
+
+const GONE: Trouble = {
+  what: "the kernel of the panel is gone",
+  hint: "Run the notebook’s cells again, up to the panel, then come back.",
+};
 
 /** Reads them, and answers why that could not be; null where the panel is set by them now. */
 export async function take(store: Store, files: readonly File[]): Promise<Trouble | null> {

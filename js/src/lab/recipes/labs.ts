@@ -59,7 +59,7 @@ export class Labs {
     if (!found)
       return {
         what: `no panel came up in ${home.title.label}`,
-        hint: "Run the cell that shows it, and press again.",
+        hint: "Its cell may say why: correct it, run it, and press again.",
       };
     const trouble = await giveFiles(found, [file]);
     if (!trouble) await this.show(home, found);

@@ -191,9 +191,9 @@ export function facts({ site, norm, residualNorm, width, model }: Direction): Fa
   ];
 }
 
-/** A value without parts, as text. */
+/** A value without parts, as text; whole numbers are whole. */
 export function scalar(value: Json): string {
-  if (typeof value === "number") return minus(value);
+  if (typeof value === "number") return Number.isInteger(value) ? minus(value) : general(value);
   return value === null ? "none" : String(value);
 }
 
