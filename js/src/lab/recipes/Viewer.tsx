@@ -4,12 +4,6 @@ import type { Trouble } from "../../protocol";
 import { type Direction, FORMAT, isTable, type Json, type Read, type Recipe, type Step } from "./file";
 import { counted, type Fact, facts, line, meaning, numbered, scalar } from "./words";
 
-export interface Shown {
-  name: string;
-  read: Read;
-  use: Use;
-}
-
 /** What the button at the top can do, and what came of it. */
 export interface Use {
   /** The current lab's notebook; null where no panel is open. */
@@ -22,7 +16,10 @@ export interface Use {
   trouble: Trouble | null;
 }
 
-interface Props extends Shown {
+interface Props {
+  name: string;
+  read: Read;
+  use: Use;
   useIt(): void;
   openAsText(): void;
 }
@@ -131,7 +128,7 @@ function Line({ step }: { step: Step }) {
     <p class="sl-recipe-line">
       {line(step).map(({ text, look }, i) =>
         look ? (
-          <strong key={i} data-look={look} data-kind={step.kind}>
+          <strong key={i} data-look={look}>
             {text}
           </strong>
         ) : (

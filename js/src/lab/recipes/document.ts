@@ -18,6 +18,9 @@ class RecipeView extends Widget {
   private read: Read = { recipe: null, trouble: null };
   private use: Use = { lab: null, opensNew: false, doing: "", said: "", trouble: null };
   private readonly end = new AbortController();
+  private reread = "";
+  /** Whether there is no use in looking at the disk until somebody comes back here. */
+  private lost = false;
   private looking: ReturnType<typeof setInterval> | undefined;
   private resting: ReturnType<typeof setTimeout> | undefined;
 
@@ -31,14 +34,11 @@ class RecipeView extends Widget {
     watchTheme(this.node, this.end.signal);
     for (const event of ["focusin", "pointerenter"])
       this.node.addEventListener(event, () => this.lookForLab(), { signal: this.end.signal });
-    context.pathChanged.connect(() => this.update());
+    context.pathChanged.connect(this.update, this);
     void context.ready.then(() => {
       if (this.isDisposed) return;
       this.take();
-      context.model.contentChanged.connect(() => {
-        clearTimeout(this.resting);
-        this.resting = setTimeout(() => this.take(), REST_MS);
-      });
+      context.model.contentChanged.connect(this.takeSoon, this);
     });
   }
 
@@ -52,6 +52,7 @@ class RecipeView extends Widget {
   }
 
   protected override onAfterShow(): void {
+    this.lost = false;
     this.look();
   }
 
@@ -83,6 +84,11 @@ class RecipeView extends Widget {
     this.lookForLab();
   }
 
+  private takeSoon(): void {
+    clearTimeout(this.resting);
+    this.resting = setTimeout(() => this.take(), REST_MS);
+  }
+
   private look(): void {
     if (!this.isVisible || document.hidden) return;
     this.lookForLab();
@@ -95,17 +101,19 @@ class RecipeView extends Widget {
     if (lab !== this.use.lab || opensNew !== this.use.opensNew) this.set({ lab, opensNew, said: "" });
   }
 
-  /** Reads a file again that another program wrote; what is being edited in this page is let be. */
+  /** Reads a file again that another program wrote, each time once; what is being edited in this page is let be. */
   private async lookAtDisk(): Promise<void> {
     const { context } = this;
-    if (!context.isReady || context.model.dirty) return;
+    if (this.lost || !context.isReady || context.model.dirty) return;
     try {
       const { contents } = this.app.serviceManager;
-      const { last_modified } = await contents.get(context.path, { content: false });
-      const newer = !this.isDisposed && last_modified !== context.contentsModel?.last_modified;
-      if (newer && !context.model.dirty) await context.revert();
+      const { last_modified: written } = await contents.get(context.path, { content: false });
+      const known = [context.contentsModel?.last_modified, this.reread].includes(written);
+      if (this.isDisposed || context.model.dirty || known) return;
+      this.reread = written; // also where it cannot be read any more, which JupyterLab says then
+      await context.revert();
     } catch {
-      // it was moved or deleted, or the server is away: JupyterLab says so
+      this.lost = true; // it was deleted, or the server is away: what was read last stays
     }
   }
 
@@ -118,6 +126,7 @@ class RecipeView extends Widget {
       const taker = lab ?? (await labs.open(this.context.path.replace(/[^/]*$/, "")));
       const trouble = await labs.use(taker, file);
       this.set({ lab: taker.name, trouble, said: trouble ? "" : `${taker.name} is set to it now.` });
+      if (trouble && this.parent) this.app.shell.activateById(this.parent.id); // a new lab may stand before it
     } catch (error) {
       const what = error instanceof Error ? error.message : String(error);
       this.set({ trouble: { what, hint: "Nothing was changed. Press again, or look into the notebook." } });

@@ -47,7 +47,7 @@ export class Labs {
     const homes = (this.shell ? AREAS : ["main"]).flatMap((area) => [...this.app.shell.widgets(area)]);
     for (const home of newestFirst(homes, rank)) {
       const [panel = null] = newestFirst(this.panels(home).reverse(), rank); // of those that nobody touched the last
-      if (panel || this.sleeps(home)) return { name: home.title.label, home, panel };
+      if (panel || this.sleeps(home)) return { name: nameOf(home), home, panel };
     }
     return null;
   }
@@ -58,7 +58,7 @@ export class Labs {
     const found = panel ?? (await this.drawn(home));
     if (!found)
       return {
-        what: `no panel came up in ${home.title.label}`,
+        what: `no panel came up in ${nameOf(home)}`,
         hint: "Its cell may say why: correct it, run it, and press again.",
       };
     const trouble = await giveFiles(found, [file]);
@@ -69,7 +69,7 @@ export class Labs {
   /** A new notebook in the folder, with a lab of its own. */
   async open(cwd: string): Promise<OpenLab> {
     const home: NotebookPanel = await this.app.commands.execute(NEW_LAB, { cwd });
-    return { name: home.title.label, home, panel: null };
+    return { name: nameOf(home), home, panel: null };
   }
 
   /** The panel of a notebook, once it is there; null for none. */
@@ -94,8 +94,10 @@ export class Labs {
     const notebook = this.notebook(home);
     if (!notebook?.sessionContext.session?.kernel) return false;
     return notebook.content.widgets.some(({ model }) => {
-      const outputs = model.type === "code" ? (model as CodeCellModel).outputs.toJSON() : [];
-      return outputs.some(({ data }) => JSON.stringify(data ?? "").includes("steerlab-static"));
+      if (model.type !== "code") return false;
+      const { outputs } = model as CodeCellModel;
+      const pages = Array.from({ length: outputs.length }, (_, i) => outputs.get(i).data["text/html"]);
+      return pages.some((page) => String(page).includes("steerlab-static"));
     });
   }
 
@@ -120,3 +122,6 @@ export class Labs {
 function newestFirst<T extends object>(some: readonly T[], rank: (one: T) => number): T[] {
   return [...some].sort((a, b) => Math.sign(rank(b) - rank(a)) || 0);
 }
+
+/** A panel at the side has a tab without a label. */
+const nameOf = ({ title }: Widget) => title.label || title.caption;
