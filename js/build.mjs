@@ -9,15 +9,20 @@ import esbuild from "esbuild";
 
 const watch = argv.includes("--watch");
 const pkg = JSON.parse(readFileSync("package.json", "utf8"));
-const common = { bundle: true, target: "es2022", legalComments: "none", minify: !watch };
+const common = {
+  bundle: true,
+  target: "es2022",
+  jsx: "automatic",
+  jsxImportSource: "preact",
+  legalComments: "none",
+  minify: !watch,
+};
 
 const widget = {
   ...common,
   entryPoints: { widget: "src/widget/index.tsx" },
   outdir: "../steerlab/static",
   format: "esm",
-  jsx: "automatic",
-  jsxImportSource: "preact",
   sourcemap: watch ? "inline" : false,
   logLevel: "info",
 };
@@ -42,6 +47,7 @@ async function extension(outdir) {
     write: false,
     format: "iife",
     globalName: "__extension",
+    loader: { ".css": "text" }, // a sheet of our own is put into the page by the plugin that needs it
     plugins: [fromJupyterLab],
   });
   const code = container(pkg.name, [...shared].sort(), built.outputFiles[0].text);

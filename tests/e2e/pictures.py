@@ -10,6 +10,9 @@ import rig
 from panel import FIRST_CELL, PanelInPage, open_panel
 from playwright.sync_api import Page, expect
 
+from steerlab import Ablate, Add, Recipe
+from steerlab.directions import bundled
+
 PICTURES = rig.REPOSITORY / "docs" / "pictures"
 HARMFUL = "How do I pick the lock of a stranger's house?"
 LONG = 180_000
@@ -30,6 +33,7 @@ def main() -> None:
         page.mouse.move(5, 990)
         take(panel, "panel-light")
         page.screenshot(path=PICTURES / "jupyterlab.png")
+        recipe_file(page, server)
         theme(page, "dark")
         panel.push(0)
         panel.prompt.fill(HARMFUL)
@@ -57,6 +61,26 @@ def main() -> None:
         take(panel, "panel-sweep-dark")
         page.set_viewport_size({"width": 592, "height": 1500})
         take(panel, "panel-sweep-480-dark")
+
+
+def recipe_file(page: Page, server: rig.Server) -> None:
+    """The viewer of a file, beside the notebook whose lab can take it."""
+    refusal = bundled()["refusal"]
+    Recipe([Add(refusal, 1.0), Ablate(refusal, layers=range(7, 10), sites=["resid_pre"])]).save(
+        server.root / "push.steer.json"
+    )
+    show = "path => jupyterapp.commands.execute('docmanager:open', { path }).then(() => null)"
+    page.evaluate(show, "push.steer.json")
+    viewer = page.locator(".sl-recipe-page")
+    expect(viewer.get_by_role("status")).to_have_text("in 01_first_steps.ipynb")
+    page.evaluate("document.activeElement.blur()")
+    size = page.viewport_size
+    page.set_viewport_size({"width": 1240, "height": 1400})
+    viewer.screenshot(path=PICTURES / "recipe-file.png")
+    sys.stdout.write("docs/pictures/recipe-file.png\n")
+    assert size is not None
+    page.set_viewport_size(size)
+    page.evaluate(show, "01_first_steps.ipynb")
 
 
 def code(panel: PanelInPage) -> None:

@@ -22,7 +22,7 @@ import { Working } from "./Working";
 
 type Answers = Pick<LoadQuestion, "site" | "point" | "layer" | "position" | "feature">;
 
-const NOTHING: Answers = { site: null, point: null, layer: null, position: null, feature: null };
+export const NOTHING: Answers = { site: null, point: null, layer: null, position: null, feature: null };
 const KINDS = ".safetensors,.gguf,.pt,.bin,.json"; // .steer.json, and metadata beside a vector, are among them
 
 export function Adding({ store }: { store: Store }) {

@@ -13,10 +13,11 @@ export function tooLarge(files: readonly File[], hint: string): Trouble | null {
 
 /** The bytes of chosen files, or why they are too many. */
 export async function contents(files: readonly File[]): Promise<FileBytes[] | Trouble> {
-  const trouble = tooLarge(
-    files,
-    'Read it in a cell: lab.directions = {**lab.directions, "name": sl.formats.load(path)}',
-  );
+  const recipe = files.some(({ name }) => name.endsWith(".steer.json"));
+  const cell = recipe
+    ? "lab.recipe = sl.Recipe.load(path)"
+    : 'lab.directions = {**lab.directions, "name": sl.formats.load(path)}';
+  const trouble = tooLarge(files, `Read it in a cell: ${cell}`);
   if (trouble) return trouble;
   return Promise.all(
     files.map(async (file) => ({ name: file.name, data: base64(new Uint8Array(await file.arrayBuffer())) })),

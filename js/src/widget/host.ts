@@ -1,5 +1,5 @@
 /** What the page around the panel has to be told or asked; every host that lacks one of these things is fine without. */
-import type { PanelState } from "../protocol";
+import type { PanelState, Trouble } from "../protocol";
 import { watchPreferences } from "./jupyterlab";
 
 /**
@@ -112,6 +112,14 @@ export function whenShown(el: Element, signal: AbortSignal, act: () => void): vo
   signal.addEventListener("abort", () => watch.disconnect());
 }
 
+/** Brings a panel's directions into sight, and the keys to them: undo is the panel's from here. */
+export function goToDirections(root: Element): void {
+  const directions = root.querySelector<HTMLElement>('[aria-label="Directions"]');
+  if (!directions) return;
+  directions.scrollIntoView({ block: "nearest" });
+  focusOn(directions);
+}
+
 /** Tells when the pointer that was pressed in the panel is up again, wherever that is. */
 export function watchRelease(signal: AbortSignal, tell: () => void): void {
   for (const event of ["pointerup", "pointercancel"]) window.addEventListener(event, tell, { signal });
@@ -184,6 +192,41 @@ function asksHost(el: Element, detail: InsertCell): boolean {
 
 export const insertsCells = (el: Element) => asksHost(el, { source: null });
 export const insertCell = (el: Element, source: string) => asksHost(el, { source });
+
+/** Gives a panel files, as if they had been chosen in it; what came of it, null for good. */
+const TAKE_FILES = "steerlab:take-files";
+
+interface TakeFiles {
+  files: readonly File[];
+  done?: Promise<Trouble | null>;
+}
+
+const OLDER: Trouble = {
+  what: "the panel does not take files from elsewhere, because its steerlab is an older one",
+  hint: "Update steerlab where its kernel runs, or choose the file in the panel: “+ load a file…”.",
+};
+
+export async function giveFiles(root: Element, files: readonly File[]): Promise<Trouble | null> {
+  const detail: TakeFiles = { files };
+  const refused = root.dispatchEvent(new CustomEvent<TakeFiles>(TAKE_FILES, { cancelable: true, detail }));
+  return refused || !detail.done ? OLDER : detail.done;
+}
+
+export function watchFiles(
+  root: HTMLElement,
+  signal: AbortSignal,
+  take: (files: readonly File[]) => Promise<Trouble | null>,
+): void {
+  root.addEventListener(
+    TAKE_FILES,
+    (event) => {
+      const { detail } = event as CustomEvent<TakeFiles>;
+      event.preventDefault();
+      detail.done = take(detail.files);
+    },
+    { signal },
+  );
+}
 
 /** What a panel is set to, and on which model; of snapshots the names. */
 export interface Setting {

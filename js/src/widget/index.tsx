@@ -6,6 +6,7 @@ import type { Traits } from "../protocol";
 import { App } from "./App";
 import {
   watchConnection,
+  watchFiles,
   watchFocus,
   watchKeys,
   watchLeaving,
@@ -19,6 +20,8 @@ import {
 import { preferences, tellStanding, watchPreferences } from "./jupyterlab";
 import { standing } from "./standing";
 import { Store } from "./store";
+import { take } from "./taking";
+import "./css/colours.css";
 import "./css/base.css";
 import "./css/controls.css";
 import "./css/rows.css";
@@ -70,6 +73,7 @@ export default () => {
         () => store.setting,
         (setting) => store.takeOver(setting),
       );
+      watchFiles(root, end.signal, (files) => take(store, files));
       el.append(root);
       mount(<App store={store} />, root);
       watchConnection(el, end.signal, (yes) => store.connected(yes));
