@@ -11,9 +11,10 @@ import functools
 import html
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import NoReturn, SupportsFloat, TypeVar
 
 from steerlab.errors import SteerlabError
+from steerlab.sites import whole
 
 T = TypeVar("T")
 
@@ -62,6 +63,21 @@ def exercise(check: Callable[..., str]) -> Callable[..., Checked]:
 
 def wanted(answer: object, kind: type[T], what: str) -> T:
     """The answer, where it is of the kind that the exercise asks for. Raises WrongAnswerError, which names both."""
-    if not isinstance(answer, kind):
-        raise WrongAnswerError(f"This is {type(answer).__name__}; wanted is {what}.")
-    return answer
+    return answer if isinstance(answer, kind) else _no(answer, what)
+
+
+def whole_number(answer: object, what: str) -> int:
+    """The answer, where it is a whole number, as Python's own. Raises WrongAnswerError as `wanted` does."""
+    number = whole(answer)
+    return _no(answer, what) if number is None else number
+
+
+def number(answer: object, what: str) -> float:
+    """The answer, where it is a number, as Python's own. Raises WrongAnswerError as `wanted` does."""
+    if isinstance(answer, str | bool) or not isinstance(answer, SupportsFloat):
+        _no(answer, what)
+    return float(answer)
+
+
+def _no(answer: object, what: str) -> NoReturn:
+    raise WrongAnswerError(f"This is {type(answer).__name__}; wanted is {what}.")
