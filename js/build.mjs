@@ -43,6 +43,7 @@ async function extension(outdir) {
     format: "iife",
     globalName: "__extension",
     plugins: [fromJupyterLab],
+    loader: { ".css": "text" },
   });
   const code = container(pkg.name, [...shared].sort(), built.outputFiles[0].text);
   const hash = createHash("sha256").update(code).digest("hex").slice(0, 16);

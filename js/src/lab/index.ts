@@ -1,5 +1,6 @@
 /** The JupyterLab extension: what only JupyterLab has. The panel itself is a widget and needs none of this. */
+import { beside } from "./beside";
 import { newLab } from "./newLab";
 import { panels } from "./panels";
 
-export default [panels, newLab];
+export default [panels, newLab, beside];

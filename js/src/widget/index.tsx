@@ -3,7 +3,9 @@ import type { AnyModel } from "@anywidget/types";
 import { render as mount } from "preact";
 import type { Traits } from "../protocol";
 import { App } from "./App";
+import { about } from "./about";
 import {
+  watchAbout,
   watchConnection,
   watchFocus,
   watchKeys,
@@ -64,6 +66,7 @@ export default () => {
         () => store.setting,
         (setting) => store.takeOver(setting),
       );
+      watchAbout(root, end.signal, () => about(store));
       el.append(root);
       mount(<App store={store} />, root);
       watchConnection(el, end.signal, (yes) => store.connected(yes));
