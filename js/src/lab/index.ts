@@ -2,5 +2,6 @@
 import { beside } from "./beside";
 import { newLab } from "./newLab";
 import { panels } from "./panels";
+import { recipe } from "./recipe";
 
-export default [panels, newLab, beside];
+export default [panels, newLab, beside, recipe];
