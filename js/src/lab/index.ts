@@ -1,7 +1,9 @@
 /** The JupyterLab extension: what only JupyterLab has. The panel itself is a widget and needs none of this. */
 import { beside } from "./beside";
+import { menu } from "./menu";
 import { newLab } from "./newLab";
 import { panels } from "./panels";
 import { recipe } from "./recipe";
+import { tutorials } from "./tutorials";
 
-export default [panels, newLab, beside, recipe];
+export default [panels, newLab, beside, recipe, tutorials, menu];
