@@ -3,7 +3,7 @@
 // JupyterLab's own builder brings 474 MB of packages for what is a small container: JupyterLab loads the script that
 // package.json names under `_build.load`, then calls `window._JUPYTERLAB[name].init(shared)` and `.get("./extension")`.
 import { createHash } from "node:crypto";
-import { cpSync, mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { copyFileSync, cpSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { argv } from "node:process";
 import esbuild from "esbuild";
 
@@ -49,6 +49,7 @@ async function extension(outdir) {
     globalName: "__extension",
     loader: { ".css": "text" }, // a sheet of our own is put into the page by the plugin that needs it
     plugins: [fromJupyterLab],
+    define: { TUTORIALS: JSON.stringify(tutorials()) },
   });
   const code = container(pkg.name, [...shared].sort(), built.outputFiles[0].text);
   const hash = createHash("sha256").update(code).digest("hex").slice(0, 16);
@@ -56,6 +57,8 @@ async function extension(outdir) {
   rmSync(outdir, { recursive: true, force: true });
   mkdirSync(`${outdir}/static`, { recursive: true });
   writeFileSync(`${outdir}/${load}`, code);
+  mkdirSync(`${outdir}/tutorials`);
+  for (const { file } of tutorials()) copyFileSync(`../examples/${file}`, `${outdir}/tutorials/${file}`);
   const { name, version, description, license, author } = pkg;
   const { schemaDir } = pkg.jupyterlab;
   cpSync(schemaDir, `${outdir}/schemas/${name}`, { recursive: true }); // a file for each plugin that has settings
@@ -64,6 +67,20 @@ async function extension(outdir) {
     `${outdir}/package.json`,
     `${JSON.stringify({ name, version, description, license, author, jupyterlab }, null, 2)}\n`,
   );
+}
+
+// The notebooks whose names begin with a number, by which they are known, and what their first headings call them.
+function tutorials() {
+  const files = readdirSync("../examples").filter((name) => /^\d\d_.*\.ipynb$/.test(name));
+  return files.sort().map((file) => {
+    const { cells } = JSON.parse(readFileSync(`../examples/${file}`, "utf8"));
+    const words = cells
+      .filter((cell) => cell.cell_type === "markdown")
+      .map(({ source }) => [source].flat().join(""));
+    const [, title] = words.join("\n").match(/^# +(.+)$/m) ?? [];
+    if (!title) throw new Error(`examples/${file} has no heading that could be its title`);
+    return { file, number: Number(file.slice(0, 2)), title: title.trim() };
+  });
 }
 
 // What webpack's module federation would write: take the shared packages out of JupyterLab's scope, then run our module.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import nullcontext
@@ -100,6 +101,8 @@ class Lab(Finding, Remote):
         self._told: set[str] = set()
         self._answers = Answers()
         self._panel: Panel | None = None
+        self.opened: float | None = time.monotonic()
+        """When that was, by `time.monotonic`; None while it is closed."""
         if model is None:
             self.directions = bundled()
         if self.tokenizer.chat_template is None:
@@ -296,6 +299,8 @@ class Lab(Finding, Remote):
             from steerlab.ui.panel import Panel
 
             self._panel = Panel(self)
+            if self.opened is None:
+                self.opened = time.monotonic()
         return self._panel
 
     def close(self) -> None:
@@ -303,7 +308,7 @@ class Lab(Finding, Remote):
         panel that was shown is else kept until the kernel ends. The texts stay on the page; the verbs still work, and
         the lab shown again opens another panel. To close what is closed does nothing.
         """
-        panel, self._panel = self._panel, None
+        panel, self._panel, self.opened = self._panel, None, None
         if panel is not None:
             panel.close()
         self.worker.close()

@@ -36,9 +36,13 @@ def test_it_carries_the_panel_and_the_extension_where_jupyterlab_looks(files: di
     assert not any(name.startswith("steerlab/labextension") for name in files), "once is enough"
 
 
-def test_it_carries_the_tutorials(files: dict[str, int]) -> None:
+def test_it_carries_the_tutorials_for_the_command_line_and_for_the_menu(files: dict[str, int]) -> None:
+    of_menu = {name.rpartition("/@steerlab/lab/tutorials/")[2]: size for name, size in files.items()}
     for notebook in (ROOT / "examples").glob("*.ipynb"):
         assert files[f"steerlab/examples/{notebook.name}"] == notebook.stat().st_size
+        assert of_menu.get(notebook.name) == notebook.stat().st_size, (
+            "build the front end again: npm run build in js/"
+        )
 
 
 def test_it_carries_the_embedded_model_and_its_direction(files: dict[str, int]) -> None:

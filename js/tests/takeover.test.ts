@@ -48,6 +48,18 @@ test("where the host can run cells, one button does, once, and says where they f
   document.removeEventListener(RUN_CELLS, host);
 });
 
+test("where the host cannot, it may know what a person can do instead", async () => {
+  const host = (event: Event) => {
+    (event as CustomEvent<RunCells>).detail.instead = "It comes back by itself.";
+  };
+  document.addEventListener(RUN_CELLS, host);
+  panel.el.classList.add("jupyter-widgets-disconnected");
+  await frame();
+  expect(note()).toContain("The texts below are its last. It comes back by itself.");
+  expect(panel.el.querySelector(".sl-gone button")).toBeNull();
+  document.removeEventListener(RUN_CELLS, host);
+});
+
 test("a panel without a kernel gives what it is set to, and another one takes it as one change", async () => {
   input(panel.el.querySelector("textarea"), "Who are you?");
   panel.el.classList.add("jupyter-widgets-disconnected");

@@ -12,6 +12,7 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import anywidget
 import traitlets
@@ -102,13 +103,15 @@ class Panel(anywidget.AnyWidget):
         self._seen = False  # a front end said hello
         self._untouched = 0  # the revision up to which nobody set anything
         self._setting = False  # what is set in the panel is being set in the lab
-        page = snapshot.new_class()
+        widget = uuid4().hex
+        page = snapshot.class_of(widget)
         self._static_page = snapshot.StaticPage(page, self._static)
         self._preview = Preview(lab, self._tell, self._ended, self._failed)
         self._ahead = Ahead(lab, self._preview, self._tell, self._failed)
         self._desk = Desk(lab, TABLE, self._tell, self._failed)
         self._job = NewestJob(self._tell)
         super().__init__(
+            model_id=widget,
             info=self._info.model_dump(mode="json"),
             directions=self._listed(),
             examples=[*prompts.harmless(4, split="heldout"), *prompts.harmful(4, split="heldout")],

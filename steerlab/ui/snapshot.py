@@ -11,7 +11,6 @@ import contextvars
 import threading
 from collections.abc import Callable
 from html import escape
-from uuid import uuid4
 
 from IPython.core.getipython import get_ipython
 from IPython.display import HTML, display
@@ -84,9 +83,9 @@ class StaticPage:
                 display(HTML(html), display_id=self._name, update=True)  # type: ignore[no-untyped-call]
 
 
-def new_class() -> str:
-    """A name for one panel's page."""
-    return f"{CLASS}-{uuid4().hex}"
+def class_of(widget: str) -> str:
+    """The name of one panel's page. widget: its id, which the JupyterLab extension takes from that name."""
+    return f"{CLASS}-{widget}"
 
 
 def render(page: str, info: Info, state: PanelState, result: Result) -> str:

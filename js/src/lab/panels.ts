@@ -3,17 +3,14 @@ import type { JupyterFrontEnd, JupyterFrontEndPlugin } from "@jupyterlab/applica
 import { INotebookTracker, type NotebookPanel } from "@jupyterlab/notebook";
 import { KERNEL_GONE } from "../widget/host";
 import { answerInserts } from "./inserts";
+import { labsOf, watchUse } from "./labs";
 import { keepPages } from "./pages";
 import { answerReruns } from "./reruns";
 
 /** Tells a notebook's panels that their kernel was shut down or died. A restart the widgets notice by themselves. */
 function watchKernel(panel: NotebookPanel): void {
   const tell = () => {
-    for (const cell of panel.content.widgets) {
-      for (const root of cell.node.querySelectorAll(".sl-app")) {
-        root.dispatchEvent(new CustomEvent(KERNEL_GONE, { bubbles: true }));
-      }
-    }
+    for (const { root } of labsOf(panel)) root.dispatchEvent(new CustomEvent(KERNEL_GONE, { bubbles: true }));
   };
   panel.sessionContext.kernelChanged.connect((_, { oldValue }) => {
     if (oldValue) tell();
@@ -37,5 +34,6 @@ export const panels: JupyterFrontEndPlugin<void> = {
     notebooks.widgetAdded.connect((_, panel) => follow(panel));
     answerInserts(notebooks);
     answerReruns(notebooks);
+    watchUse(notebooks);
   },
 };

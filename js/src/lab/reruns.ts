@@ -3,13 +3,18 @@ import type { Cell } from "@jupyterlab/cells";
 import { type INotebookTracker, NotebookActions, type NotebookPanel } from "@jupyterlab/notebook";
 import { RUN_CELLS, type RunCells } from "../widget/host";
 import { Heirs, panelsOf } from "./heirs";
+import { cellOf, notebookOf } from "./labs";
+
+const BESIDE = "To steer, run the cells again that make this lab: it then comes back here by itself.";
 
 export function answerReruns(notebooks: INotebookTracker): void {
   document.addEventListener(RUN_CELLS, (event) => {
     const { detail, target } = event as CustomEvent<RunCells>;
-    const panel = notebooks.find((one) => one.node.contains(target as Node));
+    const panel = notebookOf(notebooks, target as Node);
     const cells = panel?.content.widgets ?? [];
-    const own = cells.findIndex((cell) => cell.node.contains(target as Node));
+    const cell = panel && cellOf(panel, target as Element);
+    const own = cell ? cells.indexOf(cell) : -1;
+    if (panel && own < 0) detail.instead = BESIDE;
     if (!panel || own < 0) return;
     event.preventDefault();
     if (detail.run) detail.done = rerun(panel, cells.slice(0, own + 1));

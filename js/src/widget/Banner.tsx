@@ -24,21 +24,25 @@ export function Banner({ store }: { store: Store }) {
   );
 }
 
+const RERUN =
+  "The notebook’s cells can be run again, from the first to this panel’s; their panels are then set as they are now, also where you correct a cell and run it yourself.";
+const INSTEAD = "To steer, run the cells again that make this lab, then the one that shows this panel.";
+
 /** Without a kernel: the way back is one button, where the host can run cells, and else it is said which to run. */
 function Gone() {
   const root = useRef<HTMLDivElement>(null);
-  const [can, setCan] = useState(false);
+  const [{ can, instead = INSTEAD }, setHost] = useState<ReturnType<typeof runsCells>>({ can: false });
   const [stage, setStage] = useState<"resting" | "running" | "failed">("resting");
-  useEffect(() => setCan(root.current !== null && runsCells(root.current)), []);
+  useEffect(() => {
+    if (root.current) setHost(runsCells(root.current));
+  }, []);
   const run = async () => {
     if (!root.current) return;
     setStage("running");
     const done = await runCells(root.current).catch(() => false);
     setStage(done ? "resting" : "failed");
   };
-  const hint = can
-    ? "The texts below are its last. The notebook’s cells can be run again, from the first to this panel’s; their panels are then set as they are now, also where you correct a cell and run it yourself."
-    : "The texts below are its last. To steer, run the cells again that make this lab, then the one that shows this panel.";
+  const hint = `The texts below are its last. ${can ? RERUN : instead}`;
   return (
     <div ref={root} class="sl-gone">
       <Note kind="gone" what="The kernel is gone." hint={hint}>

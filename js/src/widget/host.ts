@@ -238,20 +238,25 @@ export interface Setting {
 /**
  * Asks the host to run the notebook's cells again, from the first to the panel's, and to give the panels that then stand there
  * what these were set to. A host that can takes the event, as above, and puts a promise into it, of whether all cells ran;
- * unless they are to be run it only says that it can.
+ * unless they are to be run it only says that it can. One that cannot may know what a person can do instead.
  */
 export const RUN_CELLS = "steerlab:run-cells";
 
 export interface RunCells {
   run: boolean;
   done?: Promise<boolean>;
+  instead?: string;
 }
 
 function asksToRun(el: Element, detail: RunCells): boolean {
   return !el.dispatchEvent(new CustomEvent<RunCells>(RUN_CELLS, { bubbles: true, cancelable: true, detail }));
 }
 
-export const runsCells = (el: Element) => asksToRun(el, { run: false });
+/** Whether the host can; else, where it knows, what a person can do. */
+export function runsCells(el: Element): { can: boolean; instead?: string } {
+  const detail: RunCells = { run: false };
+  return { can: asksToRun(el, detail), instead: detail.instead };
+}
 
 export async function runCells(el: Element): Promise<boolean> {
   const detail: RunCells = { run: true };
@@ -291,6 +296,38 @@ export function watchTakeOver(
     { signal },
   );
   root.addEventListener(TAKE_OVER, (event) => take((event as CustomEvent<Setting>).detail), { signal });
+}
+
+/** What the host may know of a panel. */
+export interface About {
+  /** The id of the widget, by which another view of it can be shown. */
+  widget: string;
+  /** Whether there is a kernel that it is the panel of. */
+  live: boolean;
+  /** The recipe as a cell, as the tab Code offers it first. Fails, in words, where it cannot be had. */
+  code(): Promise<string>;
+}
+
+const ASK_ABOUT = "steerlab:about";
+
+interface AskAbout {
+  about?: About;
+}
+
+export function aboutOf(root: Element): About | undefined {
+  const detail: AskAbout = {};
+  root.dispatchEvent(new CustomEvent<AskAbout>(ASK_ABOUT, { detail }));
+  return detail.about;
+}
+
+export function watchAbout(root: HTMLElement, signal: AbortSignal, give: () => About): void {
+  root.addEventListener(
+    ASK_ABOUT,
+    (event) => {
+      (event as CustomEvent<AskAbout>).detail.about = give();
+    },
+    { signal },
+  );
 }
 
 /** Puts text into the clipboard; without https there is only the old way. Returns whether it is there. */

@@ -4,7 +4,9 @@ import { effect } from "@preact/signals";
 import { render as mount } from "preact";
 import type { Traits } from "../protocol";
 import { App } from "./App";
+import { about } from "./about";
 import {
+  watchAbout,
   watchConnection,
   watchFiles,
   watchFocus,
@@ -74,6 +76,7 @@ export default () => {
         (setting) => store.takeOver(setting),
       );
       watchFiles(root, end.signal, (files) => take(store, files));
+      watchAbout(root, end.signal, () => about(store));
       el.append(root);
       mount(<App store={store} />, root);
       watchConnection(el, end.signal, (yes) => store.connected(yes));
