@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
+from collections.abc import Set as AbstractSet
 from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
@@ -61,7 +62,11 @@ class Decoder(Protocol):
 
     info: ModelInfo
     tokenizer: PreTrainedTokenizerBase
-    stop_tokens: set[int]
+
+    @property
+    def stop_tokens(self) -> AbstractSet[int]:
+        """The ids that end an answer."""
+        ...
 
 
 def left_padded(tokenizer: PreTrainedTokenizerBase, encoded: Sequence[list[int]]) -> tuple[Tensor, Tensor]:

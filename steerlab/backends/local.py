@@ -10,7 +10,7 @@ from __future__ import annotations
 import functools
 import threading
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import torch
@@ -88,7 +88,8 @@ class LocalBackend:
         self._sites = self._traced.sites
         self._hf = model
         config = model.config.get_text_config()
-        self.stop_tokens = self._stop_tokens()
+        self._stop: frozenset[int] | None = None  # a person's own
+        self._stops = self._those_of_the_model()
         self.info = ModelInfo(
             name=name or name_of(model),
             backend="local",
@@ -121,18 +122,27 @@ class LocalBackend:
         they have, forgets the prompts that were kept. Every verb that runs the model begins with it.
         """
         with self._weights_lock:
-            stop = self._stop_tokens()
-            if self._traced.changed() or stop != self.stop_tokens:
-                self.stop_tokens = stop
+            stops = self._those_of_the_model() if self._stop is None else self._stop
+            if self._traced.changed() or stops != self._stops:
+                self._stops = stops
                 self._weights += 1
                 self._lanes.prefixes.clear()
             return self._weights
 
-    def _stop_tokens(self) -> set[int]:
+    @property
+    def stop_tokens(self) -> frozenset[int]:
+        """The ids that end an answer: those of the model's generation config, until they are set here."""
+        return self._stops if self._stop is None else self._stop
+
+    @stop_tokens.setter
+    def stop_tokens(self, ids: Iterable[int]) -> None:
+        self._stop = frozenset(ids)
+
+    def _those_of_the_model(self) -> frozenset[int]:
         settings = self._hf.generation_config
         stop = settings.eos_token_id if settings else None
         stop = self.tokenizer.eos_token_id if stop is None else stop
-        return {stop} if isinstance(stop, int) else set(stop or ())
+        return frozenset({stop} if isinstance(stop, int) else stop or ())
 
     # ------------------------------------------------------------------------------------------------ the three verbs
 
@@ -405,16 +415,16 @@ class LocalBackend:
         if module is None:
             raise ModelError(f"{self.info.name} has no {table} matrix")
         weight: Tensor = module.weight
+        if not weight.is_floating_point():
+            raise ModelError(
+                f"the {table} matrix of {self.info.name} is quantised: its rows are not at hand",
+                "Load the model without quantising that matrix.",
+            )
         if weight.shape[-1] != self.info.d_model:
             raise ModelError(
                 f"the {table} matrix of {self.info.name} has rows of {weight.shape[-1]} numbers, and the stream has "
                 f"{self.info.d_model}: they cannot be compared",
                 'For the tokens nearest to a direction give by="head", which decodes it as the model does.',
-            )
-        if not weight.is_floating_point():
-            raise ModelError(
-                f"the {table} matrix of {self.info.name} is quantised: its rows are not at hand",
-                "Load the model without quantising that matrix.",
             )
         return weight
 

@@ -188,6 +188,8 @@ def test_other_stop_tokens_end_the_next_answer() -> None:
     cut = lab.generate("Hi", max_new_tokens=8)
     assert cut.token_ids == whole.token_ids[: whole.token_ids.index(third) + 1]
     assert cut.finish == "stop"
+    lab.backend.stop_tokens = {whole.token_ids[0]}
+    assert len(lab.generate("Hi", max_new_tokens=8).token_ids) == 1
 
 
 # ------------------------------------------------------------------------------------------------------------ others
