@@ -3,8 +3,8 @@ import { ILabShell, type JupyterFrontEnd, type JupyterFrontEndPlugin } from "@ju
 import { IMainMenu } from "@jupyterlab/mainmenu";
 import { MenuSvg } from "@jupyterlab/ui-components";
 import { BESIDE } from "./beside";
+import { INSERT_RECIPE } from "./insertRecipe";
 import { NEW_LAB } from "./newLab";
-import { INSERT_RECIPE } from "./recipe";
 import { OPEN_TUTORIAL, tutorialList } from "./tutorials";
 
 const RANK = 100; // between Kernel and Tabs

@@ -4,8 +4,8 @@ import { INotebookTracker, type NotebookPanel } from "@jupyterlab/notebook";
 import { IStatusBar } from "@jupyterlab/statusbar";
 import { Widget } from "@lumino/widgets";
 import { call } from "../widget/jupyterlab";
-import { panelsOf } from "./heirs";
 import { icon } from "./icon";
+import { labsOf, notebookOf } from "./labs";
 import { inFull, inShort, Standings, type Stands } from "./standings";
 
 class Item extends Widget {
@@ -91,7 +91,7 @@ export const status: JupyterFrontEndPlugin<void> = {
   activate: (app: JupyterFrontEnd, notebooks: INotebookTracker, bar: IStatusBar | null) => {
     if (!bar) return;
     const item = new Item((root) => {
-      const notebook = notebooks.find(({ node }) => node.contains(root));
+      const notebook = notebookOf(notebooks, root);
       if (notebook) void show(app, notebook, root);
     });
     let awaited = false;
@@ -101,7 +101,7 @@ export const status: JupyterFrontEndPlugin<void> = {
       requestAnimationFrame(() => {
         awaited = false;
         const notebook = notebooks.currentWidget;
-        item.say(notebook && standings.newest(panelsOf(notebook.node)));
+        item.say(notebook && standings.newest(labsOf(notebook).map(({ root }) => root)));
       });
     };
     const standings = new Standings(renew);

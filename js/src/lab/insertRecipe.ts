@@ -7,8 +7,8 @@ import { currentNotebook, labsOf, lastUsed } from "./labs";
 
 export const INSERT_RECIPE = "steerlab:insert-recipe";
 
-export const recipe: JupyterFrontEndPlugin<void> = {
-  id: "@steerlab/lab:recipe",
+export const insertRecipe: JupyterFrontEndPlugin<void> = {
+  id: "@steerlab/lab:insert-recipe",
   description: "Puts the recipe of a notebook's panel into a new cell.",
   autoStart: true,
   requires: [INotebookTracker],
