@@ -161,7 +161,7 @@ class Measuring(traitlets.HasTraits):
         direction: Direction | Make,
         *,
         layers: GivenLayers = "all",
-        coefficients: Sequence[float] = (-2, -1, 0, 1, 2),
+        coefficients: float | Sequence[float] = (-2, -1, 0, 1, 2),
         prompts: Sequence[Prompt],
         metrics: Sequence[Metric] = DEFAULT,
         point: Point | None = None,
@@ -178,9 +178,10 @@ class Measuring(traitlets.HasTraits):
         `.plot()`.
 
         direction: what is added, at `point`, by default the point where it was found; or a function that gives the
-        recipe for a layer and a coefficient. Coefficient 0 is the baseline. The rest as in `score`. Raises SiteError
-        for layers that the model does not have, and RecipeError for no layer or coefficient, for a direction without a
-        site where `point` is not given, and for a function that gives no recipe.
+        recipe for a layer and a coefficient. layers: "all", one, or several. coefficients: one or several; 0 is the
+        baseline. The rest as in `score`. Raises SiteError for layers that the model does not have, and RecipeError for
+        no layer or coefficient, for what is no number, for a direction without a site where `point` is not given, and
+        for a function that gives no recipe.
         """
         cells = grid(
             direction,

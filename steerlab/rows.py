@@ -7,7 +7,7 @@ touches, a short list of dense operands over all rows, in which a row that is no
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -16,7 +16,7 @@ from torch import Tensor
 
 from steerlab.directions import Direction
 from steerlab.edits import Operand
-from steerlab.errors import DirectionError, RecipeError, SteerlabError
+from steerlab.errors import DirectionError, PromptError, RecipeError, SteerlabError
 from steerlab.interventions import Intervention, Lowered, Tokens
 from steerlab.noise import checked_seed, derived
 from steerlab.prompts import Prompt, json_of
@@ -42,6 +42,17 @@ class Row:
             turns = (dict(turn) if isinstance(turn, Mapping) else turn for turn in self.prompt)
             object.__setattr__(self, "prompt", type(self.prompt)(turns))
         object.__setattr__(self, "seed", checked_seed(self.seed))
+
+
+def checked_rows(rows: Iterable[Row]) -> list[Row]:
+    """The rows of a list of them. Raises PromptError for what is no row, and for one in the place of a list."""
+    if not isinstance(rows, Iterable):
+        raise PromptError(f"rows is one {type(rows).__name__}", "Give a list, also of one: [Row(prompt)].")
+    found = list(rows)
+    for row in found:
+        if not isinstance(row, Row):
+            raise PromptError(f"{row!r} is no row", "Give a prompt with a recipe: Row(prompt, recipe).")
+    return found
 
 
 def seeds(prompts: Sequence[Prompt], seed: int) -> list[int]:

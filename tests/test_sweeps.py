@@ -784,9 +784,8 @@ def test_numpy_and_torch_numbers_are_numbers(lab: Lab) -> None:
     assert table.estimate("score", table.cells[0])[:3] == (2, 2, 2)
 
 
-NO = "no prompt is given"
 REFUSED: list[tuple[type[Exception], str, Callable[[Lab], object]]] = [
-    (errors.PromptError, NO, lambda lab: lab.sweep(V, prompts=[])),
+    (errors.PromptError, "prompts is empty", lambda lab: lab.sweep(V, prompts=[])),
     (errors.PromptError, "prompts is one text", lambda lab: lab.sweep(V, prompts="Hi")),
     (errors.PromptError, "the prompt is empty", lambda lab: lab.sweep(V, prompts=["Hi", " "])),
     (errors.PromptError, r"no metric 'lk'. The metrics are refusal_score, kl, refusal_rate, repetition, cross_entropy",
@@ -805,6 +804,8 @@ REFUSED: list[tuple[type[Exception], str, Callable[[Lab], object]]] = [
      lambda lab: lab.sweep(V, layers="most", prompts=PROMPTS)),  # type: ignore[arg-type]
     (errors.RecipeError, "0 layers and 5 coefficients", lambda lab: lab.sweep(V, layers=[], prompts=PROMPTS)),
     (errors.RecipeError, "finite number", lambda lab: lab.sweep(V, coefficients=[math.inf], prompts=PROMPTS)),
+    (errors.RecipeError, "a coefficient is a finite number of 32 bits, not '1'",
+     lambda lab: lab.sweep(V, coefficients="1", prompts=PROMPTS)),  # type: ignore[arg-type]
     (errors.RecipeError, "does not say where it was found.*point='resid_pre'",
      lambda lab: lab.sweep(Direction(range(16)), prompts=PROMPTS)),
     (errors.RecipeError, "gave NoneType for layer 0 and coefficient -2",
@@ -817,7 +818,7 @@ REFUSED: list[tuple[type[Exception], str, Callable[[Lab], object]]] = [
     (errors.PromptError, r"refusal_tokens has \[-1, 999\]",
      lambda lab: lab.sweep(V, prompts=PROMPTS, refusal_tokens=[-1, 3, 999])),
     (errors.RecipeError, "no recipe is given", lambda lab: lab.score(PROMPTS, [])),
-    (errors.RecipeError, "recipes is one recipe", lambda lab: lab.score(PROMPTS, BASELINE)),  # type: ignore[arg-type]
+    (errors.RecipeError, "recipes is one Recipe", lambda lab: lab.score(PROMPTS, BASELINE)),  # type: ignore[arg-type]
 ]  # fmt: skip
 
 

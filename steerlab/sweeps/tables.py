@@ -19,7 +19,7 @@ from steerlab.generations import Sampling
 from steerlab.judges import Verdict
 from steerlab.metrics import Estimate
 from steerlab.progress import Progress, bar, counted
-from steerlab.prompts import Prompt, json_of
+from steerlab.prompts import Prompt, json_of, several
 from steerlab.rows import Row, seeds
 from steerlab.sweeps.cells import Cell
 from steerlab.sweeps.files import EXACT, LOOSE, Key, ScoresFile, check_folder
@@ -61,10 +61,7 @@ class Scores:
         path: str | Path | None = None,
         batch_rows: int | None = None,
     ) -> None:
-        self.cells, self.prompts = tuple(cells), tuple(prompts)
-        if isinstance(prompts, str) or not self.prompts:
-            what = "prompts is one text" if self.prompts else "no prompt is given"
-            raise PromptError(what, "Give a list of prompts.")
+        self.cells, self.prompts = tuple(cells), several(prompts)
         if batch_rows is not None and batch_rows < 1:
             raise PromptError(f"a batch has at least 1 row, not {batch_rows}")
         if path is not None:
