@@ -126,8 +126,9 @@ def measure(
     longer than what the model reads at once: cut longer ones yourself, as the figure depends on where. prompting: an
     instruction that asks for the same in words, "Never refuse."; its effect is measured too, as "prompting": the model
     unsteered, each prompt with the instruction before it (`prompts.instructed`), as in AxBench (Wu et al. 2025). seed:
-    of the control and of sampled answers: those to one prompt share their noise, those to two do not. Answers whose
-    logits are not finite are not judged and count in no figure.
+    of the control and of sampled answers: those to one prompt share their noise, those to two do not. A prompt that is
+    given again is another sample; where nothing is sampled it is the same again, and intervals are too narrow. Answers
+    whose logits are not finite are not judged and count in no figure.
     """
     harmful, harmless = several(harmful, "harmful"), several(harmless, "harmless")
     recipes = {"baseline": BASELINE, "recipe": recipe, "random control": randomised(recipe, seed=seed)}

@@ -61,10 +61,15 @@ def seeds(prompts: Sequence[Prompt], seed: int) -> list[int]:
 
     A prompt has the same seed whatever stands beside it; where it is given again it has another.
     """
+    return [derived(seed, f"{nth} {asked}") for asked, nth in occurrences(prompts)]
+
+
+def occurrences(prompts: Iterable[Prompt]) -> list[tuple[str, int]]:
+    """Each prompt as JSON, and how often it was given before."""
     before: Counter[str] = Counter()
     found = []
     for asked in map(json_of, prompts):
-        found.append(derived(seed, f"{before[asked]} {asked}"))
+        found.append((asked, before[asked]))
         before[asked] += 1
     return found
 

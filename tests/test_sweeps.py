@@ -196,6 +196,49 @@ def test_the_noise_of_sampled_answers_is_of_their_prompt(lab: Lab, backend: Coun
     assert not the_same(lab.sweep(V, prompts=PROMPTS, seed=1, **options), whole)
 
 
+def test_a_prompt_that_is_given_again_is_another_sample(lab: Lab, backend: Counting, tmp_path: Path) -> None:
+    options: dict[str, Any] = {"metrics": [length, "kl"], "sampling": Sampling(12, 3.0), "batch_rows": 5}
+    recipes = [BASELINE, Recipe([Add(V)])]
+    path = tmp_path / "s.jsonl"
+    table = lab.score(["Hi", "Ho"] * 4, recipes, path=path, **options)
+    frame = table.to_frame()
+    assert frame["prompt"].tolist() == ["Hi", "Ho"] * 8
+    assert table.total == 16
+    for _, answers in frame.groupby(["recipe", "prompt"])["text"]:
+        assert len(set(answers)) > 2
+    rows = [row for batch in backend.generated for row in batch]
+    assert len(rows) == 16
+    assert len({(row.prompt, row.seed) for row in rows}) == 8, "a sample's noise is that of its baseline"
+    assert table.estimate("length", table.cells[0]) == metrics.estimate(
+        [float(len(text)) for text in frame["text"][:8]]
+    )
+    report = lab.measure(BASELINE, ["Hi"] * 4, ["Ho"] * 4, sampling=Sampling(12, 3.0))
+    assert sorted(answer.text for answer in report.completions["baseline"]) == sorted(frame["text"][:8])
+    backend.generated.clear()
+    assert the_same(lab.score(["Hi", "Ho"] * 4, recipes, path=path, **options), table)
+    assert not backend.generated
+    more = lab.score(["Hi"] * 6, recipes, path=path, **options)
+    assert sum(map(len, backend.generated)) == 2 * 2, "two more samples of each recipe"
+    assert more.to_frame()["text"].tolist()[:4] == frame["text"].tolist()[:8:2]
+
+
+def test_a_prompt_that_is_given_again_says_the_same_where_nothing_is_sampled(
+    lab: Lab, backend: Counting
+) -> None:
+    """It is run once, and counts as it is given: as in `lab.measure`."""
+    table = lab.score(["Hi", "Hi", "Ho"], [BASELINE], [length], sampling=SHORT)
+    assert sum(map(len, backend.generated)) == table.total == 2
+    values = table.to_frame()["length"].tolist()
+    assert values[0] == values[1]
+    assert table.estimate("length", table.cells[0]) == metrics.estimate(values)
+    report = lab.measure(BASELINE, ["Hi", "Hi"], ["Ho"], sampling=SHORT)
+    assert report["baseline"].refusal_rate.n == 2
+    many = lab.score(["Hi"] * 3, [BASELINE], ["kl", "repetition"], sampling=Sampling(6, 1.0))
+    few = Scores(backend, many.cells, ["Hi"] * 3, metrics=["kl"])
+    few.adopt(many)
+    assert few.finished, "what the logits say is that of every sample"
+
+
 def test_greedy_answers_are_of_every_seed(lab: Lab, backend: Counting, tmp_path: Path) -> None:
     options: dict[str, Any] = {"prompts": PROMPTS, "metrics": [length], "sampling": SHORT, "layers": 1}
     first = lab.sweep(V, path=tmp_path / "s.jsonl", **options)
@@ -554,10 +597,10 @@ def test_another_device_may_round_as_its_numbers_do(tmp_path: Path, dtype: str, 
 def test_rows_of_another_version_of_the_format_are_not_gone_on_with(lab: Lab, tmp_path: Path) -> None:
     path = tmp_path / "s.jsonl"
     lab.sweep(V, prompts=["Hi"], metrics=["kl"], path=path)
-    earlier = path.read_text().replace("steerlab.scores/2", "steerlab.scores/1")
+    earlier = path.read_text().replace("steerlab.scores/3", "steerlab.scores/2")
     path.write_text(earlier)
     with pytest.raises(
-        errors.FileError, match=r"another version of steerlab \(steerlab.scores/1, here .*2\)"
+        errors.FileError, match=r"another version of steerlab \(steerlab.scores/2, here .*3\)"
     ):
         lab.sweep(V, prompts=["Hi"], metrics=["kl"], path=path)
     assert path.read_text() == earlier

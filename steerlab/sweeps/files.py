@@ -1,7 +1,7 @@
 """The file of a sweep: JSON lines that grow by a batch at a time, and that a killed process leaves readable.
 
 The first line says what the rows have in common (model, metrics, sampling, judges); a file of another kind is refused.
-Each further line is a row, found again by its recipe's fingerprint and its prompt.
+Each further line is a row, found again by its recipe's fingerprint, its prompt, and which sample of the two it is.
 """
 
 from __future__ import annotations
@@ -19,16 +19,17 @@ from steerlab.rows import Row, same_model
 from steerlab.sweeps.measuring import Measured
 
 FAMILY = "steerlab.scores/"
-FORMAT = f"{FAMILY}2"
+FORMAT = f"{FAMILY}3"
 # by how much numbers in the first line may differ: by the rounding of another device, of 32 bits or of 16
 EXACT, LOOSE = 1e-3, 0.1
 
 
 class Key(NamedTuple):
-    """What a row is found by: its recipe's fingerprint and its prompt as JSON."""
+    """What a row is found by: its recipe's fingerprint, its prompt as JSON, and how many samples of it came before."""
 
     recipe: str
     prompt: str
+    sample: int = 0
 
 
 def check_folder(path: str | Path) -> None:
@@ -94,6 +95,7 @@ class ScoresFile:
                 {
                     "recipe": key.recipe,
                     "prompt": json.loads(key.prompt),
+                    "sample": key.sample,
                     "does": repr(row.recipe),
                     "values": {k: None if math.isnan(v) else v for k, v in measured.values.items()},
                     "why": measured.why,
@@ -109,7 +111,8 @@ class ScoresFile:
             values = {name: math.nan if v is None else v for name, v in row["values"].items()}
             if set(values) != set(self._about["metrics"]):
                 raise KeyError("metrics")
-            return Key(row["recipe"], json_of(row["prompt"])), Measured(values, row["why"], row["text"])
+            key = Key(row["recipe"], json_of(row["prompt"]), row["sample"])
+            return key, Measured(values, row["why"], row["text"])
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise FileError(
                 f"{self.path}: line {number} is damaged ({type(error).__name__}: {error})",

@@ -19,8 +19,8 @@ from steerlab.generations import Sampling
 from steerlab.judges import Verdict
 from steerlab.metrics import Estimate
 from steerlab.progress import Progress, bar, counted
-from steerlab.prompts import Prompt, json_of, several
-from steerlab.rows import Row, seeds
+from steerlab.prompts import Prompt, several
+from steerlab.rows import Row, occurrences, seeds
 from steerlab.sweeps.cells import Cell
 from steerlab.sweeps.files import EXACT, LOOSE, Key, ScoresFile, check_folder
 from steerlab.sweeps.measuring import Measured, Meter, Metric
@@ -41,6 +41,11 @@ class Scores:
 
     cells: the recipes with their places in the table. metrics: their names. Rows are run prompt by prompt, so that what
     a prompt's rows share can be shared; cells with the same recipe share theirs, so the baseline is run once a prompt.
+
+    n counts prompts as they are given, as in `effects.measure`. One that is given again is another sample where answers
+    are sampled, with noise of its own. Greedy answers and what the logits say are the same again: such a row is run
+    once and counted as often as its prompt is given, and the interval, which takes every prompt for a new one, is too
+    narrow. Where nothing is sampled, give each prompt once.
 
     Memory: a finished row takes about 1 kB, its answer included. Logits live for a batch: at most two rows of
     vocabulary size in float32 for each row of the batch. A batch has `batch_rows` rows, by default 512, or as many as
@@ -79,12 +84,13 @@ class Scores:
         self.refusal_tokens = self._meter.refusal_tokens
         most = LOGIT_BYTES // (8 * len(backend.tokenizer))
         self._batch_rows = batch_rows or max(16, min(MOST_ROWS, most))
-        self._asked = [json_of(prompt) for prompt in self.prompts]
+        sampled = self._meter.generates and sampling.temperature > 0
+        self._asked = [(asked, nth if sampled else 0) for asked, nth in occurrences(self.prompts)]
         # every row once, those of a prompt together, with the number of the prompt
         self._rows: dict[Key, tuple[Row, int]] = {}
         for i, (prompt, noise) in enumerate(zip(self.prompts, seeds(self.prompts, seed), strict=True)):
             for fingerprint, recipe in recipes.items():
-                self._rows.setdefault(Key(fingerprint, self._asked[i]), (Row(prompt, recipe, noise), i))
+                self._rows.setdefault(Key(fingerprint, *self._asked[i]), (Row(prompt, recipe, noise), i))
         about: dict[str, Any] = {
             "model": backend.info.name,
             "revision": backend.info.revision,
@@ -112,7 +118,7 @@ class Scores:
 
     @property
     def total(self) -> int:
-        """How many rows there are to measure: one a prompt for each distinct recipe."""
+        """How many rows there are to measure: one a prompt, or a sample of it, for each distinct recipe."""
         return len(self._rows)
 
     @property
@@ -243,7 +249,8 @@ class Scores:
         """What is measured of a cell, in the order of the prompts."""
         fingerprint = cell.recipe.fingerprint
         keys = [
-            (prompt, Key(fingerprint, asked)) for prompt, asked in zip(self.prompts, self._asked, strict=True)
+            (prompt, Key(fingerprint, *asked))
+            for prompt, asked in zip(self.prompts, self._asked, strict=True)
         ]
         return [(prompt, self._found[key]) for prompt, key in keys if key in self._found]
 
