@@ -136,9 +136,10 @@ class Measuring(traitlets.HasTraits):
 
         Rows are run in batches of `batch_rows` (by default as `sweeps.Scores` has it) and kept after each: with `path`
         also in a file of JSON lines, from which the same call goes on, so that a killed kernel loses at most the batch
-        in hand. After Ctrl-C or an error
-        `lab.scores` has what was measured, and `lab.scores.resume()` goes on. Memory: see `sweeps.Scores`. Raises
-        PromptError for no prompts or a metric that is not known, and FileError for a file of another sweep.
+        in hand; several kernels may add to one file at a time, each with the rows that it is asked for. After Ctrl-C or
+        an error `lab.scores` has what was measured, and `lab.scores.resume()` goes on. Memory, and what n is of prompts
+        that are given again: see `sweeps.Scores`. Raises PromptError for no prompts or a metric that is not known, and
+        FileError for a file of another sweep.
         """
         cells = named(recipes)
         self._tell_conflicts(cell.recipe for cell in cells)
