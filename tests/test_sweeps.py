@@ -929,10 +929,12 @@ def test_a_table_is_of_one_state_of_the_model(monkeypatch: pytest.MonkeyPatch) -
     lab = Lab((models.build("llama"), byte_tokenizer()))
     add = {"a": Recipe([Add(Direction(torch.ones(models.D_MODEL), Site(1, "resid_pre")), 1.0)])}
     before = lab.score(["Hi", "Hello"], add, ["kl"])
+    begun = Scores(lab.backend, before.cells, before.prompts, metrics=["kl"])
     with torch.no_grad():
         lab.backend._hf.model.layers[2].mlp.down_proj.weight.mul_(0)  # type: ignore[attr-defined]
     with pytest.raises(ModelError, match="have changed since this table was begun"):
-        before.resume()
+        begun.resume()
+    assert before.resume() is before, "nothing of it is missing"
     fresh = Scores(lab.backend, before.cells, before.prompts, metrics=["kl"])
     fresh.adopt(before)
     assert fresh.done == 0

@@ -136,14 +136,15 @@ class Scores:
 
         cancel: once set, ends the run; the batch in hand is lost, and so it is after Ctrl-C or a kill. progress: called
         with the rows done and their total, instead of a bar: after every batch, and within it as the model goes through
-        its rows. Warns where a judge raised.
+        its rows. Warns where a judge raised. Raises ModelError where rows are missing and the model is no longer in the
+        state in which the table was begun: of its weights, adapters, hooks or chat template.
         """
-        if state_of(self._backend) != self._state:
+        todo = [key for key in self._rows if key not in self._found]
+        if todo and state_of(self._backend) != self._state:
             raise ModelError(
-                "the model's weights or its chat template have changed since this table was begun",
+                "the model's weights, adapters, hooks or chat template have changed since this table was begun",
                 "Measure it anew, and where it has a file, into another one.",
             )
-        todo = [key for key in self._rows if key not in self._found]
         try:
             with bar() as shown:
                 tell = progress or (lambda done, total: shown(done, total, "measuring"))
