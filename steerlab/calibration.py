@@ -17,7 +17,7 @@ from steerlab import metrics
 from steerlab.backends.base import Backend
 from steerlab.errors import PromptError, RecipeError
 from steerlab.metrics import Estimate
-from steerlab.prompts import Prompt
+from steerlab.prompts import Prompt, several
 from steerlab.recipes import Recipe
 from steerlab.rows import Row
 
@@ -60,8 +60,7 @@ def within_budget(
     is exact to about a 144th of it. Where logits are not finite, a strength costs more than any budget. Raises
     RecipeError for a budget that nothing keeps, and PromptError where the baseline's logits are not finite.
     """
-    if not prompts:
-        raise PromptError("there are no prompts to measure the KL on", "Give harmless prompts.")
+    prompts = several(prompts)
     if not kl > 0 or not abs(most - start) > 0:
         raise RecipeError(
             f"a KL budget of {kl} from strength {start:g} to {most:g} leaves nothing to search",

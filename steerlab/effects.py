@@ -20,7 +20,7 @@ from steerlab.frames import estimated, table
 from steerlab.generations import NOT_FINITE, Generation, Sampling
 from steerlab.judges import Asked, name_of, yes_or_no
 from steerlab.metrics import Estimate
-from steerlab.prompts import Prompt, encode, instructed
+from steerlab.prompts import Prompt, encode, instructed, several
 from steerlab.recipes import BASELINE, Recipe
 from steerlab.rows import Row, seeds
 
@@ -126,11 +126,11 @@ def measure(
     longer than what the model reads at once: cut longer ones yourself, as the figure depends on where. prompting: an
     instruction that asks for the same in words, "Never refuse."; its effect is measured too, as "prompting": the model
     unsteered, each prompt with the instruction before it (`prompts.instructed`), as in AxBench (Wu et al. 2025). seed:
-    of the control and of sampled answers: those to one prompt share their noise, those to two do not. Answers whose
-    logits are not finite are not judged and count in no figure.
+    of the control and of sampled answers: those to one prompt share their noise, those to two do not. A prompt that is
+    given again is another sample; where nothing is sampled it is the same again, and intervals are too narrow. Answers
+    whose logits are not finite are not judged and count in no figure.
     """
-    if not harmful or not harmless:
-        raise PromptError("a side of the prompts is empty", "Give harmful and harmless prompts.")
+    harmful, harmless = several(harmful, "harmful"), several(harmless, "harmless")
     recipes = {"baseline": BASELINE, "recipe": recipe, "random control": randomised(recipe, seed=seed)}
     prompts = [*harmful, *harmless]
     split = len(harmful)
@@ -152,7 +152,7 @@ def measure(
             for prompt, n, of in zip(prompts, most, noise, strict=True)
         ]
     given = metrics.checked_tokens(refusal_tokens, len(backend.tokenizer))
-    plain = [_halves(backend, text) for text in texts]
+    plain = [_halves(backend, text) for text in several(texts, "texts", least=0)]
     answers = {name: _whole(backend.generate(of, sampling)) for name, of in rows.items()}
     logits = {name: backend.score(of) for name, of in rows.items()}
     base = logits["baseline"]

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 from steerlab.errors import PromptError
 from steerlab.prompts import Prompt
 from steerlab.recipes import Recipe
+from steerlab.sites import real, whole
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -30,12 +31,15 @@ class Sampling:
     temperature: float = 0.0
 
     def __post_init__(self) -> None:
-        if self.max_new_tokens < 1:
-            raise PromptError(f"max_new_tokens is at least 1, not {self.max_new_tokens}")
-        if not 0 <= self.temperature < float("inf"):
+        tokens, temperature = whole(self.max_new_tokens), real(self.temperature)
+        if tokens is None or tokens < 1:
+            raise PromptError(f"max_new_tokens is a whole number from 1, not {self.max_new_tokens!r}")
+        if temperature is None or temperature < 0:
             raise PromptError(
-                f"temperature is a number from 0 up, not {self.temperature}", "0 is greedy decoding."
+                f"temperature is a number from 0 up, not {self.temperature!r}", "0 is greedy decoding."
             )
+        object.__setattr__(self, "max_new_tokens", tokens)
+        object.__setattr__(self, "temperature", temperature)
 
 
 class Applied(NamedTuple):

@@ -5,7 +5,6 @@ arithmetic.
 from __future__ import annotations
 
 import copy
-import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, NamedTuple, SupportsIndex
@@ -15,7 +14,7 @@ from torch import Tensor
 
 from steerlab.directions import Direction
 from steerlab.errors import DirectionError, RecipeError, SiteError
-from steerlab.sites import Point, Site, check_point, each, whole
+from steerlab.sites import Point, Site, check_point, each, real, whole
 
 PAPER_POINTS: tuple[Point, ...] = ("resid_pre", "attn_out", "mlp_out")
 
@@ -356,7 +355,8 @@ def checked(direction: object) -> Direction:
 
 
 def finite(value: float, what: str) -> float:
-    """Return a finite number, else raise RecipeError."""
-    if not math.isfinite(value):
-        raise RecipeError(f"{what} is a finite number, not {value!r}")
-    return float(value)
+    """Return a finite number that has room in float32, as the arithmetic is done, else raise RecipeError."""
+    number = real(value)
+    if number is None or abs(number) > torch.finfo(torch.float32).max:
+        raise RecipeError(f"{what} is a finite number of 32 bits, not {value!r}")
+    return number

@@ -27,10 +27,10 @@ from steerlab.export.code import nnsight_code, steerlab_code
 from steerlab.finding import Finding
 from steerlab.generations import Generation, Sampling, Token
 from steerlab.progress import bar_of_rows
-from steerlab.prompts import Prompt
-from steerlab.recipes import BASELINE, Recipe
+from steerlab.prompts import Prompt, several
+from steerlab.recipes import BASELINE, Recipe, checked_recipes
 from steerlab.remote import JobLines, Remote
-from steerlab.rows import Row
+from steerlab.rows import Row, checked_rows
 from steerlab.snapshots import Snapshot
 from steerlab.worker import Worker, goes_first
 
@@ -172,6 +172,7 @@ class Lab(Finding, Remote):
         Warns, once for each recipe, where its steps conflict (`recipes.conflicts`), as do `generate`, `compare`,
         `measure` and `score`; and where a text is not the model's answer (`Generation.fault`).
         """
+        rows = checked_rows(rows)
         self._tell_conflicts(row.recipe for row in rows)
         sampling = sampling or self.sampling
         keys = self.answer_keys(rows, sampling)
@@ -226,10 +227,9 @@ class Lab(Finding, Remote):
         """The answers to every prompt under every recipe: a list per prompt, in the order of the recipes. Greedy; of
         `lab.sampling` it takes nothing. Raises as `generate`, and RecipeError for no recipe.
         """
-        if not recipes:
-            raise RecipeError("no recipe is given to compare", "Give one or more; BASELINE is one.")
+        recipes = checked_recipes(recipes)
         self._tell_conflicts(recipes)
-        rows = [Row(prompt, recipe) for prompt in prompts for recipe in recipes]
+        rows = [Row(prompt, recipe) for prompt in several(prompts) for recipe in recipes]
         answers = self.run(rows, Sampling(max_new_tokens))
         return [answers[i : i + len(recipes)] for i in range(0, len(rows), len(recipes))]
 

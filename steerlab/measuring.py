@@ -136,9 +136,10 @@ class Measuring(traitlets.HasTraits):
 
         Rows are run in batches of `batch_rows` (by default as `sweeps.Scores` has it) and kept after each: with `path`
         also in a file of JSON lines, from which the same call goes on, so that a killed kernel loses at most the batch
-        in hand. After Ctrl-C or an error
-        `lab.scores` has what was measured, and `lab.scores.resume()` goes on. Memory: see `sweeps.Scores`. Raises
-        PromptError for no prompts or a metric that is not known, and FileError for a file of another sweep.
+        in hand; several kernels may add to one file at a time, each with the rows that it is asked for. After Ctrl-C or
+        an error `lab.scores` has what was measured, and `lab.scores.resume()` goes on. Memory, and what n is of prompts
+        that are given again: see `sweeps.Scores`. Raises PromptError for no prompts or a metric that is not known, and
+        FileError for a file of another sweep.
         """
         cells = named(recipes)
         self._tell_conflicts(cell.recipe for cell in cells)
@@ -161,7 +162,7 @@ class Measuring(traitlets.HasTraits):
         direction: Direction | Make,
         *,
         layers: GivenLayers = "all",
-        coefficients: Sequence[float] = (-2, -1, 0, 1, 2),
+        coefficients: float | Sequence[float] = (-2, -1, 0, 1, 2),
         prompts: Sequence[Prompt],
         metrics: Sequence[Metric] = DEFAULT,
         point: Point | None = None,
@@ -178,9 +179,10 @@ class Measuring(traitlets.HasTraits):
         `.plot()`.
 
         direction: what is added, at `point`, by default the point where it was found; or a function that gives the
-        recipe for a layer and a coefficient. Coefficient 0 is the baseline. The rest as in `score`. Raises SiteError
-        for layers that the model does not have, and RecipeError for no layer or coefficient, for a direction without a
-        site where `point` is not given, and for a function that gives no recipe.
+        recipe for a layer and a coefficient. layers: "all", one, or several. coefficients: one or several; 0 is the
+        baseline. The rest as in `score`. Raises SiteError for layers that the model does not have, and RecipeError for
+        no layer or coefficient, for what is no number, for a direction without a site where `point` is not given, and
+        for a function that gives no recipe.
         """
         cells = grid(
             direction,

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from steerlab.backends.looks import kl as kl
 from steerlab.errors import PromptError
+from steerlab.prompts import several
 
 TOKENS_FIX = "Give the ids of the tokens with which refusals begin, or None to derive them."
 
@@ -192,7 +193,7 @@ def refuses(text: str, phrases: Sequence[str] = REFUSALS) -> bool:
 
 def refusal_rate(texts: Sequence[str]) -> Share:
     """The share of completions that hold a phrase of refusal, with its interval."""
-    return rate([refuses(text) for text in texts])
+    return rate([refuses(text) for text in several(texts, "texts", least=0)])
 
 
 def cross_entropy(logprobs: Tensor) -> float:

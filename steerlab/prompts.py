@@ -8,7 +8,7 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, TypeVar
 
 from steerlab.demo import world
 from steerlab.errors import PromptError
@@ -24,6 +24,26 @@ if TYPE_CHECKING:
 # A place in a prompt, counted from its end (-1 is the last token), or the mean over the assistant's last words.
 Position = int | Literal["response"]
 Positions = Sequence[int] | Literal["response"]
+
+P = TypeVar("P", bound=Prompt)
+
+
+def several(given: Iterable[P], what: str = "prompts", *, least: int = 1) -> tuple[P, ...]:
+    """The prompts of a list of them, checked wherever one is taken. what: what messages call it.
+
+    Raises PromptError for fewer than `least`, for what is no list, and for one text or one conversation in the place of
+    a list: its letters or its turns would be taken for the prompts.
+    """
+    if isinstance(given, str):
+        raise PromptError(f"{what} is one text, {given[:80]!r}", "Give a list, also of one.")
+    if not isinstance(given, Iterable):
+        raise PromptError(f"{what} is {given!r}, which is no list", "Give a list of prompts.")
+    prompts = tuple(given)
+    if len(prompts) < least:
+        raise PromptError(f"{what} is empty", "Give at least one prompt.")
+    if any(isinstance(one, Mapping) for one in prompts):
+        raise PromptError(f"{what} is one conversation", "Give a list, also of one: [conversation].")
+    return prompts
 
 
 def json_of(prompt: Prompt) -> str:
@@ -220,14 +240,7 @@ class ContrastSet:
         self, positive: Iterable[Prompt], negative: Iterable[Prompt], name: str = "direction"
     ) -> None:
         for side, given in (("positive", positive), ("negative", negative)):
-            if isinstance(given, str):
-                raise PromptError(f"the {side} side is one text, {given!r}", "Give a list of prompts.")
-            prompts = tuple(given)
-            if not prompts:
-                raise PromptError(
-                    f"the {side} side of the contrast set is empty", "Give at least one prompt."
-                )
-            object.__setattr__(self, side, prompts)
+            object.__setattr__(self, side, several(given, f"the {side} side of the contrast set"))
         object.__setattr__(self, "name", name)
 
     def pairs(self) -> list[tuple[Prompt, Prompt]]:

@@ -6,7 +6,7 @@ import base64
 import hashlib
 import itertools
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -187,6 +187,21 @@ def checked_recipe(recipe: object) -> Recipe:
             "Wrap what is done: Recipe([Add(direction)]); BASELINE does nothing.",
         )
     return recipe
+
+
+def checked_recipes(recipes: Iterable[Recipe]) -> list[Recipe]:
+    """The recipes of a list of them. Raises RecipeError for none, for what is no recipe, and for one in the place of a
+    list.
+    """
+    if not isinstance(recipes, Iterable):
+        raise RecipeError(
+            f"recipes is one {type(recipes).__name__}",
+            "Give a list of recipes, also of one, or names with recipes: [Recipe([Add(direction)])].",
+        )
+    found = list(map(checked_recipe, recipes))
+    if not found:
+        raise RecipeError("no recipe is given", "Give one or more; BASELINE is one.")
+    return found
 
 
 def conflicts(recipe: Recipe, n_layers: int) -> list[str]:

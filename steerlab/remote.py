@@ -9,7 +9,7 @@ from steerlab.errors import ModelError
 from steerlab.generations import Generation, Sampling
 from steerlab.measuring import Measuring
 from steerlab.progress import DELAY, InCell
-from steerlab.rows import Row
+from steerlab.rows import Row, checked_rows
 from steerlab.worker import goes_first, on_a_worker
 
 if TYPE_CHECKING:
@@ -62,6 +62,7 @@ class Remote(Measuring):
         meanwhile: `fetch` takes the id from any kernel on this machine, and `jobs` has it. More than 64 rows are
         several jobs on the server, under one id. sampling: by default `lab.sampling`, which the panel sets, too.
         """
+        rows = checked_rows(rows)
         self._tell_conflicts(row.recipe for row in rows)
         return self._server().left.submit(rows, sampling or self.sampling)
 

@@ -7,7 +7,7 @@ touches, a short list of dense operands over all rows, in which a row that is no
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -16,7 +16,7 @@ from torch import Tensor
 
 from steerlab.directions import Direction
 from steerlab.edits import Operand
-from steerlab.errors import DirectionError, RecipeError, SteerlabError
+from steerlab.errors import DirectionError, PromptError, RecipeError, SteerlabError
 from steerlab.interventions import Intervention, Lowered, Tokens
 from steerlab.noise import checked_seed, derived
 from steerlab.prompts import Prompt, json_of
@@ -44,16 +44,32 @@ class Row:
         object.__setattr__(self, "seed", checked_seed(self.seed))
 
 
+def checked_rows(rows: Iterable[Row]) -> list[Row]:
+    """The rows of a list of them. Raises PromptError for what is no row, and for one in the place of a list."""
+    if not isinstance(rows, Iterable):
+        raise PromptError(f"rows is one {type(rows).__name__}", "Give a list, also of one: [Row(prompt)].")
+    found = list(rows)
+    for row in found:
+        if not isinstance(row, Row):
+            raise PromptError(f"{row!r} is no row", "Give a prompt with a recipe: Row(prompt, recipe).")
+    return found
+
+
 def seeds(prompts: Sequence[Prompt], seed: int) -> list[int]:
     """A seed for the rows of each prompt, drawn from one seed. Sampled answers to prompts that shared their noise would
     go alike, and a mean over them be less certain than its interval says.
 
     A prompt has the same seed whatever stands beside it; where it is given again it has another.
     """
+    return [derived(seed, f"{nth} {asked}") for asked, nth in occurrences(prompts)]
+
+
+def occurrences(prompts: Iterable[Prompt]) -> list[tuple[str, int]]:
+    """Each prompt as JSON, and how often it was given before."""
     before: Counter[str] = Counter()
     found = []
     for asked in map(json_of, prompts):
-        found.append(derived(seed, f"{before[asked]} {asked}"))
+        found.append((asked, before[asked]))
         before[asked] += 1
     return found
 

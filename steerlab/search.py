@@ -10,7 +10,7 @@ from steerlab.backends.base import Backend
 from steerlab.errors import PromptError
 from steerlab.estimators import DirectionMap, difference_in_means
 from steerlab.progress import Progress, counted
-from steerlab.prompts import ContrastSet, Prompt
+from steerlab.prompts import ContrastSet, Prompt, several
 from steerlab.selection import MAX_KL, MIN_INDUCE, Selection, baseline, choose
 
 HELD = 32  # prompts a side, at most, that the selection keeps from the means
@@ -48,6 +48,7 @@ def search(
     candidate is tried. Raises PromptError where the prompts are too few or are not refused and answered, and
     AllRejectedError where every candidate falls.
     """
+    harmful, harmless = several(harmful, "harmful", least=0), several(harmless, "harmless", least=0)
     n, m = len(harmful), len(harmless)
     if min(n, m) < 2:
         raise PromptError(

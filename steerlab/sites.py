@@ -12,6 +12,7 @@ section 2; TransformerLens calls the same places `blocks.<layer>.hook_<point>`):
 
 from __future__ import annotations
 
+import math
 import operator
 import re
 from collections.abc import Iterable
@@ -45,8 +46,16 @@ def whole(number: Any) -> int | None:
     return None if isinstance(plain, bool) else index
 
 
+def real(number: Any) -> float | None:
+    """A finite number of Python, NumPy or torch as a float; None for anything else."""
+    try:
+        return float(number) if math.isfinite(number) else None
+    except (TypeError, ValueError, OverflowError, RuntimeError):  # as torch has it for several numbers
+        return None
+
+
 def each(given: Any) -> list[Any]:
-    """Whole numbers, where one or several may be given: as a list, checked by nobody yet."""
+    """Numbers, where one or several may be given: as a list, checked by nobody yet."""
     alone = whole(given) is not None or not isinstance(given, Iterable)
     return [given] if alone else list(given)
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from torch import Tensor
 
@@ -25,7 +25,7 @@ from steerlab.frames import axes, estimated, table
 from steerlab.interventions import PAPER_POINTS, Ablate
 from steerlab.metrics import Estimate
 from steerlab.progress import counted
-from steerlab.prompts import Prompt
+from steerlab.prompts import Prompt, several
 from steerlab.recipes import BASELINE, Recipe
 from steerlab.rows import Row
 from steerlab.sites import Point
@@ -177,6 +177,9 @@ def surgical(
     layers are ablated, by default as in the paper. refusal_tokens: by default derived from the baseline's answers to
     these prompts (`metrics.refusal_tokens`). Both methods measure L (L + 1) / 2 subsets; the full set is among them.
     """
+    if method not in get_args(Method):
+        raise PromptError(f"method={method!r} is not known", f"Choose {' or '.join(get_args(Method))}.")
+    harmful, harmless = several(harmful, "harmful", least=0), several(harmless, "harmless", least=0)
     if not 0 <= held_out < 1:
         raise PromptError(f"held_out is a share from 0 up to 1, not {held_out}", "0.5 keeps half of them.")
     kept = [len(side) - round(held_out * len(side)) for side in (harmful, harmless)]

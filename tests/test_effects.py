@@ -165,7 +165,7 @@ def test_prompting_is_the_unsteered_model_told_what_to_do() -> None:
 
 
 def test_empty_sides_and_texts_are_refused() -> None:
-    with pytest.raises(PromptError, match="side of the prompts is empty"):
+    with pytest.raises(PromptError, match="harmless is empty"):
         measure(BACKEND, RECIPE, HARMFUL, [])
     with pytest.raises(PromptError, match="too short to be predicted"):
         measure(BACKEND, RECIPE, HARMFUL, HARMLESS, texts=["a"])

@@ -250,7 +250,7 @@ def test_clamped_to_the_mean_projection_prompts_are_as_the_others_are_on_average
     assert at_last == pytest.approx(float(torch.stack(hooks).mean(0) @ v.unit), abs=1e-4)
     with pytest.raises(SiteError, match="has no site of its own"):
         mean_projection(backend, Direction(v.vector, name="v"), NEGATIVE)
-    with pytest.raises(PromptError, match="no prompt is given"):
+    with pytest.raises(PromptError, match="prompts is empty"):
         mean_projection(backend, v, [])
 
 
@@ -455,7 +455,7 @@ def test_a_prompt_without_tokens_is_an_error_in_words(empty: str) -> None:
 def test_sides_that_are_too_few_are_an_error_in_words() -> None:
     for call, says in (
         (lambda: ContrastSet([], ["a"]), "the positive side of the contrast set is empty"),
-        (lambda: ContrastSet("How?", ["a"]), "the positive side is one text"),
+        (lambda: ContrastSet("How?", ["a"]), "the positive side of the contrast set is one text"),
         (lambda: logistic_probe(FakeBackend(), ContrastSet(["a"], ["b", "c"])), "has only one row"),
         (
             lambda: difference_in_means(FakeBackend(), CONTRAST, positions=[-99]),

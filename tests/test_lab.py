@@ -396,7 +396,7 @@ def test_what_is_no_recipe_is_refused_in_words(given: object) -> None:
     ):
         with pytest.raises(errors.RecipeError, match="a recipe is needed here, not"):
             call()
-    with pytest.raises(errors.RecipeError, match="no recipe is given to compare"):
+    with pytest.raises(errors.RecipeError, match="no recipe is given"):
         lab.compare(["Hi"], [])
 
 

@@ -103,7 +103,7 @@ def test_a_contrast_set_has_two_sides() -> None:
     assert (both.positive, both.negative, both.name) == (("a",), ("b", "c"), "mood")
     with pytest.raises(PromptError, match="negative side of the contrast set is empty"):
         ContrastSet(["a"], [])
-    with pytest.raises(PromptError, match="positive side is one text"):
+    with pytest.raises(PromptError, match="positive side of the contrast set is one text"):
         ContrastSet("abc", ["b"])
 
 

@@ -196,6 +196,49 @@ def test_the_noise_of_sampled_answers_is_of_their_prompt(lab: Lab, backend: Coun
     assert not the_same(lab.sweep(V, prompts=PROMPTS, seed=1, **options), whole)
 
 
+def test_a_prompt_that_is_given_again_is_another_sample(lab: Lab, backend: Counting, tmp_path: Path) -> None:
+    options: dict[str, Any] = {"metrics": [length, "kl"], "sampling": Sampling(12, 3.0), "batch_rows": 5}
+    recipes = [BASELINE, Recipe([Add(V)])]
+    path = tmp_path / "s.jsonl"
+    table = lab.score(["Hi", "Ho"] * 4, recipes, path=path, **options)
+    frame = table.to_frame()
+    assert frame["prompt"].tolist() == ["Hi", "Ho"] * 8
+    assert table.total == 16
+    for _, answers in frame.groupby(["recipe", "prompt"])["text"]:
+        assert len(set(answers)) > 2
+    rows = [row for batch in backend.generated for row in batch]
+    assert len(rows) == 16
+    assert len({(row.prompt, row.seed) for row in rows}) == 8, "a sample's noise is that of its baseline"
+    assert table.estimate("length", table.cells[0]) == metrics.estimate(
+        [float(len(text)) for text in frame["text"][:8]]
+    )
+    report = lab.measure(BASELINE, ["Hi"] * 4, ["Ho"] * 4, sampling=Sampling(12, 3.0))
+    assert sorted(answer.text for answer in report.completions["baseline"]) == sorted(frame["text"][:8])
+    backend.generated.clear()
+    assert the_same(lab.score(["Hi", "Ho"] * 4, recipes, path=path, **options), table)
+    assert not backend.generated
+    more = lab.score(["Hi"] * 6, recipes, path=path, **options)
+    assert sum(map(len, backend.generated)) == 2 * 2, "two more samples of each recipe"
+    assert more.to_frame()["text"].tolist()[:4] == frame["text"].tolist()[:8:2]
+
+
+def test_a_prompt_that_is_given_again_says_the_same_where_nothing_is_sampled(
+    lab: Lab, backend: Counting
+) -> None:
+    """It is run once, and counts as it is given: as in `lab.measure`."""
+    table = lab.score(["Hi", "Hi", "Ho"], [BASELINE], [length], sampling=SHORT)
+    assert sum(map(len, backend.generated)) == table.total == 2
+    values = table.to_frame()["length"].tolist()
+    assert values[0] == values[1]
+    assert table.estimate("length", table.cells[0]) == metrics.estimate(values)
+    report = lab.measure(BASELINE, ["Hi", "Hi"], ["Ho"], sampling=SHORT)
+    assert report["baseline"].refusal_rate.n == 2
+    many = lab.score(["Hi"] * 3, [BASELINE], ["kl", "repetition"], sampling=Sampling(6, 1.0))
+    few = Scores(backend, many.cells, ["Hi"] * 3, metrics=["kl"])
+    few.adopt(many)
+    assert few.finished, "what the logits say is that of every sample"
+
+
 def test_greedy_answers_are_of_every_seed(lab: Lab, backend: Counting, tmp_path: Path) -> None:
     options: dict[str, Any] = {"prompts": PROMPTS, "metrics": [length], "sampling": SHORT, "layers": 1}
     first = lab.sweep(V, path=tmp_path / "s.jsonl", **options)
@@ -554,10 +597,10 @@ def test_another_device_may_round_as_its_numbers_do(tmp_path: Path, dtype: str, 
 def test_rows_of_another_version_of_the_format_are_not_gone_on_with(lab: Lab, tmp_path: Path) -> None:
     path = tmp_path / "s.jsonl"
     lab.sweep(V, prompts=["Hi"], metrics=["kl"], path=path)
-    earlier = path.read_text().replace("steerlab.scores/2", "steerlab.scores/1")
+    earlier = path.read_text().replace("steerlab.scores/3", "steerlab.scores/2")
     path.write_text(earlier)
     with pytest.raises(
-        errors.FileError, match=r"another version of steerlab \(steerlab.scores/1, here .*2\)"
+        errors.FileError, match=r"another version of steerlab \(steerlab.scores/2, here .*3\)"
     ):
         lab.sweep(V, prompts=["Hi"], metrics=["kl"], path=path)
     assert path.read_text() == earlier
@@ -784,9 +827,8 @@ def test_numpy_and_torch_numbers_are_numbers(lab: Lab) -> None:
     assert table.estimate("score", table.cells[0])[:3] == (2, 2, 2)
 
 
-NO = "no prompt is given"
 REFUSED: list[tuple[type[Exception], str, Callable[[Lab], object]]] = [
-    (errors.PromptError, NO, lambda lab: lab.sweep(V, prompts=[])),
+    (errors.PromptError, "prompts is empty", lambda lab: lab.sweep(V, prompts=[])),
     (errors.PromptError, "prompts is one text", lambda lab: lab.sweep(V, prompts="Hi")),
     (errors.PromptError, "the prompt is empty", lambda lab: lab.sweep(V, prompts=["Hi", " "])),
     (errors.PromptError, r"no metric 'lk'. The metrics are refusal_score, kl, refusal_rate, repetition, cross_entropy",
@@ -805,6 +847,8 @@ REFUSED: list[tuple[type[Exception], str, Callable[[Lab], object]]] = [
      lambda lab: lab.sweep(V, layers="most", prompts=PROMPTS)),  # type: ignore[arg-type]
     (errors.RecipeError, "0 layers and 5 coefficients", lambda lab: lab.sweep(V, layers=[], prompts=PROMPTS)),
     (errors.RecipeError, "finite number", lambda lab: lab.sweep(V, coefficients=[math.inf], prompts=PROMPTS)),
+    (errors.RecipeError, "a coefficient is a finite number of 32 bits, not '1'",
+     lambda lab: lab.sweep(V, coefficients="1", prompts=PROMPTS)),  # type: ignore[arg-type]
     (errors.RecipeError, "does not say where it was found.*point='resid_pre'",
      lambda lab: lab.sweep(Direction(range(16)), prompts=PROMPTS)),
     (errors.RecipeError, "gave NoneType for layer 0 and coefficient -2",
@@ -817,7 +861,7 @@ REFUSED: list[tuple[type[Exception], str, Callable[[Lab], object]]] = [
     (errors.PromptError, r"refusal_tokens has \[-1, 999\]",
      lambda lab: lab.sweep(V, prompts=PROMPTS, refusal_tokens=[-1, 3, 999])),
     (errors.RecipeError, "no recipe is given", lambda lab: lab.score(PROMPTS, [])),
-    (errors.RecipeError, "recipes is one recipe", lambda lab: lab.score(PROMPTS, BASELINE)),  # type: ignore[arg-type]
+    (errors.RecipeError, "recipes is one Recipe", lambda lab: lab.score(PROMPTS, BASELINE)),  # type: ignore[arg-type]
 ]  # fmt: skip
 
 
@@ -885,10 +929,12 @@ def test_a_table_is_of_one_state_of_the_model(monkeypatch: pytest.MonkeyPatch) -
     lab = Lab((models.build("llama"), byte_tokenizer()))
     add = {"a": Recipe([Add(Direction(torch.ones(models.D_MODEL), Site(1, "resid_pre")), 1.0)])}
     before = lab.score(["Hi", "Hello"], add, ["kl"])
+    begun = Scores(lab.backend, before.cells, before.prompts, metrics=["kl"])
     with torch.no_grad():
         lab.backend._hf.model.layers[2].mlp.down_proj.weight.mul_(0)  # type: ignore[attr-defined]
     with pytest.raises(ModelError, match="have changed since this table was begun"):
-        before.resume()
+        begun.resume()
+    assert before.resume() is before, "nothing of it is missing"
     fresh = Scores(lab.backend, before.cells, before.prompts, metrics=["kl"])
     fresh.adopt(before)
     assert fresh.done == 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import get_args
 
 import torch
 
@@ -12,7 +13,7 @@ from steerlab.errors import PromptError, SiteError
 from steerlab.estimators.about import origin
 from steerlab.interventions import Add
 from steerlab.noise import seeded
-from steerlab.prompts import Position, Prompt, token_id
+from steerlab.prompts import Position, Prompt, several, token_id
 from steerlab.recipes import Recipe
 from steerlab.rows import Row
 from steerlab.sites import Site
@@ -36,6 +37,8 @@ def token_row(
     (the weights of the final norm are not folded in), those of the embedding what the first blocks read. Raises
     PromptError for a text of several tokens, with the tokens, and ModelError where the model has no such matrix.
     """
+    if table not in get_args(Table):
+        raise PromptError(f"table={table!r} is not known", f"Choose {' or '.join(get_args(Table))}.")
     plus_ids, minus_ids = (_ids(backend, given) for given in (tokens, minus))
     if not plus_ids:
         raise PromptError("no token is given", 'Give one, or several: " yes", or [" yes", " sure"].')
@@ -84,10 +87,7 @@ def mean_projection(
     site = site or direction.site
     if site is None:
         raise SiteError(f"the direction {direction.name!r} has no site of its own", "Give one: site=Site(…).")
-    if not prompts:
-        raise PromptError(
-            "no prompt is given to take a mean over", "Give the harmless prompts of the search."
-        )
+    prompts = several(prompts)
     backend.check(Recipe([Add(direction, sites=[site])]))
     where: Position = direction.provenance.get("position", -1) if position is None else position
     rows = [Row(prompt, chat=chat) for prompt in prompts]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, get_args
 
 import torch
 from torch import Tensor
@@ -14,8 +14,9 @@ from steerlab.backends import looks
 from steerlab.backends.base import Backend
 from steerlab.backends.cells import Cells, Look
 from steerlab.directions import Direction
+from steerlab.errors import PromptError
 from steerlab.generations import Generation
-from steerlab.lens.reading import unit_vectors, whole
+from steerlab.lens.reading import how_many, unit_vectors, whole
 from steerlab.prompts import Prompt
 from steerlab.recipes import Recipe
 from steerlab.sites import Point, Site
@@ -57,8 +58,11 @@ def nearest_tokens(
     by: "unembedding" or "embedding", the cosine with the tokens' rows of that matrix, without the final norm and its
     weights; "head", the logits that the final norm and the head give the direction as if it were the whole stream, less
     their mean: what the lens shows. `against` has the values of the opposite direction. Raises DirectionError for a
-    direction of another width, and ModelError where the model has no such matrix.
+    direction of another width, PromptError for another `by`, and ModelError where the model has no such matrix.
     """
+    if by not in get_args(By):
+        raise PromptError(f"by={by!r} is not known", f"Choose {', '.join(get_args(By))}.")
+    k = how_many(k)
     _, (unit,) = unit_vectors(backend, direction)
     if by == "head":
         vocab = len(backend.tokenizer)

@@ -14,7 +14,7 @@ from steerlab.backends.cells import Look
 from steerlab.errors import PromptError, SiteError
 from steerlab.generations import Generation
 from steerlab.interventions import GivenLayers
-from steerlab.lens.reading import Reading, layers_of, read
+from steerlab.lens.reading import Reading, how_many, layers_of, read
 from steerlab.prompts import Prompt, token_id
 from steerlab.recipes import BASELINE, Recipe
 from steerlab.sites import Point
@@ -54,7 +54,7 @@ class Lens(Reading):
 
     def top(self, k: int = 5) -> Top:
         """The k likeliest tokens of every cell, at most all there are, and their probabilities."""
-        values, ids = self._look(looks.likeliest, k)
+        values, ids = self._look(looks.likeliest, how_many(k))
         return Top(ids, values, texts_of(self.backend.tokenizer, ids))
 
     def probability(self, token: int | str) -> Tensor:
@@ -133,7 +133,7 @@ class LensDifference:
 
     def overview(self, k: int = 1, *, tokens: slice = slice(None)) -> Overview:
         """Both lenses and their difference, every cell decoded once. tokens: which of the text's, by default all."""
-        *found, kl = self._look(looks.beside, k, tokens=tokens)
+        *found, kl = self._look(looks.beside, how_many(k), tokens=tokens)
         baseline, steered, gained = (
             Top(ids, values, texts_of(self.steered.backend.tokenizer, ids))
             for values, ids in zip(found[::2], found[1::2], strict=True)
@@ -146,7 +146,7 @@ class LensDifference:
         return self.steered.frame(kl=self.kl(), gained=_column(top, 0), by=top.values[..., 0])
 
     def _shifted(self, k: int, *, largest: bool) -> Top:
-        values, ids = self._look(looks.shifted, k, largest)
+        values, ids = self._look(looks.shifted, how_many(k), largest)
         return Top(ids, values, texts_of(self.steered.backend.tokenizer, ids))
 
     def _look(self, how: How, *given: Any, tokens: slice = slice(None)) -> list[Tensor]:

@@ -22,9 +22,9 @@ from torch import Tensor
 from steerlab import metrics
 from steerlab.backends.base import Backend
 from steerlab.directions import Direction
-from steerlab.errors import PromptError, own_line
+from steerlab.errors import DirectionError, PromptError, own_line
 from steerlab.noise import seeded
-from steerlab.prompts import Positions, Prompt
+from steerlab.prompts import Positions, Prompt, several
 from steerlab.rows import Row
 from steerlab.sites import Point, Site
 
@@ -60,18 +60,34 @@ class Probe:
     residual_norm: float | None = None
 
     def predict(self, x: Tensor | np.ndarray[Any, Any]) -> list[Hashable]:
-        """The label of each row of `x`, `[rows d_model]`. Raises PromptError where the probe was not fitted."""
+        """The label of each row of `x`, `[rows d_model]`. Raises PromptError where the probe was not fitted, and for x
+        of another shape.
+        """
         if not self.weights.isfinite().all():
             raise PromptError(
                 f"the probe of layer {self.layer} was not fitted: too few rows had a stream of finite numbers",
                 "Load the model in float32 or bfloat16.",
             )
-        scores = torch.as_tensor(x).double() @ self.weights.T + self.bias
+        rows = torch.as_tensor(x)
+        if rows.shape[1:] != self.weights.shape[1:]:
+            raise PromptError(
+                f"x of shape {list(rows.shape)} does not fit the probe of layer {self.layer}",
+                f"x is [rows d_model], and d_model is {self.weights.shape[1]} here: one row is x[None].",
+            )
+        scores = rows.double() @ self.weights.T + self.bias
         return [self.labels[i] for i in scores.argmax(-1)]
 
     def direction(self, label: Hashable = None, *, name: str | None = None) -> Direction:
-        """The vector along which the probe finds a label (by default the last one) rather than the others."""
-        i = len(self.labels) - 1 if label is None else self.labels.index(label)
+        """The vector along which the probe finds a label (by default the last one) rather than the others. Raises
+        DirectionError for a label that it was not fitted on.
+        """
+        label = self.labels[-1] if label is None else label
+        if label not in self.labels:
+            raise DirectionError(
+                f"the probe of layer {self.layer} tells no label {label!r} apart",
+                f"It has {list(self.labels)}.",
+            )
+        i = self.labels.index(label)
         others = [j for j in range(len(self.labels)) if j != i]
         about = {
             "method": "linear probe",
@@ -184,8 +200,7 @@ def captured(
     """The stream of prompts in a temporary file, `[prompts sites positions d_model]`, float32; the operating system
     keeps of it in memory what there is room for. It is gone when the context ends. Raises PromptError for no prompts.
     """
-    if not prompts:
-        raise PromptError("there are no prompts to read", "Give at least one.")
+    prompts = several(prompts)
     width = 1 if positions == "response" else len(positions)
     shape = (len(prompts), len(sites), width, backend.info.d_model)
     with tempfile.TemporaryFile() as file:

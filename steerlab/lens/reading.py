@@ -16,7 +16,7 @@ from steerlab.backends import looks
 from steerlab.backends.base import Backend, OnServer, encode_row
 from steerlab.backends.cells import Cells, Look
 from steerlab.directions import Direction
-from steerlab.errors import SiteError
+from steerlab.errors import PromptError, SiteError
 from steerlab.frames import table
 from steerlab.generations import Generation
 from steerlab.interventions import GivenLayers
@@ -163,6 +163,14 @@ def whole(
     else:
         row = Row(text, recipe or BASELINE, chat=chat)
     return row, encode_row(backend.tokenizer, row, backend.info.context), new
+
+
+def how_many(k: Any, *, least: int = 1) -> int:
+    """How many tokens are asked for. Raises PromptError for what is no number of them."""
+    number = whole_number(k)
+    if number is None or number < least:
+        raise PromptError(f"k is a whole number from {least}, not {k!r}", "It is how many tokens are told.")
+    return number
 
 
 def layers_of(backend: Backend, layers: GivenLayers | None) -> tuple[int, ...]:

@@ -17,7 +17,7 @@ from steerlab.frames import table
 from steerlab.generations import Generation
 from steerlab.interventions import GivenLayers
 from steerlab.lens.logits import Top, texts_of
-from steerlab.lens.reading import layers_of, unit_vectors, whole
+from steerlab.lens.reading import how_many, layers_of, unit_vectors, whole
 from steerlab.prompts import Prompt
 from steerlab.recipes import BASELINE, Recipe
 from steerlab.sites import Point, Site
@@ -109,6 +109,7 @@ def token_details(
     other tokens are kept. point, layers: where projections are read, by default resid_pre of every layer. chat: as the
     generation was made. Raises DirectionError for a direction of another width.
     """
+    k = how_many(k, least=0)
     names, units = unit_vectors(backend, directions)
     which = layers_of(backend, layers)
     row, prompt, new = whole(backend, text, recipe, chat)

@@ -12,7 +12,7 @@ from torch import Tensor
 from steerlab import metrics
 from steerlab.backends.base import Backend
 from steerlab.errors import PromptError
-from steerlab.prompts import ContrastSet, Prompt
+from steerlab.prompts import Prompt, several
 from steerlab.rows import Row
 
 
@@ -86,8 +86,7 @@ def baseline(
     refusal_tokens: by default derived from the model's own answers to these prompts.
     """
     given = metrics.checked_tokens(refusal_tokens, len(backend.tokenizer))
-    both = ContrastSet(harmful, harmless)
-    sides = both.positive, both.negative
+    sides = several(harmful, "harmful"), several(harmless, "harmless")
     logits = backend.score([Row(p) for side in sides for p in side]).split(list(map(len, sides)))
     tokens = given or tuple(metrics.refusal_tokens(*logits))
     one, other = (

@@ -8,8 +8,8 @@ from typing import Any, NamedTuple
 from steerlab.directions import Direction
 from steerlab.errors import RecipeError, SiteError
 from steerlab.estimators import randomised
-from steerlab.interventions import Add, GivenLayers
-from steerlab.recipes import BASELINE, Recipe, describe
+from steerlab.interventions import Add, GivenLayers, finite
+from steerlab.recipes import BASELINE, Recipe, checked_recipes, describe
 from steerlab.sites import Point, each, whole
 
 # From a layer and a coefficient to what is done there.
@@ -25,19 +25,11 @@ class Cell(NamedTuple):
 
 def named(recipes: Sequence[Recipe] | Mapping[str, Recipe]) -> list[Cell]:
     """A cell per recipe, under the names given or in words; recipes that read alike are told apart by where their
-    directions were found, or else by their fingerprints. Raises RecipeError where there are none.
+    directions were found, or else by their fingerprints. Raises RecipeError as `recipes.checked_recipes` does.
     """
-    if isinstance(recipes, Recipe):
-        raise RecipeError("recipes is one recipe", "Give a list of recipes, or names with recipes.")
-    if isinstance(recipes, Mapping):
-        names, of = list(recipes), list(recipes.values())
-    else:
-        of = list(recipes)
-        names = _told_apart(of)
-    cells = [Cell({"recipe": name}, recipe) for name, recipe in zip(names, of, strict=True)]
-    if not cells:
-        raise RecipeError("no recipe is given", "Give recipes; sl.BASELINE is one.")
-    return cells
+    of = checked_recipes(recipes.values() if isinstance(recipes, Mapping) else recipes)
+    names = list(recipes) if isinstance(recipes, Mapping) else _told_apart(of)
+    return [Cell({"recipe": name}, recipe) for name, recipe in zip(names, of, strict=True)]
 
 
 def grid(
@@ -45,7 +37,7 @@ def grid(
     *,
     n_layers: int,
     layers: GivenLayers = "all",
-    coefficients: Iterable[float],
+    coefficients: float | Iterable[float],
     point: Point | None = None,
 ) -> list[Cell]:
     """A cell per layer and coefficient, in that order; a recipe that leaves the stream as it is becomes the baseline.
@@ -61,7 +53,7 @@ def grid(
         raise SiteError(f"layers are whole numbers from 0, not {odd}")
     chosen, strengths = (
         sorted({int(layer) for layer in given}),
-        [float(c) for c in dict.fromkeys(coefficients)],
+        list(dict.fromkeys(finite(c, "a coefficient") for c in each(coefficients))),
     )
     if not chosen or not strengths:
         raise RecipeError(

@@ -19,8 +19,8 @@ from steerlab.generations import Sampling
 from steerlab.judges import Verdict
 from steerlab.metrics import Estimate
 from steerlab.progress import Progress, bar, counted
-from steerlab.prompts import Prompt, json_of
-from steerlab.rows import Row, seeds
+from steerlab.prompts import Prompt, several
+from steerlab.rows import Row, occurrences, seeds
 from steerlab.sweeps.cells import Cell
 from steerlab.sweeps.files import EXACT, LOOSE, Key, ScoresFile, check_folder
 from steerlab.sweeps.measuring import Measured, Meter, Metric
@@ -42,6 +42,11 @@ class Scores:
     cells: the recipes with their places in the table. metrics: their names. Rows are run prompt by prompt, so that what
     a prompt's rows share can be shared; cells with the same recipe share theirs, so the baseline is run once a prompt.
 
+    n counts prompts as they are given, as in `effects.measure`. One that is given again is another sample where answers
+    are sampled, with noise of its own. Greedy answers and what the logits say are the same again: such a row is run
+    once and counted as often as its prompt is given, and the interval, which takes every prompt for a new one, is too
+    narrow. Where nothing is sampled, give each prompt once.
+
     Memory: a finished row takes about 1 kB, its answer included. Logits live for a batch: at most two rows of
     vocabulary size in float32 for each row of the batch. A batch has `batch_rows` rows, by default 512, or as many as
     keep the logits within 256 MB (223 for a vocabulary of 150,000). Where answers are read for their cross-entropy,
@@ -61,10 +66,7 @@ class Scores:
         path: str | Path | None = None,
         batch_rows: int | None = None,
     ) -> None:
-        self.cells, self.prompts = tuple(cells), tuple(prompts)
-        if isinstance(prompts, str) or not self.prompts:
-            what = "prompts is one text" if self.prompts else "no prompt is given"
-            raise PromptError(what, "Give a list of prompts.")
+        self.cells, self.prompts = tuple(cells), several(prompts)
         if batch_rows is not None and batch_rows < 1:
             raise PromptError(f"a batch has at least 1 row, not {batch_rows}")
         if path is not None:
@@ -82,12 +84,13 @@ class Scores:
         self.refusal_tokens = self._meter.refusal_tokens
         most = LOGIT_BYTES // (8 * len(backend.tokenizer))
         self._batch_rows = batch_rows or max(16, min(MOST_ROWS, most))
-        self._asked = [json_of(prompt) for prompt in self.prompts]
+        sampled = self._meter.generates and sampling.temperature > 0
+        self._asked = [(asked, nth if sampled else 0) for asked, nth in occurrences(self.prompts)]
         # every row once, those of a prompt together, with the number of the prompt
         self._rows: dict[Key, tuple[Row, int]] = {}
         for i, (prompt, noise) in enumerate(zip(self.prompts, seeds(self.prompts, seed), strict=True)):
             for fingerprint, recipe in recipes.items():
-                self._rows.setdefault(Key(fingerprint, self._asked[i]), (Row(prompt, recipe, noise), i))
+                self._rows.setdefault(Key(fingerprint, *self._asked[i]), (Row(prompt, recipe, noise), i))
         about: dict[str, Any] = {
             "model": backend.info.name,
             "revision": backend.info.revision,
@@ -115,7 +118,7 @@ class Scores:
 
     @property
     def total(self) -> int:
-        """How many rows there are to measure: one a prompt for each distinct recipe."""
+        """How many rows there are to measure: one a prompt, or a sample of it, for each distinct recipe."""
         return len(self._rows)
 
     @property
@@ -133,14 +136,15 @@ class Scores:
 
         cancel: once set, ends the run; the batch in hand is lost, and so it is after Ctrl-C or a kill. progress: called
         with the rows done and their total, instead of a bar: after every batch, and within it as the model goes through
-        its rows. Warns where a judge raised.
+        its rows. Warns where a judge raised. Raises ModelError where rows are missing and the model is no longer in the
+        state in which the table was begun: of its weights, adapters, hooks or chat template.
         """
-        if state_of(self._backend) != self._state:
+        todo = [key for key in self._rows if key not in self._found]
+        if todo and state_of(self._backend) != self._state:
             raise ModelError(
-                "the model's weights or its chat template have changed since this table was begun",
+                "the model's weights, adapters, hooks or chat template have changed since this table was begun",
                 "Measure it anew, and where it has a file, into another one.",
             )
-        todo = [key for key in self._rows if key not in self._found]
         try:
             with bar() as shown:
                 tell = progress or (lambda done, total: shown(done, total, "measuring"))
@@ -246,7 +250,8 @@ class Scores:
         """What is measured of a cell, in the order of the prompts."""
         fingerprint = cell.recipe.fingerprint
         keys = [
-            (prompt, Key(fingerprint, asked)) for prompt, asked in zip(self.prompts, self._asked, strict=True)
+            (prompt, Key(fingerprint, *asked))
+            for prompt, asked in zip(self.prompts, self._asked, strict=True)
         ]
         return [(prompt, self._found[key]) for prompt, key in keys if key in self._found]
 
