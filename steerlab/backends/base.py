@@ -207,7 +207,7 @@ class InProcess(Protocol):
         ...
 
     def weights_seen(self) -> int:
-        """How often the weights were seen to have changed; looks again."""
+        """A number for the state of the model, 0 as it was at first; looks again."""
         ...
 
 

@@ -110,7 +110,8 @@ class LocalBackend:
             d_model=self.info.d_model,
         )
         self._lanes.resumable = windowed(DynamicCache(config=model.config)) and self._lanes.agree()
-        self._weights, self._weights_lock = 0, threading.Lock()
+        self._state, self._state_lock = 0, threading.Lock()
+        self._states = {(0, self._stops): 0}
 
     @property
     def model(self) -> SharedModel:
@@ -118,16 +119,16 @@ class LocalBackend:
         return self._traced.wrapped
 
     def weights_seen(self) -> int:
-        """How often the weights, or the tokens that end an answer, were seen to have changed; looks again, and where
-        they have, forgets the prompts that were kept. Every verb that runs the model begins with it.
+        """A number for the model's weights and the tokens that end an answer, 0 as they were at first; looks again, and
+        where another state is found, forgets the prompts that were kept. Every verb that runs the model begins with it.
         """
-        with self._weights_lock:
+        with self._state_lock:
             stops = self._those_of_the_model() if self._stop is None else self._stop
-            if self._traced.changed() or stops != self._stops:
-                self._stops = stops
-                self._weights += 1
+            state = self._states.setdefault((self._traced.state(), stops), len(self._states))
+            if state != self._state:
+                self._state, self._stops = state, stops
                 self._lanes.prefixes.clear()
-            return self._weights
+            return state
 
     @property
     def stop_tokens(self) -> frozenset[int]:

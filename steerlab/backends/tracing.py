@@ -69,10 +69,10 @@ class TracedModel:
             )
         self._visitor = Visitor()
         self._seen: dict[str, Alone] = {}
-        self._state = State()
+        self._state, self._number = State(), 0
         self._training = False
         self._passing = False
-        self.changed()
+        self.state()
 
     @functools.cached_property
     def wrapped(self) -> SharedModel:
@@ -208,16 +208,18 @@ class TracedModel:
         begin, finish = f"{self._path(hook)}.input", f"{self._path(hook)}.output"
         return {**visits, begin: [*visits.get(begin, ()), cut], finish: [widen, *visits.get(finish, ())]}
 
-    def changed(self) -> bool:
-        """Whether the model is another than at the last call (`state.State`)."""
+    def state(self) -> int:
+        """The number of the state that the model is in (`state.State`)."""
         parts = list(self.hf.modules())
         if not self._passing:  # a pass has set it aside
             self._training = any(part.training for part in parts)
-        changed = self._state.changed(parts)
-        if changed:  # where modules were put in the place of others, nnsight is to look at these
+        before, self._number = self._number, self._state.number(parts)
+        if (
+            before != self._number
+        ):  # where modules were put in the place of others, nnsight is to look at these
             there = set(parts)
             self._seen = {path: seen for path, seen in self._seen.items() if seen._module in there}
-        return changed
+        return self._number
 
     def _path(self, hook: Hook) -> str:
         """The path of a module that nnsight looks at from now on."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 
 import models
@@ -14,6 +15,7 @@ from transformers import PreTrainedModel
 from steerlab import Add, Direction, Lab, Recipe, Row, Sampling, Site
 from steerlab.backends.fake import byte_tokenizer
 from steerlab.backends.local import LocalBackend
+from steerlab.errors import ModelError
 
 NOISE = torch.randn(models.D_MODEL, generator=torch.Generator().manual_seed(7))
 V = Direction(3 * NOISE, Site(1, "resid_pre"))
@@ -172,6 +174,32 @@ def test_a_hook_of_ones_own_is_a_change_and_so_is_its_end() -> None:
     handle.remove()
     assert lab.generate("Hi", max_new_tokens=6).token_ids == before[0].token_ids
     assert torch.equal(lab.backend.score(ROWS), before[1])
+
+
+def test_a_table_goes_on_once_the_model_is_as_it_was() -> None:
+    lab, ended = Lab((models.build("llama"), byte_tokenizer())), threading.Event()
+    table = lab.score(
+        ["Hi", "Hello"],
+        [ADD],
+        ["kl"],
+        batch_rows=1,
+        cancel=ended,
+        progress=lambda done, _: done and ended.set(),
+    )
+    assert table.done < table.total
+    layer = lab.model._module.model.layers[1]
+    handle = layer.register_forward_hook(lambda _module, _args, out: -out)
+    with pytest.raises(ModelError, match="hooks .* have changed"):
+        table.resume()
+    handle.remove()
+    table.resume()
+    assert table.done == table.total
+    with torch.no_grad():
+        layer.mlp.down_proj.weight.mul_(2)
+    seen = lab.backend.weights_seen()
+    with torch.no_grad():
+        layer.mlp.down_proj.weight.div_(2)
+    assert lab.backend.weights_seen() not in (0, seen), "what was written to is never known again"
 
 
 def test_a_trace_of_ones_own_is_no_change() -> None:
