@@ -2,7 +2,6 @@
 import { expect, test } from "vitest";
 import { type Json, type Read, type Recipe, read, type Step } from "../src/lab/recipes/file";
 import { float } from "../src/lab/recipes/fingerprint";
-import { sha256 } from "../src/lab/recipes/sha256";
 import { describe, facts, general, line, meaning, where } from "../src/lab/recipes/words";
 import SAID from "./recipes.json";
 
@@ -190,16 +189,6 @@ test("a byte order mark and sites as they are printed are read", () => {
   const short = changed((data) => set(data.interventions?.[0], "sites", ["resid_pre[6]"]));
   expect(short.trouble).toBeNull();
 });
-
-test.each([0, 1, 55, 56, 63, 64, 119, 1000])(
-  "SHA-256 of %i bytes is that of the platform",
-  async (length) => {
-    const bytes = Uint8Array.from({ length }, (_, i) => (i * 37) % 256);
-    const digest = new Uint8Array(await crypto.subtle.digest("SHA-256", bytes));
-    expect(sha256(bytes)).toBe([...digest].map((byte) => byte.toString(16).padStart(2, "0")).join(""));
-  },
-);
-
 test("numbers are written as Python writes them", () => {
   expect([0, -0, 1, 0.1, 1e-4, 1e-5, 1.5e-7, 1e15, 1e16, 1.25e22].map(float)).toEqual([
     "0.0",

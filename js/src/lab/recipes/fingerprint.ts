@@ -1,22 +1,17 @@
 /** A recipe's fingerprint, as `Recipe.fingerprint` computes it: a file that was altered has another one than it says. */
+import { sha256 } from "@noble/hashes/sha2.js";
+import { bytesToHex } from "@noble/hashes/utils.js";
 import type { Step } from "./file";
-import { sha256 } from "./sha256";
 
 /** 16 hex digits that stand for the vectors, sites, tokens, numbers and their order, but not for names. */
 export function fingerprint(steps: readonly Step[]): string {
-  const parts: Uint8Array[] = [];
+  const digest = sha256.create(); // the browser's own is missing where a page is not served over https
   for (const step of steps) {
-    parts.push(new TextEncoder().encode(about(step)));
-    for (const { bytes } of step.directions) parts.push(bytes);
-    if (step.gate) parts.push(step.gate.direction.bytes);
+    digest.update(new TextEncoder().encode(about(step)));
+    for (const { bytes } of step.directions) digest.update(bytes);
+    if (step.gate) digest.update(step.gate.direction.bytes);
   }
-  const whole = new Uint8Array(parts.reduce((sum, part) => sum + part.length, 0));
-  let at = 0;
-  for (const part of parts) {
-    whole.set(part, at);
-    at += part.length;
-  }
-  return sha256(whole).slice(0, 16);
+  return bytesToHex(digest.digest()).slice(0, 16);
 }
 
 /** A step without its vectors, letter by letter as Python's `json.dumps(..., sort_keys=True)` writes it. */
