@@ -78,8 +78,8 @@ def turned_the_mood(lab: Lab) -> str:
     recipe = wanted(lab, Lab, "a lab").recipe
     if not len(recipe):
         raise WrongAnswerError(
-            "Nothing is steered yet: “+ add a direction” in the panel offers those of lab.directions, and its slider "
-            "has to be moved."
+            "Nothing is steered yet: move the slider of happy. A direction of lab.directions that has no row in the "
+            "panel is under “+ add a direction”."
         )
     added = [step for step in recipe.interventions if isinstance(step, Add)]
     if len(added) < len(recipe):
@@ -210,7 +210,8 @@ def steers_a_concept(lab: Lab, concept: str, direction: Direction) -> str:
         )
     if not any(direction.same(used) for step in recipe.interventions for used in step.directions):
         raise WrongAnswerError(
-            f"The panel does not steer with {direction.name}: choose it under “+ add a direction”, and move its slider."
+            f"The panel does not steer with {direction.name}: move its slider. Where it has no row, choose it under "
+            "“+ add a direction”."
         )
     asked = _asked(name)
     texts = [_texts(lab, asked, one) for one in (BASELINE, recipe, randomised(recipe))]
