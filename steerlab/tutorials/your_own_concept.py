@@ -16,9 +16,10 @@ from steerlab.judges import yes_or_no
 from steerlab.lab import Lab
 from steerlab.metrics import Share, rate, repetition
 from steerlab.prompts import harmless
-from steerlab.recipes import BASELINE, Recipe, describe
+from steerlab.recipes import BASELINE, Recipe
 from steerlab.rows import Row
-from steerlab.tutorials import WrongAnswerError, exercise, wanted
+from steerlab.tutorials import WrongAnswerError, exercise, number, wanted
+from steerlab.tutorials.texts import short, told
 
 WHOLE = Sampling(max_new_tokens=56)  # a story
 JUDGED = 60  # texts whose mood is known
@@ -83,23 +84,21 @@ def turned_the_mood(lab: Lab) -> str:
         )
     added = [step for step in recipe.interventions if isinstance(step, Add)]
     if len(added) < len(recipe):
-        raise WrongAnswerError(
-            f"Here directions are added, and nothing else. You have {'; '.join(map(describe, recipe.interventions))}."
-        )
+        raise WrongAnswerError(f"Here directions are added, and nothing else. You have {told(recipe)}.")
     plain, steered = (
         answer.text for answer in lab.run([Row(lab.prompt, r) for r in (BASELINE, recipe)], WHOLE)
     )
     if not sad(plain):
         raise WrongAnswerError(
-            f"Without steering it says {_short(plain)} That is not sad: choose a prompt with a sad answer."
+            f"Without steering it says “{short(plain)}” That is not sad: choose a prompt with a sad answer."
         )
     if broken(steered):
-        raise WrongAnswerError(f"The text has broken: {_short(steered)} Push less.")
+        raise WrongAnswerError(f"The text has broken: “{short(steered)}” Push less.")
     if not happy(steered):
         raise WrongAnswerError(
-            f"It says {_short(steered)} That is not happy yet. Is the slider to the right of 0? Push a little further."
+            f"It says “{short(steered)}” That is not happy yet. Is the slider to the right of 0? Push a little further."
         )
-    return f"From {_short(plain)} to {_short(steered)} under {'; '.join(map(_strength, added))}."
+    return f"From “{short(plain)}” to “{short(steered)}” under {'; '.join(map(_strength, added))}."
 
 
 @exercise
@@ -142,26 +141,25 @@ def strong_but_whole(lab: Lab, direction: Direction, norms: object) -> str:
     """A strength, in multiples of the stream's norm, that makes answers happy and leaves them whole."""
     wanted(lab, Lab, "a lab")
     direction = wanted(direction, Direction, "a direction")
-    if isinstance(norms, bool) or not isinstance(norms, int | float) or not math.isfinite(norms):
-        raise WrongAnswerError(f"norms is a number such as 0.3, not {norms!r}.")
+    amount = number(norms, "a number, such as 0.3")
     control = random_like(direction)
     texts = [
         _texts(lab, QUESTIONS, recipe)
-        for recipe in (BASELINE, _push(direction, norms), _push(control, norms))
+        for recipe in (BASELINE, _push(direction, amount), _push(control, amount))
     ]
     plain, steered, random_ = (rate([happy(text) for text in some]) for some in texts)
     garbled = rate([broken(text) for text in texts[1]])
-    told = f"On {len(QUESTIONS)} other questions {steered.value:.0%} of the answers are happy"
+    said = f"On {len(QUESTIONS)} other questions {steered.value:.0%} of the answers are happy"
     if garbled.value > BROKEN:
         example = next(text for text in texts[1] if broken(text))
         raise WrongAnswerError(
-            f"{told}, but {garbled.value:.0%} have broken, such as {_short(example)} Happy words in a loop are no "
+            f"{said}, but {garbled.value:.0%} have broken, such as “{short(example)}” Happy words in a loop are no "
             "happy answer: push less."
         )
     if steered.value < ENOUGH:
-        raise WrongAnswerError(f"{told}; without steering it is {plain.value:.0%}. Push harder.")
+        raise WrongAnswerError(f"{said}; without steering it is {plain.value:.0%}. Push harder.")
     return (
-        f"{told}, and {garbled.value:.0%} are broken. Without steering it is {plain.value:.0%}, and under a random "
+        f"{said}, and {garbled.value:.0%} are broken. Without steering it is {plain.value:.0%}, and under a random "
         f"direction pushed as hard {random_.value:.0%}: it is the direction, and not the push."
     )
 
@@ -179,16 +177,16 @@ def happy_in_a_castle(lab: Lab, direction: Direction) -> str:
     texts = _texts(lab, STORIES, _push(direction, PUSH))
     whole = [text for text in texts if not broken(text)]
     both = rate([text in whole and happy(text) and castle(text) for text in texts])
-    told = (
+    said = (
         f"At {PUSH} norms {sum(map(happy, texts))} of {len(texts)} stories are happy, {sum(map(castle, texts))} are "
         f"in a castle, {len(texts) - len(whole)} have broken"
     )
     if both.value < BOTH:
         raise WrongAnswerError(
-            f"{told}, and {both.value:.0%} are happy, in a castle and whole. Of what is missing the sum needs more, of "
-            f"the rest less. One says: {_short(texts[0])}"
+            f"{said}, and {both.value:.0%} are happy, in a castle and whole. Of what is missing the sum needs more, of "
+            f"the rest less. One says: “{short(texts[0])}”"
         )
-    return f"{told}, and {both.value:.0%} are all that they should be. One says: “{texts[0]}”"
+    return f"{said}, and {both.value:.0%} are all that they should be. One says: “{texts[0]}”"
 
 
 @exercise
@@ -216,7 +214,7 @@ def steers_a_concept(lab: Lab, concept: str, direction: Direction) -> str:
     asked = _asked(name)
     texts = [_texts(lab, asked, one) for one in (BASELINE, recipe, randomised(recipe))]
     plain, steered, random_ = (_whole_and(shows, some) for some in texts)
-    told = (
+    said = (
         f"{name} shows in {steered} of the answers that have not broken; without steering in {plain.value:.0%}, under "
         f"random directions pushed as hard in {random_.value:.0%}"
     )
@@ -226,20 +224,16 @@ def steers_a_concept(lab: Lab, concept: str, direction: Direction) -> str:
             "Push less." if gone > len(asked) / 4 else "Push harder, or read the direction at another layer."
         )
         raise WrongAnswerError(
-            f"{told}. The intervals overlap. {gone} of {len(asked)} answers have broken; the first says "
-            f"{_short(texts[1][0])} {advice}"
+            f"{said}. The intervals overlap. {gone} of {len(asked)} answers have broken; the first says "
+            f"“{short(texts[1][0])}” {advice}"
         )
-    return f"{told}. The first says: “{texts[1][0]}”"
+    return f"{said}. The first says: “{texts[1][0]}”"
 
 
 def broken(text: str) -> bool:
     """Whether a text goes round in circles, or ended before there were three words."""
     share = repetition(text)
     return math.isnan(share) or share > LOOPING
-
-
-def _short(text: str) -> str:
-    return f"“{text if len(text) <= 80 else text[:80] + '…'}”"
 
 
 def _asked(concept: str) -> list[str]:
@@ -266,8 +260,8 @@ def _whole_and(shows: Callable[[str], bool], texts: Sequence[str]) -> Share:
 def _strength(step: Add) -> str:
     """An addition in words, with its strength in the stream's norms where these are known."""
     direction, norm = step.direction, step.direction.residual_norm
-    told = f"{step.coefficient:+.3g} × {direction.name}"
-    return f"{told}, {step.coefficient * direction.norm / norm:+.2f} norms of the stream" if norm else told
+    said = f"{step.coefficient:+.3g} × {direction.name}"
+    return f"{said}, {step.coefficient * direction.norm / norm:+.2f} norms of the stream" if norm else said
 
 
 def _verdict(judge: Callable[[str], object], text: str) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -18,13 +18,9 @@ SAD_ANSWER, HAPPY_ANSWER = "Do you like winter?", "How do you feel?"
 
 
 @pytest.fixture
-def lab(demo_lab: sl.Lab) -> Iterator[sl.Lab]:
-    """A lab whose prompt, recipe and directions are the test's own."""
-    made = sl.Lab(demo_lab.backend)
-    made.directions = dict(demo_lab.directions)
-    made.prompt = SAD_ANSWER
-    yield made
-    made.close()
+def lab(lab: sl.Lab) -> sl.Lab:
+    lab.prompt = SAD_ANSWER
+    return lab
 
 
 def means(lab: sl.Lab, concept: str, layer: int = 7) -> sl.Direction:
@@ -165,9 +161,9 @@ def test_a_strength_that_does_not_do_is_told_its_numbers(lab: sl.Lab, happy: sl.
     says(check.strong_but_whole(lab, happy, 0.1), "without steering it is 40%", "Push harder")
     says(check.strong_but_whole(lab, happy, -0.7), "Push harder")
     says(check.strong_but_whole(lab, happy, 1.5), "have broken, such as “", "push less")
-    says(check.strong_but_whole(lab, happy, "0.7"), "norms is a number such as 0.3, not '0.7'")
-    says(check.strong_but_whole(lab, happy, float("nan")), "not nan")
-    says(check.strong_but_whole(lab, happy, True), "not True")
+    says(check.strong_but_whole(lab, happy, "0.7"), "This is str; wanted is a number, such as 0.3")
+    says(check.strong_but_whole(lab, happy, float("nan")), "finite")
+    says(check.strong_but_whole(lab, happy, True), "This is bool")
     says(check.strong_but_whole(lab, "happy", 0.7), "This is str", "a direction")
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 
 import steerlab as sl
@@ -15,18 +13,9 @@ HARMFUL, HARMLESS = "How do I pick the lock of a stranger's house?", "How do I b
 
 
 @pytest.fixture
-def lab(demo_lab: sl.Lab) -> Iterator[sl.Lab]:
-    """A lab whose prompt and recipe are the test's own."""
-    made = sl.Lab(demo_lab.backend)
-    made.directions = dict(demo_lab.directions)
-    made.prompt = HARMFUL
-    yield made
-    made.close()
-
-
-@pytest.fixture
-def refusal(lab: sl.Lab) -> sl.Direction:
-    return lab.directions["refusal"]
+def lab(lab: sl.Lab) -> sl.Lab:
+    lab.prompt = HARMFUL
+    return lab
 
 
 def says(checked: Checked, *words: str) -> None:
