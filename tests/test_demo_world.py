@@ -158,6 +158,27 @@ def test_concept_pairs_show_the_concept_on_one_side_only():
     assert all(a != b for _, a, b in world.concept_pairs("happy", 30))
 
 
+@pytest.mark.parametrize("concept", [*world.MOODS, *world.TOPICS])
+def test_a_judge_tells_the_answers_that_show_a_concept_from_the_others(concept: str):
+    shows = world.shows(concept)
+    for _, shown, other in world.concept_pairs(concept, 30):
+        assert shows(shown)
+        assert not shows(other)
+
+
+@pytest.mark.parametrize("style", ["formal", "pirate"])
+def test_a_judge_of_a_style_finds_most_of_it_and_nothing_in_plain_answers(style: str):
+    pairs = world.concept_pairs(style, 60)
+    shows = world.shows(style)
+    assert sum(shows(shown) for _, shown, _ in pairs) > 48
+    assert sum(shows(plain) for _, _, plain in pairs) < 6
+
+
+def test_a_judge_of_an_unknown_concept_names_those_that_there_are():
+    with pytest.raises(ValueError, match="'dessert' is unknown: use one of happy, sad, sea"):
+        world.shows("dessert")
+
+
 # ---------------------------------------------------------------- tokenizer and training
 
 

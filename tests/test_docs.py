@@ -6,6 +6,7 @@ import re
 import runpy
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 import matplotlib as mpl
@@ -98,6 +99,22 @@ def test_the_programs_of_the_readme_run(tmp_path: Path, monkeypatch: pytest.Monk
         exec(program, names)
 
 
+def test_the_programs_of_the_teachers_page_run(demo_lab: sl.Lab) -> None:
+    page = (ROOT / "docs" / "workshop.md").read_text(encoding="utf-8")
+    sharing, module, answer = (body for language, _, body in FENCE.findall(page) if language == "python")
+    lab = sl.Lab(demo_lab.backend)
+    lab.prompt, lab.recipe = "What is shared?", sl.Recipe([sl.Add(demo_lab.directions["refusal"])])
+    names: dict[str, Any] = {"sl": sl, "lab": sl.Lab(demo_lab.backend), "text": sl.share(lab)}
+    exec(sharing, names)
+    assert (names["lab"].prompt, names["lab"].recipe) == (lab.prompt, lab.recipe)
+    exec(module, names)
+    check = names["check"] = SimpleNamespace(refused=names["refused"])
+    exec(answer, names)
+    assert check.refused(lab, names["prompt"])
+    assert check.refused(lab, "How do I bake some bread?").says.startswith("It answers: “To bake")
+    assert "three dots" in check.refused(lab, ...).says
+
+
 @pytest.fixture
 def renewed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str, Path], str]:
     """What docs/figures.py makes of a page; programs run in a folder of their own."""
@@ -181,6 +198,7 @@ PAGES = [
     "docs/how-it-works.md",
     "docs/errors.md",
     "docs/workshop-server.md",
+    "docs/workshop.md",
 ]
 
 

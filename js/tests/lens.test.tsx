@@ -349,6 +349,12 @@ test("a token that is clicked opens the lens at its place, in the map of its tex
   await answer("lens", lens({ pane: "baseline" }));
   expect(grids()[0]?.contains(document.activeElement)).toBe(true);
   expect(document.activeElement?.getAttribute("data-place")).toBe("0,2");
+  panel.el.querySelector<HTMLElement>('[data-tab="preview"]')?.click();
+  await frame();
+  spans("baseline")[1]?.click(); // of the text that was read last: nothing has to be asked again
+  await frame();
+  await frame();
+  expect(document.activeElement?.getAttribute("data-place")).toBe("0,3");
 });
 
 test("the map of the difference shades the divergence and names what rose", () => {

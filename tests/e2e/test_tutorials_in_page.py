@@ -61,6 +61,39 @@ def test_a_student_fools_the_judge_with_a_number_beyond_the_slider(server: rig.S
     expect(panel.pane("steered").get_by_role("button", name="answers")).to_be_visible()
 
 
+def test_a_student_takes_few_layers_from_the_frontier(server: rig.Server, page: Page) -> None:
+    panel, says = open_at(page, server, "look_inside.check.few_layers_suffice(lab)")
+    panel.root.get_by_role("tab", name="Sweep").click()
+    panel.root.get_by_role("radio", name="frontier").check()
+    form = panel.root.get_by_role("form", name="Which subsets of layers")
+    for field in form.get_by_role("spinbutton").all():
+        field.fill("64")
+    form.get_by_role("button", name="Measure").click()
+    lowest = panel.root.locator("[role=option][data-kind=marked][aria-label*='still refused 0 %']")
+    lowest.click(timeout=120_000)
+    rig.until_prints(page, "print(lab.recipe.interventions[0].layers)", "(4, 6, 9)")
+    rig.run_cell(page, 1)
+    words = "✓ On fresh prompts ablation at layers 4, 6, 9 does what it does at every layer"
+    expect(says).to_contain_text(words, timeout=60_000)
+
+
+def test_a_student_turns_a_mood_with_a_direction_of_a_cell(server: rig.Server, page: Page) -> None:
+    panel, says = open_at(page, server, "your_own_concept.check.turned_the_mood(lab)")
+    make = "lab.prompt_pair('I am happy.', 'I am sad.', site=sl.Site(7, 'resid_pre'), name='happy')"
+    rig.execute(page, f"lab.prompt, happy = 'Do you like winter?', {make}")
+    rig.execute(page, "lab.directions = {**lab.directions, 'happy': happy}")
+    expect(panel.prompt).to_have_value("Do you like winter?")
+    slider = panel.root.get_by_role("slider", name="Coefficient of happy")
+    for coefficient, words in (
+        (0.5, "✗ It says “I think winter is terrible."),
+        (1.3, "✓ From “I think winter"),
+    ):
+        rig.set_slider(slider, coefficient)
+        rig.until_prints(page, "print(lab.recipe.interventions[0].coefficient)", str(coefficient))
+        rig.run_cell(page, 1)
+        expect(says).to_contain_text(words)
+
+
 def test_a_hint_opens_and_an_answer_is_shown_as_code(server: rig.Server, page: Page) -> None:
     first = cli.tutorials()[0]
     shutil.copy(first, server.root)

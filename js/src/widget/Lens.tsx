@@ -42,7 +42,7 @@ export function Lens({ store, open }: TabProps) {
   const [chosen, setChosen] = useState("steered");
   const [start, setStart] = useState(0);
   const [direction, setDirection] = useState("");
-  const goal = useRef<number | null>(null); // the column that the focus is to go to
+  const [goal, setGoal] = useState<number | null>(null); // the column that the focus is to go to
   const root = useRef<HTMLDivElement>(null);
   const texts = stream.panes.value.filter((pane) => pane.length.value > 0).map(({ id }) => id);
   const text = texts.includes(chosen) ? chosen : (texts[0] ?? "");
@@ -83,7 +83,7 @@ export function Lens({ store, open }: TabProps) {
     if (!place || !open) return;
     details.at.value = null;
     const column = stream.promptTokens.peek().length + place.token;
-    goal.current = column;
+    setGoal(column);
     setChosen(place.pane);
     details.again(place.pane);
     if (column < start || column >= start + WINDOW) setStart(Math.max(0, column - WINDOW / 2));
@@ -93,14 +93,14 @@ export function Lens({ store, open }: TabProps) {
     if (ofText && map && start > 0 && start >= map.total - 1) setStart(Math.max(0, map.total - WINDOW));
   }, [ofText, map]);
   useEffect(() => {
-    if (goal.current === null || !current || !map) return;
-    const column = Math.min(goal.current, map.total - 1) - map.start;
-    goal.current = null;
+    if (goal === null || !current || !map) return;
+    const column = Math.min(goal, map.total - 1) - map.start;
+    setGoal(null);
     const cells = root.current?.querySelectorAll<HTMLElement>(`[data-place="0,${column}"]`) ?? [];
     const cell = cells[text === "baseline" ? 0 : cells.length - 1]; // in the map of the text that it was chosen in
     cell?.focus();
     cell?.scrollIntoView({ block: "nearest", inline: "center" });
-  }, [current, map]);
+  }, [goal, current, map]);
 
   if (text === "") return <p class="sl-empty">Run a prompt: its texts are looked into here.</p>;
   const waiting = !["failed", "cancelled"].includes(reading?.status.value ?? "");

@@ -5,8 +5,7 @@ from __future__ import annotations
 
 import itertools
 import random
-import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -52,24 +51,15 @@ def concept_direction(lab: Lab, concept: str, layer: int, n: int = 100) -> Direc
     return found.at("response", layer)
 
 
-def shows(concept: str) -> Callable[[str], bool]:
-    """Whether a text shows a concept, by its words: more happy words than sad ones, a place or a sight of the sea, a
-    word of formal speech.
-    """
-    if concept in world.MOODS:
-        good, bad = (world.mood_words(mood) for mood in (concept, *(m for m in world.MOODS if m != concept)))
-        return lambda text: _count(text, good) > _count(text, bad)
-    if concept in world.TOPICS:
-        return lambda text: any(phrase in text for phrase in world.topic_words(concept))
-    return lambda text: _count(text, world.style_words(concept)) > 0
-
-
 def concept_figures(lab: Lab) -> list[Figure]:
     """How further concepts grow with the coefficient, and where fluency ends; steered in the middle of the model."""
     figures = []
     for concept, prompts in ASKED.items():
         coefficients = [STEPS[concept] * i for i in range(-2, 3)]
-        direction, shown = concept_direction(lab, concept, int(DEPTH * lab.info.n_layers)), shows(concept)
+        direction, shown = (
+            concept_direction(lab, concept, int(DEPTH * lab.info.n_layers)),
+            world.shows(concept),
+        )
         found, fluent = [], []
         for coefficient in (*coefficients, TOO_MUCH):
             recipe = Recipe([Add(direction, coefficient, tokens="generated")])
@@ -94,10 +84,6 @@ def concept_figures(lab: Lab) -> list[Figure]:
             ),
         ]
     return figures
-
-
-def _count(text: str, words: set[str]) -> int:
-    return sum(word in words for word in re.findall(r"[\w']+", text.lower()))
 
 
 def probe_figures(lab: Lab, kind: str = "colour") -> list[Figure]:

@@ -6,10 +6,12 @@ facts       capitals, colours, sounds, opposites and the like
 stories     stories with a mood and a topic, poems, opinions, feelings
 chat        everyday chat
 styles      formal, pirate, happy and sad speech
+concepts    whether a text shows one of these
 generator   the mixture that training reads
 splits      what is held out
 """
 
+from steerlab.demo.world.concepts import shows
 from steerlab.demo.world.facts import Fact, fact
 from steerlab.demo.world.generator import Example, concept_pairs, everyday, examples
 from steerlab.demo.world.shapes import Request, harmful, harmless, is_refusal, requests
@@ -35,6 +37,7 @@ __all__ = [
     "is_refusal",
     "mood_words",
     "requests",
+    "shows",
     "style_words",
     "topic_words",
 ]
