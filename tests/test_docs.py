@@ -190,26 +190,6 @@ def test_the_programs_about_other_methods_run(renewed: Callable[[str, Path], str
     assert all(body.strip() for _, _, body in (*before, *after))
 
 
-PAGES = [
-    "README.md",
-    "CONTRIBUTING.md",
-    "docs/finding-directions.md",
-    "docs/other-methods.md",
-    "docs/how-it-works.md",
-    "docs/errors.md",
-    "docs/workshop-server.md",
-    "docs/workshop.md",
-]
-
-
-@pytest.mark.parametrize("page", PAGES)
-def test_links_to_files_lead_somewhere(page: str) -> None:
-    text = (ROOT / page).read_text(encoding="utf-8")
-    for target in re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", text):
-        if not target.startswith(("http:", "https:")):
-            assert ((ROOT / page).parent / target).exists(), f"{page} links to {target}"
-
-
 PAGES = [*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md"), *(ROOT / "benchmarks").glob("*.md")]
 
 
