@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import threading
 import time
@@ -291,7 +292,7 @@ class NdifBackend:
             heard = Heard(self._packer, {i: rows[i] for i in batch}, [encoded[i] for i in batch], sampling)
             try:
                 if not stop.is_set():
-                    self._stream(heard, len(batch), on_tokens, stop)
+                    heard = self._stream(heard, len(batch), on_tokens, stop)
             except RemoteError as error:
                 out |= heard.answers()
                 error.generations = [out[i] for i in sorted(out)]
@@ -299,33 +300,25 @@ class NdifBackend:
             out |= heard.answers()
         return [out[i] for i in range(len(rows))]
 
-    def _stream(self, heard: Heard, rows: int, on_tokens: OnTokens | None, stop: Stop) -> None:
-        """Run a batch's job, with its tokens as they come. A server that lost its model may begin a job again; the
-        same tokens come then, and those that were heard are passed over.
+    def _stream(self, heard: Heard, rows: int, on_tokens: OnTokens | None, stop: Stop) -> Heard:
+        """Run a batch's job, with its tokens as they come; returns its texts. Those of steps that were heard, where a
+        server that lost its model begins the job again, are passed over; and so are those after a line that was lost,
+        which come with what the job saved.
         """
-        told, stage = 0, ""  # of this attempt
-
-        def begin(status: JobStatus) -> None:
-            nonlocal told, stage
-            if status.stage == "running" != stage:
-                told = 0
-            stage = status.stage
 
         def take(line: list[Any]) -> None:
-            nonlocal told
-            told += 1
-            if told > heard.steps and not heard.done and not stop.is_set():
-                tokens = heard.hear(*line[1:])
+            _, step, *what = line
+            if step == heard.steps and not heard.done and not stop.is_set():
+                tokens = heard.hear(*what)
                 if on_tokens:
                     on_tokens(tokens)
 
-        try:
-            saved = self._run(heard.payload(), rows, take, begin, stop)
-            told = heard.steps
-            for step in heard.heard(saved)[told:]:  # where a line was lost on the way
-                take(["tokens", *step])
-        except Cancelled:
-            pass
+        with contextlib.suppress(Cancelled):
+            steps = heard.heard(self._run(heard.payload(), rows, take, stop=stop))
+            heard = heard.settled(steps)
+            for number, step in enumerate(steps):
+                take(["tokens", number, *step])
+        return heard
 
     # -------------------------------------------------------------------------------------------------------- its jobs
 
