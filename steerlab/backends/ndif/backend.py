@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import math
 import threading
 import time
@@ -47,6 +48,8 @@ from steerlab.sites import Site
 
 T = TypeVar("T")
 
+_LOG = logging.getLogger(__name__)
+
 
 class NdifBackend:
     """A model on an NDIF server.
@@ -56,10 +59,10 @@ class NdifBackend:
     not found by arithmetic. batch_rows: the most rows that share a forward pass. patience: how long to wait for what.
 
     `job` says where the latest job is, and `watchers` are told whenever that changes, and every second while the server
-    has it, on the thread that waits for it. `left` has the jobs that go on without this kernel. `waits`: whether the
-    first job has to wait until the model is loaded; `loads_in`: the seconds that this took the last time that it was
-    seen from here, or None. Raises RemoteError where the server cannot be reached, ModelError where the model is not
-    known.
+    has it, on the thread that waits for it; what one raises is logged, and costs no job. `left` has the jobs that go on
+    without this kernel. `waits`: whether the first job has to wait until the model is loaded; `loads_in`: the seconds
+    that this took the last time that it was seen from here, or None. Raises RemoteError where the server cannot be
+    reached, ModelError where the model is not known.
     """
 
     def __init__(
@@ -393,4 +396,7 @@ class NdifBackend:
     def _tell(self, status: JobStatus) -> None:
         self.job = status
         for watcher in [*self.watchers]:  # a panel may close meanwhile
-            watcher(status)
+            try:
+                watcher(status)
+            except Exception:  # the job is not to be lost of it
+                _LOG.exception("%r raised at %s", watcher, status)
