@@ -180,7 +180,9 @@ def failed(host: str, description: str, versions: Versions, up: Callable[[], Seq
 def unknown_job(host: str, job_id: str) -> RemoteError:
     """An id that the server does not know."""
     return RemoteError(
-        f"{host} knows no job {job_id!r} any more", "Servers forget results after a while: submit it again."
+        f"{host} knows no job {job_id!r} any more",
+        "Servers forget results after a while; and where a model is being loaded anew, a job that waits for it is not "
+        "known yet. Fetch it again in some minutes, and submit it again where it is still not known.",
     )
 
 
