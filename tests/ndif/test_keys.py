@@ -189,6 +189,41 @@ def test_space_around_a_key_is_no_part_of_it(monkeypatch: pytest.MonkeyPatch) ->
     assert keys.find_key("http://127.0.0.1:5001").headers() == {"ndif-api-key": SECRET}
 
 
+def test_a_notebook_that_nobody_answers_has_no_key_and_no_prompt(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that is executed: it looks like any other until it asks."""
+    monkeypatch.delenv("NDIF_API_KEY")
+    for name in ("HOME", "IPYTHONDIR", "JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR", "JUPYTER_RUNTIME_DIR"):
+        monkeypatch.setenv(name, str(tmp_path / name.lower()))
+    ask = f"""
+from steerlab.backends.ndif import troubles
+from steerlab.backends.ndif.keys import find_key
+from nnsight.schema.config import CONFIG
+CONFIG.API.APIKEY = None
+key = find_key("https://{keys.HOSTED}")
+print(troubles.refused("there", 401, "Missing API key.", key, dict))"""
+    made = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(ask)])
+    nbclient.NotebookClient(made, timeout=60, kernel_name="python3").execute()
+    said = "".join(one.text for one in made.cells[0].outputs if one.name == "stdout")
+    assert "wants a key, and no key was given" in said
+    assert "export NDIF_API_KEY=" in said
+
+
+@pytest.mark.parametrize("path", ["/status", "/subscribe", "/request"])
+def test_the_key_follows_no_redirect(
+    path: str, model_folders: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(requests, "PAUSES", ())
+    with misbehave(Misbehaving()) as other, misbehave(Misbehaving()) as server:
+        there = other.url.replace("http", "ws") if path == "/subscribe" else other.url
+        server.redirects[path] = f"{there}{path}"
+        with pytest.raises(errors.RemoteError, match=f"{server.url} sends its clients on to "):
+            NdifBackend(model_folders["llama"], host=server.url, patience=QUICK).score([Row("Hi")])
+        assert path in server.asked()
+        assert not other.requests
+
+
 def test_nobody_is_there_without_a_terminal_or_a_notebook(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delitem(sys.modules, "ipykernel", raising=False)
     monkeypatch.setattr(sys, "stdin", io.StringIO())

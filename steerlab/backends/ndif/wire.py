@@ -155,6 +155,7 @@ class Wire(Requests):
                 timeout=self.patience.connect,
                 header=self.key.headers(),
                 http_no_proxy=["*"] if self._direct else None,
+                redirect_limit=0,  # the key would go there, too
             )
 
         connection = self._again(connect, stop)
