@@ -33,7 +33,7 @@ def settings(likeliest: list[int]) -> dict[str, object]:
         "begin_suppress_tokens": likeliest[:1],
         "bad_words_ids": [likeliest[1:2]],
         "sequence_bias": [[likeliest[2:3], -50.0]],
-        "forced_eos_token_id": likeliest[0],
+        "forced_eos_token_id": likeliest[2],
         "exponential_decay_length_penalty": [1, 9.0],
         "guidance_scale": 3.0,
         "repetition_penalty": 5.0,
@@ -67,6 +67,7 @@ def test_a_server_and_a_cell_for_it_give_the_local_tokens(
     with serve([folder], threads=1) as server:
         far = far_lab(server, folder)
         assert far.generate(PROMPT, max_new_tokens=4).token_ids == wanted
-        row = sl.Row(PROMPT, sl.Recipe([sl.Add(lab.directions["refusal"])]))
+        refusal = lab.directions["refusal"]
+        row = sl.Row(PROMPT, sl.Recipe([sl.Add(sl.Direction(refusal.vector, refusal.site))]))
         cell = far.to_code(row.recipe, prompt=PROMPT, sampling=Sampling(4))
         assert run_without_steerlab([cell], tmp_path) == [as_lab_answers(lab, row, Sampling(4))]

@@ -176,6 +176,7 @@ def test_a_wrong_key_is_not_repeated(model_folders: dict[str, Path], monkeypatch
     monkeypatch.setenv("NDIF_API_KEY", SECRET)
     detail = json.dumps({"detail": f"Invalid API key format: '{SECRET}'."})
     with misbehave(Misbehaving(answers={"/request": [(400, detail)]})) as server:
+        monkeypatch.setenv("NDIF_HOST", server.url)
         there = backend(model_folders["llama"], server)
         with pytest.raises(errors.RemoteError, match="the key is not known there") as caught:
             there.generate([Row("Hi")], Sampling(3))

@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 import httpx
 
-from steerlab.backends.ndif.keys import WHERE, Key
+from steerlab.backends.ndif.keys import WHERE, Key, meant_for
 from steerlab.errors import RemoteError
 
 MATTERS = ("nnsight", "transformers", "torch")  # packages that have to be alike here and there
@@ -102,7 +102,12 @@ def refused(
     """A request that is not taken. own: whether by the server itself; else by a page of whoever stands before it."""
     if own and (status in (401, 403) or (status == 400 and "api key" in detail.lower())):
         given = "the key is not known there" if key else "no key was given"
-        return RemoteError(f"{host} wants a key, and {given}", WHERE + ".")
+        other = (
+            ""
+            if meant_for(host)
+            else f" It is sent to a server of your own where NDIF_HOST={host} is set, too."
+        )
+        return RemoteError(f"{host} wants a key, and {given}", f"{WHERE}.{other}")
     if own and (status == 422 or (status == 400 and "version" in detail.lower())):
         return skew(host, detail, versions())
     if status == 503:
