@@ -56,7 +56,8 @@ class FileError(SteerlabError, ValueError):
 class RemoteError(SteerlabError):
     """A server that cannot be reached, refuses, falls silent or fails.
 
-    generations: where answers were on their way, what of them had come, each with finish "cancelled".
+    generations: where answers were on their way, what of them had come: those that were not whole with finish
+    "cancelled".
     """
 
     def __init__(self, what: str, fix: str = "") -> None:

@@ -50,7 +50,8 @@ class Lab(Finding, Remote):
     it yourself and give the pair, which stays as it is.
 
     With `remote` the model is on an NDIF server and its weights stay there: the hosted one, or the one at `host`, which
-    alone implies `remote`, as does `backend="ndif"`. The key comes from NDIF_API_KEY or nnsight's configuration.
+    alone implies `remote`, as does `backend="ndif"`. The key comes from NDIF_API_KEY or nnsight's configuration; it is
+    sent to the hosted one and to the one in NDIF_HOST, and to no other `host`.
 
     sites: where points of the residual stream are in a model whose modules steerlab does not make out, by paths with
     `{layer}` for the number of a block: `{"attn_out": "model.layers.{layer}.self_attn.output"}`. What is not named is

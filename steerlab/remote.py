@@ -68,7 +68,8 @@ class Remote(Measuring):
 
     def fetch(self, job_id: str, *, timeout: float | None = None) -> list[Generation] | None:
         """The answers of a job that `submit` left, in the order of its rows. Waits for them, at most `timeout` seconds
-        (0 is a look); None where they are not there yet. `lab.job` says where the job is.
+        (0 is a look); None where they are not there yet. `lab.job` says where the job is. Where a part of it failed,
+        the RemoteError has the answers of the others in its `generations`.
         """
         return self._server().left.fetch(job_id, timeout=timeout)
 

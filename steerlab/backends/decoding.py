@@ -40,6 +40,25 @@ PLAIN: dict[str, Any] = {
     "min_length": 0,
     "min_new_tokens": 0,
     "use_cache": True,
+    "num_return_sequences": 1,
+    "token_healing": False,
+    "remove_invalid_values": False,
+    **dict.fromkeys(
+        (
+            "bad_words_ids",
+            "begin_suppress_tokens",
+            "exponential_decay_length_penalty",
+            "forced_bos_token_id",
+            "forced_eos_token_id",
+            "guidance_scale",
+            "max_time",
+            "prompt_lookup_num_tokens",
+            "sequence_bias",
+            "stop_strings",
+            "suppress_tokens",
+            "watermarking_config",
+        )
+    ),
 }
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from textwrap import wrap
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from steerlab import as_python
@@ -292,9 +293,14 @@ class There:
             f'model = TransformersModel({source}, tokenizer=tokenizer, task="text-generation")',
             *(["# a folder is on no hub, which nnsight would ask for the model's name: this is the one on the server",
                f"key = {self.backend.model_key!r}"] if self._by_key else []),
-            "# the likeliest token each time: no penalties that a model's own settings may ask for",
+            "# the likeliest token each time: nothing that a model's own settings may ask for besides",
             "plain = {",
-            *(f'    "{name}": {value!r},' for name, value in options.items()),
+            *wrap(
+                " ".join(f'"{name}": {value!r},' for name, value in options.items()),
+                100,
+                initial_indent="    ",
+                subsequent_indent="    ",
+            ),
             "}",
         ]  # fmt: skip
 

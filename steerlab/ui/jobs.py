@@ -6,6 +6,7 @@ their own.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -23,21 +24,33 @@ SHOWN = 20  # of the newest; `lab.jobs()` has them all
 
 
 class NewestJob:
-    """Follows what a server says of its jobs, and tells of the one that moved last; what is over is no job any more."""
+    """Follows what a server says of its jobs, and tells of the one that moved last, until it is over or nobody waits
+    for it any more.
+    """
 
     def __init__(self, tell: Callable[[KernelMessage], None]) -> None:
         self._tell = tell
         self._jobs: dict[str, Job] = {}  # by their ids, in the order in which they moved
+        self._lock = threading.Lock()  # each thread that waits for a job tells of it
         self.told = NO_JOB
 
     def follow(self, status: JobStatus) -> None:
         """A server said where a job is, or that it still is there; one that has been sent has an id."""
+        with self._lock:
+            self._move(status)
+            newest = next(reversed(self._jobs.values()), NO_JOB)
+            if newest != self.told:
+                self.told = newest
+                self._tell(newest)
+
+    def _move(self, status: JobStatus) -> None:
+        gone = status.over or not status.awaited
         known = self._jobs.get(status.id)
         if known is None:
-            self._jobs.pop("", None)
-        elif status.over or (known.stage, known.position) != (status.stage, status.position):
+            self._jobs.pop("", None)  # it has an id now
+        elif gone or (known.stage, known.position) != (status.stage, status.position):
             del self._jobs[status.id]
-        if not status.over:
+        if not gone:
             seconds = status.seconds if status.loading is None else status.loading
             self._jobs[status.id] = Job(
                 stage=status.stage,
@@ -45,10 +58,6 @@ class NewestJob:
                 seconds=int(seconds),
                 usual=None if status.usual is None else round(status.usual),
             )
-        newest = next(reversed(self._jobs.values()), NO_JOB)
-        if newest != self.told:
-            self.told = newest
-            self._tell(newest)
 
 
 class JobsQuestion(Wire):

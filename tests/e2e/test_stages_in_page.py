@@ -33,9 +33,9 @@ def test_the_header_says_where_a_model_is_that_is_loaded_first(
             panel.until(lambda words=words: header() == words)
             expect(page.locator(".sl-status")).to_have_attribute("data-look", "running")
             assert not panel.text("steered")
-        say(token(IDS[0]))
+        say(token(0, IDS[0]))
         panel.until(lambda: panel.text("steered") == TEXT[0])
         assert header() == "running on the server"
-        say(token(IDS[1]))
+        say(token(1, IDS[1]))
         say(said("COMPLETED", data="URL/result"))
         panel.until(lambda: panel.text("steered") == panel.text("baseline") == TEXT and header() == "ready")

@@ -28,6 +28,7 @@ class Misbehaving:
     stays. hangs, drops: paths at which it takes a request, and then says nothing, or closes the connection. drips:
     paths at which an answer comes byte by byte, four a second, and does not end. breaks: paths at which an answer
     breaks off, once for each time that a path is named. late: seconds that pass before it answers, by path.
+    redirects: where it sends on to, by path.
     """
 
     accept: bool = True
@@ -41,6 +42,7 @@ class Misbehaving:
     drips: tuple[str, ...] = ()
     breaks: list[str] = field(default_factory=list)
     late: dict[str, float] = field(default_factory=dict)
+    redirects: dict[str, str] = field(default_factory=dict)
     requests: list[str] = field(default_factory=list)
     url: str = ""
 
@@ -50,7 +52,7 @@ class Misbehaving:
 
     def spoils(self, path: str) -> bool:
         """Whether a connection for a job gets no further than its request."""
-        return path in (*self.hangs, *self.drops, *self.drips, *self.answers)
+        return path in (*self.hangs, *self.drops, *self.drips, *self.answers, *self.redirects)
 
     def answer(self, path: str) -> tuple[int, str | bytes]:
         listed = self.answers.get(path)
@@ -101,6 +103,10 @@ def misbehave(behaviour: Misbehaving) -> Iterator[Misbehaving]:
                 connection.sendall(DRIPS[upgrade])
                 while not ended.wait(0.25):
                     connection.sendall(b"x")
+                return
+            if path in behaviour.redirects:
+                to = f"HTTP/1.1 302 X\r\nLocation: {behaviour.redirects[path]}\r\nContent-Length: 0\r\n\r\n"
+                connection.sendall(to.encode())
                 return
             ended.wait(behaviour.late.get(path, 0))
             status, text = behaviour.answer(path)

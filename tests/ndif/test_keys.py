@@ -7,6 +7,7 @@ import json
 import re
 import sys
 import traceback
+from collections.abc import Callable
 from pathlib import Path
 
 import models
@@ -57,6 +58,12 @@ def key(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(requests, "PAUSES", (0.01,))
 
 
+@pytest.fixture
+def meant(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], str]:
+    """Say that the key is for a server, whose address comes back."""
+    return lambda url: monkeypatch.setenv("NDIF_HOST", url) or url  # type: ignore[func-returns-value]
+
+
 def with_variables(error: BaseException) -> str:
     """All that is shown of an error, with the variables: Python's traceback and IPython's. The first frame, the test's
     own, knows the key, and is left out.
@@ -69,9 +76,11 @@ def with_variables(error: BaseException) -> str:
 
 
 @pytest.mark.parametrize("echo", ECHOES)
-def test_the_key_is_in_no_variable_of_a_traceback(echo: str, model_folders: dict[str, Path]) -> None:
+def test_the_key_is_in_no_variable_of_a_traceback(
+    echo: str, model_folders: dict[str, Path], meant: Callable[[str], str]
+) -> None:
     with misbehave(ECHOES[echo]) as server:
-        there = NdifBackend(model_folders["llama"], host=server.url, patience=QUICK)
+        there = NdifBackend(model_folders["llama"], host=meant(server.url), patience=QUICK)
         with pytest.raises(errors.RemoteError) as caught:
             there.generate([Row("Hi")], Sampling(3))
         assert all(SECRET in head for head in server.requests), "it was sent, each time"
@@ -82,10 +91,10 @@ def test_the_key_is_in_no_variable_of_a_traceback(echo: str, model_folders: dict
 
 @pytest.mark.parametrize("status", [None, 400, 401])
 def test_the_key_is_in_no_variable_of_a_traceback_where_a_server_is_not_there_or_refuses_at_once(
-    status: int | None, model_folders: dict[str, Path]
+    status: int | None, model_folders: dict[str, Path], meant: Callable[[str], str]
 ) -> None:
     with misbehave(Misbehaving(answers={"/status": [(status or 200, ECHO)]})) as server:
-        url = server.url if status else "http://127.0.0.1:9"
+        url = meant(server.url if status else "http://127.0.0.1:9")
         with pytest.raises(errors.RemoteError) as caught:
             NdifBackend(model_folders["llama"], host=url)
     shown = with_variables(caught.value)
@@ -94,10 +103,11 @@ def test_the_key_is_in_no_variable_of_a_traceback_where_a_server_is_not_there_or
 
 
 OPEN = """
+%env NDIF_HOST={url}
 import time, warnings
 import steerlab as sl
 warnings.filterwarnings("ignore", message=".* is not loaded at")
-lab = sl.Lab({folder!r}, host={url!r})
+lab = sl.Lab({folder!r}, remote=True)
 lab.sampling = sl.Sampling(8)
 lab"""
 LOOK = """
@@ -117,7 +127,8 @@ def test_the_key_is_not_in_a_notebook_that_was_saved_with_a_panel_and_tracebacks
         monkeypatch.setenv(name, str(tmp_path / name.lower()))
     folder = str(model_folders["llama"])
     with misbehave(Misbehaving(answers={"/status": [(400, ECHO)]})) as refuses:
-        fails = [f"sl.Lab({folder!r}, host={url!r})" for url in (refuses.url, "http://127.0.0.1:9")]
+        open_other = "%env NDIF_HOST={url}\nsl.Lab({folder!r}, remote=True)"
+        fails = [open_other.format(folder=folder, url=url) for url in (refuses.url, "http://127.0.0.1:9")]
         cells = ["%xmode Verbose", OPEN.format(folder=folder, url=ndif_server.url), LOOK, TELL, *fails]
         made = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in cells])
         nbclient.NotebookClient(made, timeout=120, kernel_name="python3", allow_errors=True).execute()
@@ -146,6 +157,7 @@ def test_a_key_comes_from_the_environment_else_nnsight_else_from_whoever_is_ther
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     hosted, own = f"https://{keys.HOSTED}", "http://127.0.0.1:5001"
+    monkeypatch.setenv("NDIF_HOST", own)
     asked: list[str] = []
     monkeypatch.setattr(keys.getpass, "getpass", lambda prompt: asked.append(prompt) or SECRET)
     monkeypatch.setattr(keys, "somebody_is_there", lambda: True)
@@ -171,13 +183,16 @@ def test_a_key_comes_from_the_environment_else_nnsight_else_from_whoever_is_ther
     ids=["a line break", "a control character", "another letter", "quotes of a word processor"],
 )
 def test_what_no_header_can_carry_is_refused_and_not_shown(
-    spoilt: str, monkeypatch: pytest.MonkeyPatch, model_folders: dict[str, Path]
+    spoilt: str,
+    monkeypatch: pytest.MonkeyPatch,
+    model_folders: dict[str, Path],
+    meant: Callable[[str], str],
 ) -> None:
     monkeypatch.delenv("NDIF_API_KEY")
     monkeypatch.setattr(CONFIG.API, "APIKEY", spoilt)
     with misbehave(Misbehaving()) as server:
         with pytest.raises(errors.RemoteError, match="the key has letters that no key has") as caught:
-            NdifBackend(model_folders["llama"], host=server.url)
+            NdifBackend(model_folders["llama"], host=meant(server.url))
         assert not server.requests
     shown = with_variables(caught.value)
     assert "key = «key»" in shown
@@ -186,7 +201,65 @@ def test_what_no_header_can_carry_is_refused_and_not_shown(
 
 def test_space_around_a_key_is_no_part_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("NDIF_API_KEY", f" {SECRET}\n")
-    assert keys.find_key("http://127.0.0.1:5001").headers() == {"ndif-api-key": SECRET}
+    assert keys.find_key(f"https://{keys.HOSTED}").headers() == {"ndif-api-key": SECRET}
+
+
+def test_a_server_that_host_alone_names_is_sent_no_key(
+    model_folders: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a teacher's, on a network without encryption."""
+    monkeypatch.setenv("NDIF_HOST", "http://127.0.0.1:9")
+    with misbehave(Misbehaving(answers={"/request": [(401, '{"detail": "Missing API key."}')]})) as server:
+        there = NdifBackend(model_folders["llama"], host=server.url, patience=QUICK)
+        with pytest.raises(
+            errors.RemoteError, match=f"no key was given.* where NDIF_HOST={server.url} is set"
+        ):
+            there.score([Row("Hi")])
+        assert len(server.requests) >= 3
+        assert not any(SECRET in head for head in server.requests)
+        monkeypatch.setenv("NDIF_HOST", f"{server.url}/")
+        with pytest.raises(errors.RemoteError, match="the key is not known there"):
+            NdifBackend(model_folders["llama"], host=server.url, patience=QUICK).score([Row("Hi")])
+        assert SECRET in server.requests[-1]
+
+
+def test_a_notebook_that_nobody_answers_has_no_key_and_no_prompt(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that is executed: it looks like any other until it asks."""
+    monkeypatch.delenv("NDIF_API_KEY")
+    for name in ("HOME", "IPYTHONDIR", "JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR", "JUPYTER_RUNTIME_DIR"):
+        monkeypatch.setenv(name, str(tmp_path / name.lower()))
+    ask = f"""
+from steerlab.backends.ndif import troubles
+from steerlab.backends.ndif.keys import find_key
+from nnsight.schema.config import CONFIG
+CONFIG.API.APIKEY = None
+key = find_key("https://{keys.HOSTED}")
+print(troubles.refused("there", 401, "Missing API key.", key, dict))"""
+    made = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(ask)])
+    nbclient.NotebookClient(made, timeout=60, kernel_name="python3").execute()
+    said = "".join(one.text for one in made.cells[0].outputs if one.name == "stdout")
+    assert "wants a key, and no key was given" in said
+    assert "export NDIF_API_KEY=" in said
+
+
+@pytest.mark.parametrize("path", ["/status", "/subscribe", "/request"])
+def test_the_key_follows_no_redirect(
+    path: str,
+    model_folders: dict[str, Path],
+    monkeypatch: pytest.MonkeyPatch,
+    meant: Callable[[str], str],
+) -> None:
+    monkeypatch.setattr(requests, "PAUSES", ())
+    with misbehave(Misbehaving()) as other, misbehave(Misbehaving()) as server:
+        there = other.url.replace("http", "ws") if path == "/subscribe" else other.url
+        server.redirects[path] = f"{there}{path}"
+        with pytest.raises(errors.RemoteError, match=f"{server.url} sends its clients on to "):
+            NdifBackend(model_folders["llama"], host=meant(server.url), patience=QUICK).score([Row("Hi")])
+        assert path in server.asked()
+        assert not other.requests
+        assert all(SECRET in head for head in server.requests)
 
 
 def test_nobody_is_there_without_a_terminal_or_a_notebook(monkeypatch: pytest.MonkeyPatch) -> None:

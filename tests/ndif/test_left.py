@@ -303,7 +303,7 @@ def test_a_cell_that_is_interrupted_leaves_no_job(model_folders: dict[str, Path]
     def interrupt(tokens: Sequence[Token]) -> None:
         raise KeyboardInterrupt
 
-    frames = [said("RUNNING"), said("LOG", MARK + '["tokens", 0, [72]]')]
+    frames = [said("RUNNING"), said("LOG", MARK + '["tokens", 0, 0, [72]]')]
     with misbehave(Misbehaving(frames=list(frames))) as server:
         there = NdifBackend(model_folders[SERVED[0]], host=server.url)
         with pytest.raises(KeyboardInterrupt):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 import sys
 import time
@@ -21,7 +22,7 @@ from wires import Wire
 
 TEXT = "Hi"
 IDS = byte_tokenizer().encode(TEXT)
-GOOD = [said("RUNNING"), *map(token, IDS), said("COMPLETED", data="URL/result")]
+GOOD = [said("RUNNING"), *itertools.starmap(token, enumerate(IDS)), said("COMPLETED", data="URL/result")]
 TROUBLES: dict[str, tuple[dict[str, Any], str]] = {
     "silent while it runs": ({"frames": GOOD[:1]}, "running for 1 seconds without a word"),
     "silent in the middle": ({"frames": GOOD[:2]}, "without a word"),

@@ -527,6 +527,7 @@ def test_the_key_is_nowhere_to_be_found(
     capfd: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.setenv("NDIF_API_KEY", SECRET)
+    monkeypatch.setenv("NDIF_HOST", ndif_server.url)
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
     caplog.set_level(logging.DEBUG)
     lab = far_lab(ndif_server, model_folders["llama"])

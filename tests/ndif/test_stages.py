@@ -75,10 +75,10 @@ def test_the_panel_follows_a_model_that_is_loaded_first(model_folders: dict[str,
             say(frame)
             wire.until(lambda stage=stage: now() == stage)
             assert not wire.text("steered")
-        say(token(IDS[0]))
+        say(token(0, IDS[0]))
         wire.until(lambda: wire.streamed("steered", wire.panel._preview.run) == TEXT[0])
         assert now()[0] == "running", "its tokens come before its end"
-        say(token(IDS[1]))
+        say(token(1, IDS[1]))
         say(said("COMPLETED", data="URL/result"))
         wire.finished()
         assert wire.text("steered") == TEXT
@@ -96,8 +96,8 @@ def test_a_model_may_take_longer_to_load_than_a_job_may_wait(model_folders: dict
         for stage in ("PROVISIONING", "DEPLOYING"):
             say(said(stage))
             time.sleep(0.8)
-        for one in IDS:
-            say(token(one))
+        for i, one in enumerate(IDS):
+            say(token(i, one))
         say(said("COMPLETED", data="URL/result"))
         wire.finished()
         assert wire.text("steered") == TEXT
@@ -123,7 +123,7 @@ def test_tokens_that_take_longer_than_a_second_are_all_heard_as_they_come(
         say(said("RUNNING"))
         for i, one in enumerate(IDS):
             time.sleep(1.3)
-            say(token(one))
+            say(token(i, one))
             end = time.monotonic() + 5
             while len(heard) <= i:
                 assert time.monotonic() < end, f"after {i + 1} tokens {heard} were heard"
@@ -159,8 +159,8 @@ def test_while_a_model_is_loaded_the_seconds_are_told_in_a_cell_and_kept_for_the
             time.sleep(3.4)
             assert len(open_lines) == 1
             say(said("RUNNING"))
-            for one in IDS:
-                say(token(one))
+            for i, one in enumerate(IDS):
+                say(token(i, one))
             say(said("COMPLETED", data="URL/result"))
         seconds = [loading for stage, loading in told if stage == "deploying"]
         assert len(seconds) >= 4

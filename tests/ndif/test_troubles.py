@@ -38,8 +38,8 @@ def said(status: str, description: str = "", data: Any = None) -> str:
     return json.dumps({"id": "j", "status": status, "description": description, "data": data})
 
 
-def token(*ids: int) -> str:
-    return said("LOG", MARK + json.dumps(["tokens", 0, list(ids)]))
+def token(step: int, *ids: int) -> str:
+    return said("LOG", MARK + json.dumps(["tokens", step, 0, list(ids)]))
 
 
 def backend(folder: Path, server: Misbehaving) -> NdifBackend:
@@ -150,7 +150,7 @@ def test_what_goes_wrong_is_said_in_time(
 
 def test_the_tokens_that_came_stay_and_are_marked_incomplete(model_folders: dict[str, Path]) -> None:
     seen: list[Token] = []
-    with misbehave(Misbehaving(frames=[*RUNNING, token(72, 87), token(73, 88)], close=True)) as server:
+    with misbehave(Misbehaving(frames=[*RUNNING, token(0, 72, 87), token(1, 73, 88)], close=True)) as server:
         there = backend(model_folders["llama"], server)
         with pytest.raises(errors.RemoteError, match="incomplete") as caught:
             there.generate([Row("One"), Row("Two")], Sampling(9), on_tokens=seen.extend)
@@ -163,7 +163,7 @@ def test_a_job_that_a_server_begins_again_is_heard_once(model_folders: dict[str,
     """As NDIF does where a model was moved away while a job ran on it."""
     seen: list[Token] = []
     again = [said("QUEUED", "Added to Queue at position 1."), said("DISPATCHED"), said("RUNNING")]
-    frames = [*RUNNING, token(72), token(73), *again, token(72), token(73), token(74)]
+    frames = [*RUNNING, token(0, 72), token(1, 73), *again, token(0, 72), token(1, 73), token(2, 74)]
     with misbehave(Misbehaving(frames=frames, close=True)) as server:
         there = backend(model_folders["llama"], server)
         with pytest.raises(errors.RemoteError, match="incomplete") as caught:
@@ -176,6 +176,7 @@ def test_a_wrong_key_is_not_repeated(model_folders: dict[str, Path], monkeypatch
     monkeypatch.setenv("NDIF_API_KEY", SECRET)
     detail = json.dumps({"detail": f"Invalid API key format: '{SECRET}'."})
     with misbehave(Misbehaving(answers={"/request": [(400, detail)]})) as server:
+        monkeypatch.setenv("NDIF_HOST", server.url)
         there = backend(model_folders["llama"], server)
         with pytest.raises(errors.RemoteError, match="the key is not known there") as caught:
             there.generate([Row("Hi")], Sampling(3))
@@ -359,7 +360,7 @@ def test_a_request_without_an_answer_ends_in_time(path: str, model_folders: dict
         assert [head.split()[1] for head in server.requests].count(path) == 1
 
 
-DONE = [*RUNNING, token(72), said("COMPLETED", data="URL/result")]
+DONE = [*RUNNING, token(0, 72), said("COMPLETED", data="URL/result")]
 
 
 def result(*ids: int) -> bytes:

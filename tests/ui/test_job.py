@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import scripted
 from wires import Wire
 
 from steerlab.backends.ndif.messages import JobStatus
-from steerlab.ui.jobs import SHOWN
+from steerlab.ui.jobs import SHOWN, NewestJob
 from steerlab.worker import LANES
 
 
@@ -43,6 +45,46 @@ def test_the_panel_follows_a_job_through_the_queue_and_forgets_it_at_its_end() -
     watchers[0](JobStatus("sending", "", None, 0.0))
     watchers[0](JobStatus("failed", "", None, 0.1))
     assert wire.kinds("job")[-1]["stage"] == ""
+
+
+def test_threads_that_tell_of_their_jobs_at_once_leave_none_behind() -> None:
+    before = sys.getswitchinterval()
+    newest, raised = NewestJob(lambda _: None), []
+
+    def tell(thread: int) -> None:
+        try:
+            for i in range(1000):
+                for stage, job in (
+                    ("sending", ""),
+                    ("queued", f"{thread}-{i}"),
+                    ("completed", f"{thread}-{i}"),
+                ):
+                    newest.follow(JobStatus(stage, job))
+                newest.follow(JobStatus("sending"))
+                newest.follow(JobStatus("failed"))
+        except Exception as error:
+            raised.append(error)
+
+    threads = [threading.Thread(target=tell, args=[thread]) for thread in range(4)]
+    sys.setswitchinterval(1e-5)
+    try:
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    finally:
+        sys.setswitchinterval(before)
+    assert not raised
+    assert newest.told.stage == ""
+
+
+def test_a_job_that_nobody_waits_for_any_more_is_told_of_no_longer() -> None:
+    told: list[Any] = []
+    newest = NewestJob(told.append)
+    newest.follow(JobStatus("running", "left", left=True))
+    newest.follow(JobStatus("running", "left", left=True, awaited=False))
+    newest.follow(JobStatus("queued", "never followed", left=True, awaited=False))
+    assert [one.stage for one in told] == ["running", ""]
 
 
 def test_jobs_are_listed_and_ended_while_long_work_runs(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import logging
 import math
 import threading
 import time
@@ -46,6 +48,8 @@ from steerlab.sites import Site
 
 T = TypeVar("T")
 
+_LOG = logging.getLogger(__name__)
+
 
 class NdifBackend:
     """A model on an NDIF server.
@@ -55,10 +59,10 @@ class NdifBackend:
     not found by arithmetic. batch_rows: the most rows that share a forward pass. patience: how long to wait for what.
 
     `job` says where the latest job is, and `watchers` are told whenever that changes, and every second while the server
-    has it, on the thread that waits for it. `left` has the jobs that go on without this kernel. `waits`: whether the
-    first job has to wait until the model is loaded; `loads_in`: the seconds that this took the last time that it was
-    seen from here, or None. Raises RemoteError where the server cannot be reached, ModelError where the model is not
-    known.
+    has it, on the thread that waits for it; what one raises is logged, and costs no job. `left` has the jobs that go on
+    without this kernel. `waits`: whether the first job has to wait until the model is loaded; `loads_in`: the seconds
+    that this took the last time that it was seen from here, or None. Raises RemoteError where the server cannot be
+    reached, ModelError where the model is not known.
     """
 
     def __init__(
@@ -291,7 +295,7 @@ class NdifBackend:
             heard = Heard(self._packer, {i: rows[i] for i in batch}, [encoded[i] for i in batch], sampling)
             try:
                 if not stop.is_set():
-                    self._stream(heard, len(batch), on_tokens, stop)
+                    heard = self._stream(heard, len(batch), on_tokens, stop)
             except RemoteError as error:
                 out |= heard.answers()
                 error.generations = [out[i] for i in sorted(out)]
@@ -299,33 +303,25 @@ class NdifBackend:
             out |= heard.answers()
         return [out[i] for i in range(len(rows))]
 
-    def _stream(self, heard: Heard, rows: int, on_tokens: OnTokens | None, stop: Stop) -> None:
-        """Run a batch's job, with its tokens as they come. A server that lost its model may begin a job again; the
-        same tokens come then, and those that were heard are passed over.
+    def _stream(self, heard: Heard, rows: int, on_tokens: OnTokens | None, stop: Stop) -> Heard:
+        """Run a batch's job, with its tokens as they come; returns its texts. Those of steps that were heard, where a
+        server that lost its model begins the job again, are passed over; and so are those after a line that was lost,
+        which come with what the job saved.
         """
-        told, stage = 0, ""  # of this attempt
-
-        def begin(status: JobStatus) -> None:
-            nonlocal told, stage
-            if status.stage == "running" != stage:
-                told = 0
-            stage = status.stage
 
         def take(line: list[Any]) -> None:
-            nonlocal told
-            told += 1
-            if told > heard.steps and not heard.done and not stop.is_set():
-                tokens = heard.hear(*line[1:])
+            _, step, *what = line
+            if step == heard.steps and not heard.done and not stop.is_set():
+                tokens = heard.hear(*what)
                 if on_tokens:
                     on_tokens(tokens)
 
-        try:
-            saved = self._run(heard.payload(), rows, take, begin, stop)
-            told = heard.steps
-            for step in heard.heard(saved)[told:]:  # where a line was lost on the way
-                take(["tokens", *step])
-        except Cancelled:
-            pass
+        with contextlib.suppress(Cancelled):
+            steps = heard.heard(self._run(heard.payload(), rows, take, stop=stop))
+            heard = heard.settled(steps)
+            for number, step in enumerate(steps):
+                take(["tokens", number, *step])
+        return heard
 
     # -------------------------------------------------------------------------------------------------------- its jobs
 
@@ -400,4 +396,7 @@ class NdifBackend:
     def _tell(self, status: JobStatus) -> None:
         self.job = status
         for watcher in [*self.watchers]:  # a panel may close meanwhile
-            watcher(status)
+            try:
+                watcher(status)
+            except Exception:  # the job is not to be lost of it
+                _LOG.exception("%r raised at %s", watcher, status)

@@ -72,8 +72,8 @@ def generate(
 ) -> bytes:
     """Up to n tokens for every row: `tokens`, a list of [step][row]; `edited`, at how many points the pass that made
     them edited; and `broken`, the rows of which it made none (`travelling.without_likeliest`). Each step is told as it
-    comes. In processes of their own, to which logits are copied, the first two passes alone are looked at: steering
-    that breaks a model breaks it there.
+    comes, with its number from 0. In processes of their own, to which logits are copied, the first two passes alone are
+    looked at: steering that breaks a model breaks it there.
 
     prompt, later: the points of the pass over the prompts, and of every later one.
     """
@@ -89,7 +89,7 @@ def generate(
             if step:  # what is put to the streamer first is the prompt
                 new = model.generator.streamer.output.tolist()
                 tokens.append(new)
-                tell("tokens", edited[-1], new, broken[-1])
+                tell("tokens", step - 1, edited[-1], new, broken[-1])
             if step < n:
                 count = steer(model, later if step else prompt, moved)
                 edited.append(count)

@@ -23,17 +23,33 @@ from steerlab.generations import Sampling
 from steerlab.recipes import Recipe
 from steerlab.rows import Row
 
+FIELDS: dict[str, type | tuple[type, ...]] = {
+    "model": str,
+    "host": str,
+    "left": (int, float),
+    "stage": str,
+    "parts": dict,
+    "sampling": dict,
+    "recipes": dict,
+    "rows": list,
+}
+
 
 @dataclass(frozen=True)
 class Kept:
     """A job that was left. id: what `lab.submit` returned. parts: the jobs on the server that it is, by their ids, and
-    the numbers of the rows that each answers. stage: how it ended, where that is known. age: seconds since it was left.
+    the numbers of the rows that each answers. stage: how it ended, where that is known. left: when, by `time.time`.
     """
 
     id: str
     parts: dict[str, list[int]]
     stage: str
-    age: float
+    left: float
+
+    @property
+    def age(self) -> float:
+        """Seconds since it was left."""
+        return max(0.0, time.time() - self.left)
 
     @property
     def rows(self) -> int:
@@ -47,8 +63,10 @@ def folder() -> Path:
     return Path(data) / "steerlab" / "jobs"
 
 
-def keep(parts: dict[str, list[int]], info: ModelInfo, rows: Sequence[Row], sampling: Sampling) -> str:
-    """Write down what a job was asked; its id is that of its first part."""
+def keep(
+    parts: dict[str, list[int]], source: str, info: ModelInfo, rows: Sequence[Row], sampling: Sampling
+) -> str:
+    """Write down what a job was asked; its id is that of its first part. source: what opens its model."""
     folder().mkdir(parents=True, exist_ok=True)
     recipes = {row.recipe.fingerprint: row.recipe for row in rows}
     job_id = next(iter(parts))
@@ -56,6 +74,7 @@ def keep(parts: dict[str, list[int]], info: ModelInfo, rows: Sequence[Row], samp
         job_id,
         {
             "model": info.name,
+            "source": source,
             "host": info.device,
             "left": time.time(),
             "stage": "",
@@ -79,17 +98,25 @@ def keep(parts: dict[str, list[int]], info: ModelInfo, rows: Sequence[Row], samp
 
 
 def read(job_id: str, info: ModelInfo) -> tuple[Kept, list[Row], Sampling]:
-    """What a job was asked. Raises FileError where it was not asked from here, ModelError where of another model."""
+    """What a job was asked. Raises FileError where it was not asked from here, or its file cannot be used; ModelError
+    where it was asked of another model.
+    """
     data = _data(job_id)
     if (data["model"], data["host"]) != (info.name, info.device):
         raise ModelError(
             f"the job {job_id!r} was left with {data['model']} at {data['host']}, and this is {info.name} at "
             f"{info.device}",
-            f"Fetch it with Lab({data['model']!r}, host={data['host']!r}).",
+            f"Fetch it with Lab({data.get('source', data['model'])!r}, host={data['host']!r}).",
         )
-    recipes = {name: Recipe.from_json(json.dumps(recipe)) for name, recipe in data["recipes"].items()}
-    rows = [Row(row["prompt"], recipes[row["recipe"]], row["seed"], row["chat"]) for row in data["rows"]]
-    return _kept(job_id, data), rows, Sampling(**data["sampling"])
+    try:
+        recipes = {name: Recipe.from_json(json.dumps(recipe)) for name, recipe in data["recipes"].items()}
+        rows = [Row(row["prompt"], recipes[row["recipe"]], row["seed"], row["chat"]) for row in data["rows"]]
+        return _kept(job_id, data), rows, Sampling(**data["sampling"])
+    except (KeyError, TypeError, AttributeError) as error:
+        raise FileError(
+            f"{_file(job_id)} cannot be used here ({error})",
+            "A newer steerlab may have written it: fetch it with that one, or submit the rows again.",
+        ) from error
 
 
 def listed(info: ModelInfo) -> list[Kept]:
@@ -102,7 +129,7 @@ def listed(info: ModelInfo) -> list[Kept]:
             continue
         if (data["model"], data["host"]) == (info.name, info.device):
             found.append(_kept(path.stem, data))
-    return sorted(found, key=lambda job: job.age)
+    return sorted(found, key=lambda job: -job.left)
 
 
 def ended(job_id: str, stage: str) -> str:
@@ -118,25 +145,25 @@ def ended(job_id: str, stage: str) -> str:
 
 
 def _kept(job_id: str, data: dict[str, Any]) -> Kept:
-    return Kept(job_id, data["parts"], data["stage"], max(0.0, time.time() - data["left"]))
+    return Kept(job_id, data["parts"], data["stage"], data["left"])
 
 
 def _data(job_id: str) -> dict[str, Any]:
     path = _file(job_id)
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
-        missing = {"model", "host", "left", "stage", "parts", "sampling", "recipes", "rows"} - set(data)
+        wrong = [name for name, kind in FIELDS.items() if not isinstance(data.get(name), kind)]
     except FileNotFoundError:
         known = sorted(path.stem for path in folder().glob("*.json"))[-5:]
         raise FileError(
             f"no job {job_id!r} was left from this machine",
             f"Jobs that were: {', '.join(known) or 'none'}; what was asked is kept in {folder()}.",
         ) from None
-    except (ValueError, TypeError) as error:
+    except (ValueError, AttributeError) as error:
         raise FileError(f"{path} is damaged ({error})", "Submit the rows again.") from error
-    if missing:
+    if wrong:
         raise FileError(
-            f"{path} is damaged (it has no {', '.join(sorted(missing))})", "Submit the rows again."
+            f"{path} is damaged (its {', '.join(wrong)} cannot be used)", "Submit the rows again."
         )
     return dict(data)
 

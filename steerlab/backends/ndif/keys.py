@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import getpass
 import os
 import sys
@@ -50,7 +51,7 @@ class Key:
 
 def find_key(host: str) -> Key:
     """From NDIF_API_KEY, else nnsight's own configuration; for the hosted NDIF, else asked for where somebody can
-    answer. A server of one's own may ask for none. Raises RemoteError where it cannot be a key.
+    answer. None for a server that it is not meant for. Raises RemoteError where it cannot be a key.
     """
     key = _found(host)
     if not key.fits:
@@ -61,7 +62,19 @@ def find_key(host: str) -> Key:
     return key
 
 
+def meant_for(host: str) -> bool:
+    """Whether a key is for this server: the hosted NDIF, and the one that NDIF_HOST or nnsight's configuration names.
+    One that `host=` alone names, as in a workshop, is sent none, which anybody in its network could read.
+    """
+    from nnsight.schema.config import CONFIG
+
+    named = (os.environ.get("NDIF_HOST"), CONFIG.API.HOST)
+    return is_hosted(host) or host.rstrip("/") in [one.rstrip("/") for one in named if one]
+
+
 def _found(host: str) -> Key:
+    if not meant_for(host):
+        return Key("")
     if os.environ.get("NDIF_API_KEY"):
         return Key(os.environ["NDIF_API_KEY"])
     from nnsight.schema.config import CONFIG
@@ -69,7 +82,9 @@ def _found(host: str) -> Key:
     if CONFIG.API.APIKEY:
         return Key(CONFIG.API.APIKEY)
     if is_hosted(host) and somebody_is_there():
-        return Key(getpass.getpass("NDIF API key (https://login.ndif.us; it is not stored): "))
+        # a notebook that is executed without a person looks like any other, until somebody is asked
+        with contextlib.suppress(NotImplementedError, EOFError):
+            return Key(getpass.getpass("NDIF API key (https://login.ndif.us; it is not stored): "))
     return Key("")
 
 

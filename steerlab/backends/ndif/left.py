@@ -9,6 +9,7 @@ import contextlib
 import threading
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 from steerlab.backends.ndif import kept, troubles
 from steerlab.backends.ndif.kept import Kept
@@ -46,7 +47,7 @@ class Left:
             for batch in self._packer.batches(encoded, sampling):
                 heard = self._heard(batch, rows, encoded, sampling)
                 parts[self._wire.submit(self._packer.envelope(), heard.payload())] = batch
-            return kept.keep(parts, self._packer.info, rows, sampling)
+            return kept.keep(parts, self._packer.there.source, self._packer.info, rows, sampling)
         except BaseException:
             self._drop(parts)  # half a job, or one whose id is not kept, is of no use
             raise
@@ -55,23 +56,57 @@ class Left:
         self, job_id: str, *, timeout: float | None = None, cancel: threading.Event | None = None
     ) -> list[Generation] | None:
         """The answers of a job that was left, waiting for them at most `timeout` seconds (None for as long as it takes,
-        0 for a look); None where they are not there yet. Raises RemoteError where it failed, or was cancelled.
+        0 for a look); None where they are not there yet. Raises RemoteError where it was cancelled, or a part of it
+        failed: with the answers of the others that are there in its `generations`.
         """
         job, rows, sampling = kept.read(job_id, self._packer.info)
+        if job.stage == "cancelled":
+            raise troubles.ended(self._wire.host, job.id)
         end = time.monotonic() + timeout if timeout is not None else None
-        stop = Stop(cancel)
+        stop, status = Stop(cancel), None
         try:
-            while (last := self._look(job, stop)) is None:
+            while True:
+                said = self._said(job, stop, over=True)
+                status = self._status(job, said)
+                self._tell(replace(status, awaited=True))
+                if status.stage == "cancelled":  # since it was read what is known of it
+                    raise troubles.ended(self._wire.host, job.id)
+                lost = status.stage == "unknown" and job.age > self._wire.patience.answer
+                if lost or status.over:
+                    return self._fetched(job, said, rows, sampling, stop)
                 left = PAUSE if end is None else end - time.monotonic()
                 if left <= 0:
                     return None
                 stop.sleep(min(PAUSE, max(0.05, left)))
-            encoded = self._packer.encode(rows)
-            answers: dict[int, Generation] = {}
-            for part, batch in job.parts.items():
-                answers |= self._answers(self._heard(batch, rows, encoded, sampling), last[part], stop)
         except Cancelled:
             return None
+        finally:
+            if status:
+                self._tell(status)  # nobody waits for it here any more
+
+    def _fetched(
+        self,
+        job: Kept,
+        said: dict[str, Update | None],
+        rows: Sequence[Row],
+        sampling: Sampling,
+        stop: Stop,
+    ) -> list[Generation]:
+        """The answers of a job's parts, by the last words about them."""
+        encoded = self._packer.encode(rows)
+        answers: dict[int, Generation] = {}
+        trouble: RemoteError | None = None
+        for part, batch in job.parts.items():
+            last = said[part]
+            if last and last.stage in OVER:
+                try:
+                    answers |= self._answers(self._heard(batch, rows, encoded, sampling), last, stop)
+                except RemoteError as error:  # the others' answers are wanted all the same
+                    trouble = trouble or error
+        if len(answers) < len(rows):
+            trouble = trouble or troubles.unknown_job(self._wire.host, job.id)
+            trouble.generations = [answers[i] for i in sorted(answers)]
+            raise trouble
         return [answers[i] for i in range(len(rows))]
 
     def listed(self) -> list[JobStatus]:
@@ -93,8 +128,10 @@ class Left:
             raise trouble
         if any(ended):
             kept.ended(job_id, "cancelled")
+            status = self._status(replace(job, stage="cancelled"), {})
         else:  # all of it had ended by itself
-            self._status(job, self._said(job, Stop()))
+            status = self._status(job, self._said(job, Stop()))
+        self._tell(status)
 
     def _end(self, job: Kept, part: str, until: float) -> bool:
         """End a part of a job on the server; whether it had not ended by itself. One that is on its way from the
@@ -131,26 +168,6 @@ class Left:
             with contextlib.suppress(RemoteError):
                 self._wire.end(part)
 
-    def _look(self, job: Kept, stop: Stop) -> dict[str, Update] | None:
-        """The last words about a job whose parts are all done; None where they are not. Raises RemoteError where that
-        will not be.
-        """
-        if job.stage == "cancelled":
-            raise troubles.ended(self._wire.host, job.id)
-        said = self._said(job, stop, over=True)
-        status = self._status(job, said)
-        self._tell(status)
-        if status.stage == "forgotten" or (
-            status.stage == "unknown" and job.age > self._wire.patience.answer
-        ):
-            raise troubles.unknown_job(self._wire.host, job.id)
-        if status.stage == "cancelled":  # since it was read what is known of it
-            raise troubles.ended(self._wire.host, job.id)
-        if status.stage == "failed":
-            failed = next(one for one in said.values() if one and one.stage == "failed")
-            self._wire.result(failed, stop)  # which raises what it failed of
-        return {part: one for part, one in said.items() if one} if status.stage == "completed" else None
-
     def _said(self, job: Kept, stop: Stop, *, over: bool = False) -> dict[str, Update | None]:
         """The server's last words about the parts of a job. over: ask also where it is known to be over."""
         if job.stage and not over:
@@ -169,4 +186,4 @@ class Left:
                 stage = "forgotten"
             if stage in OVER and not (failed and waiting) and not job.stage:
                 stage = kept.ended(job.id, stage)
-        return JobStatus(stage, job.id, position, job.age, job.rows, left=True)
+        return JobStatus(stage, job.id, position, job.age, job.rows, left=True, awaited=False)

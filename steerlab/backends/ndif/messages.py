@@ -29,7 +29,7 @@ class JobStatus:
     the queue, from 1, where the server said one. seconds: since it was sent. rows: how many it answers, where that is
     known. left: whether it goes on without this kernel (`lab.submit`), and is fetched by its id. loading: while its
     model is being loaded, the seconds since that began; usual: those that it took the last time that it was seen from
-    this machine.
+    this machine. awaited: whether somebody here waits for it.
     """
 
     stage: str
@@ -40,6 +40,7 @@ class JobStatus:
     left: bool = False
     loading: float | None = None
     usual: float | None = None
+    awaited: bool = True
 
     @property
     def over(self) -> bool:

@@ -100,14 +100,16 @@ class Requests:
         return result  # type: ignore[return-value]
 
     def _check(self, answer: httpx.Response) -> None:
+        if answer.has_redirect_location:
+            raise troubles.moved(self.host, self.key.hide(answer.headers["location"]))
         if answer.status_code >= 400:
             text = self._text(answer)
             try:
-                detail = json.loads(text)["detail"]
+                detail, own = json.loads(text)["detail"], True
             except (ValueError, KeyError, TypeError):
-                detail = text[:200]
+                detail, own = " ".join(text.split())[:200], False
             detail = self.key.hide(str(detail))  # JSON may have written it otherwise
-            raise troubles.refused(self.host, answer.status_code, detail, self.key, self.versions)
+            raise troubles.refused(self.host, answer.status_code, detail, self.key, self.versions, own=own)
 
     def _text(self, answer: httpx.Response) -> str:
         """What came, without the key: a traceback may show it among the variables."""

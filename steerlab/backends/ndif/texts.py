@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from steerlab.backends.base import nobody, rows_done
 from steerlab.backends.decoding import PLAIN, Decoding, left_padded, token_index
 from steerlab.backends.ndif import jobs
 from steerlab.backends.ndif.packing import Packer
@@ -22,6 +23,7 @@ class Heard(Decoding):
     ) -> None:
         super().__init__(packer, [[(number, row)] for number, row in rows.items()], encoded, sampling)
         self._listen()
+        self._told: list[tuple[int, list[int], list[int]]] = []
         self._seeds = [row.seed for row in rows.values()]
         self._packer = packer
         plan = packer.plan([row.recipe for row in rows.values()])
@@ -31,7 +33,11 @@ class Heard(Decoding):
             plan.operands(token_index(self._mask), packer.device),
             plan.operands(torch.zeros(1, 1, dtype=torch.long), packer.device),
         )
-        self.steps = 0
+
+    @property
+    def steps(self) -> int:
+        """How many it has heard."""
+        return len(self._told)
 
     @property
     def done(self) -> bool:
@@ -44,6 +50,22 @@ class Heard(Decoding):
         """
         broken = saved.get("broken") or [[]] * len(saved["tokens"])
         return list(zip(saved["edited"], saved["tokens"], broken, strict=False))
+
+    def settled(self, steps: Sequence[tuple[int, list[int], list[int]]]) -> Heard:
+        """These texts, where what was heard is how a job's steps began. Else others, at the same step: a server that
+        begins a job again may make another text of it, and the one that was saved counts.
+        """
+        if self._told == list(steps[: self.steps]):
+            return self
+        rows = dict(row for lane in self._rows for row in lane)
+        other = Heard(self._packer, rows, [list(ids) for ids in self._prompts], self._sampling)
+        counted = rows_done.set(nobody)  # these steps were
+        try:
+            for step in steps[: self.steps]:
+                other.hear(*step)
+        finally:
+            rows_done.reset(counted)
+        return other
 
     def payload(self) -> bytes:
         """The job that answers the batch."""
@@ -68,7 +90,7 @@ class Heard(Decoding):
         whole = edited == len(self._operands[self.steps > 0])
         going = [lane for lane, finish in enumerate(self._finish) if not finish]
         self._count(going, [whole] * len(going), generated=self.steps > 0)
-        self.steps += 1
+        self._told.append((edited, list(chosen), list(broken)))
         for lane in set(broken).intersection(going):
             self._faults[lane] = NOT_FINITE
         return sorted(self._take(going, [chosen[lane] for lane in going]))

@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 import httpx
 
-from steerlab.backends.ndif.keys import WHERE, Key
+from steerlab.backends.ndif.keys import WHERE, Key, meant_for
 from steerlab.errors import RemoteError
 
 MATTERS = ("nnsight", "transformers", "torch")  # packages that have to be alike here and there
@@ -22,6 +22,8 @@ Versions = Callable[[], dict[str, str]]
 def unreachable(host: str, error: Exception, key: Key) -> RemoteError:
     """No connection, or none in time."""
     words = _words(error, key)
+    if words == "Redirect limit exhausted":  # of the connection for a job
+        return moved(host)
     status = getattr(error, "status_code", None)
     if isinstance(status, int):  # the connection for a job was refused with a status of HTTP
         return RemoteError(
@@ -86,12 +88,27 @@ def not_ndif(host: str, got: Any) -> RemoteError:
     )
 
 
-def refused(host: str, status: int, detail: str, key: Key, versions: Versions) -> RemoteError:
-    """A request that the server does not take."""
-    if status in (401, 403) or "api key" in detail.lower():
+def moved(host: str, where: str = "another address") -> RemoteError:
+    """An answer that names another address, to which no key goes unasked."""
+    return RemoteError(
+        f"{host} sends its clients on to {where}",
+        "Open the lab with the address of the server itself, if you trust it: host=…, or NDIF_HOST.",
+    )
+
+
+def refused(
+    host: str, status: int, detail: str, key: Key, versions: Versions, *, own: bool = True
+) -> RemoteError:
+    """A request that is not taken. own: whether by the server itself; else by a page of whoever stands before it."""
+    if own and (status in (401, 403) or (status == 400 and "api key" in detail.lower())):
         given = "the key is not known there" if key else "no key was given"
-        return RemoteError(f"{host} wants a key, and {given}", WHERE + ".")
-    if "version" in detail.lower() or status == 422:
+        other = (
+            ""
+            if meant_for(host)
+            else f" It is sent to a server of your own where NDIF_HOST={host} is set, too."
+        )
+        return RemoteError(f"{host} wants a key, and {given}", f"{WHERE}.{other}")
+    if own and (status == 422 or (status == 400 and "version" in detail.lower())):
         return skew(host, detail, versions())
     if status == 503:
         return RemoteError(f"{host} is not ready: {detail.rstrip('.')}", "Try again in a few minutes.")
@@ -102,6 +119,11 @@ def refused(host: str, status: int, detail: str, key: Key, versions: Versions) -
     if status == 413:
         return RemoteError(
             f"the job is too large for {host}", "Give fewer rows at a time: lab.backend.batch_rows."
+        )
+    if not own and status in (401, 403, 407):
+        return RemoteError(
+            f"{host} lets nothing through (HTTP {status}): {detail[:300]}",
+            "That is no answer of NDIF: a proxy or a firewall before it may refuse this machine.",
         )
     return RemoteError(f"{host} failed (HTTP {status}): {detail[:300]}", "Try again later.")
 
@@ -155,9 +177,10 @@ def failed(host: str, description: str, versions: Versions, up: Callable[[], Seq
         if first != text:
             error.add_note(text)  # the server's traceback
         return error
-    if "payload could not be read" in text or "model architecture on this server" in text:
-        return skew(host, text.splitlines()[0], versions())
-    if "out of memory" in text.lower():
+    # what follows are the server's own sentences, and a traceback's words are anybody's
+    if "payload could not be read" in first or "model architecture on this server" in first:
+        return skew(host, first, versions())
+    if "outofmemory" in last.lower().replace(" ", ""):
         return RemoteError(
             f"the job ran out of memory at {host}", "Give fewer rows at a time: lab.backend.batch_rows."
         )
@@ -165,7 +188,7 @@ def failed(host: str, description: str, versions: Versions, up: Callable[[], Seq
         return RemoteError(
             f"the job took longer than {host} allows ({last})", "Give fewer rows or fewer tokens at a time."
         )
-    if re.search(r"evicted|cancelled|submitting request|server error", text):
+    if re.search(r"evicted|cancelled|submitting request|server error", first):
         return RemoteError(
             f"{host} lost the job while it ran ({last.rstrip('.')})",
             "What had come is kept, and is incomplete. Run it again: it changes nothing on the server.",
@@ -180,7 +203,9 @@ def failed(host: str, description: str, versions: Versions, up: Callable[[], Seq
 def unknown_job(host: str, job_id: str) -> RemoteError:
     """An id that the server does not know."""
     return RemoteError(
-        f"{host} knows no job {job_id!r} any more", "Servers forget results after a while: submit it again."
+        f"{host} knows no job {job_id!r} any more",
+        "Servers forget results after a while; and where a model is being loaded anew, a job that waits for it is not "
+        "known yet. Fetch it again in some minutes, and submit it again where it is still not known.",
     )
 
 

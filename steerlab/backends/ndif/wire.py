@@ -57,9 +57,10 @@ class Wire(Requests):
         stop: Stop | None = None,
     ) -> dict[str, Any]:
         """Run a job to its end and return what it saved. on_line: receives each line that `travelling.tell` printed.
-        Raises Cancelled where it was stopped; the server is told, where it listens to that.
+        Raises Cancelled where it was stopped. Of a job that nobody waits for any more the server is told, where it
+        listens to that.
         """
-        status, stop = JobStatus("sending"), stop or Stop()
+        status, stop, ended = JobStatus("sending"), stop or Stop(), False
         started = time.monotonic()
 
         def now(**changes: Any) -> None:
@@ -77,6 +78,7 @@ class Wire(Requests):
                         if update.description.startswith(MARK):
                             on_line(self._json(update.description[len(MARK) :]))
                         continue
+                    ended = update.status in (Status.ERROR, Status.COMPLETED)
                     if update.status is Status.ERROR:
                         raise self._failed(update.description)
                     if update.status is Status.COMPLETED:
@@ -86,13 +88,10 @@ class Wire(Requests):
                         return saved
                     now(stage=update.stage, position=update.position)
             raise AssertionError("a job ends with COMPLETED or an error")
-        except RemoteError:
-            now(stage="failed")
-            raise
-        except BaseException:  # a cell that is interrupted, too
-            if status.id:
+        except BaseException as error:  # a cell that is interrupted, too
+            if status.id and not ended:
                 threading.Thread(target=self._give_up, args=[status.id], daemon=True).start()
-            now(stage="cancelled")
+            now(stage="failed" if isinstance(error, RemoteError) else "cancelled")
             raise
 
     # ----------------------------------------------------------------------------------------------- jobs that are left
@@ -156,6 +155,7 @@ class Wire(Requests):
                 timeout=self.patience.connect,
                 header=self.key.headers(),
                 http_no_proxy=["*"] if self._direct else None,
+                redirect_limit=0,  # the key would go there, too
             )
 
         connection = self._again(connect, stop)
