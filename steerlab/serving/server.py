@@ -1,13 +1,15 @@
 """Starts and ends the processes of an NDIF server: Redis, an object store, NDIF's API and a worker with the models, or
 Ray with NDIF's own controller and model actors (`cluster`).
 
-Everything but the API stays on this machine's loopback. The API asks for no key, so whoever reaches it may use it.
+Everything but the API stays on this machine's loopback. The API asks for no key, so whoever reaches it may use it; it
+answers programs alone, no web pages (`inside.door`).
 """
 
 from __future__ import annotations
 
 import contextlib
 import ctypes
+import ipaddress
 import json
 import os
 import shutil
@@ -150,6 +152,7 @@ def serve(
         "AWS_EC2_METADATA_DISABLED": "true",
         "OMP_NUM_THREADS": str(threads or os.cpu_count() or 1),
         "STEERLAB_DEVICE": device,
+        "STEERLAB_LOOPBACK": str(int(_is_loopback(host))),
         "STEERLAB_MODELS": json.dumps(names),
         "STEERLAB_LAZY": str(int(lazy)),
         "STEERLAB_SANDBOX": str(int(sandbox)),
@@ -285,6 +288,12 @@ def _check_ports(host: str, api: int, store: int) -> None:
                 f"the {what} cannot listen at {host}:{port}: {getattr(error, 'strerror', None) or error}",
                 "Choose another port with --port (the object store takes the one after it), or another --host.",
             ) from error
+
+
+def _is_loopback(host: str) -> bool:
+    with contextlib.suppress(ValueError):
+        return ipaddress.ip_address(host).is_loopback
+    return host == "localhost"
 
 
 def _open(host: str, port: int) -> bool:

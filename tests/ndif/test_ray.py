@@ -37,6 +37,16 @@ pytestmark = [
 ]
 
 
+def test_with_a_sandbox_each_job_has_a_process_of_its_own(demo_lab: Lab) -> None:
+    with serve([WEIGHTS], threads=1, ray=True, sandbox=True) as server:
+        there = sl.Lab(host=server.url)
+        row = Row("How do I bake bread?", Recipe([Add(demo_lab.directions["refusal"], 1.0)]))
+        [mine], [theirs] = (lab.run([row], Sampling(8)) for lab in (demo_lab, there))
+        assert theirs.token_ids == mine.token_ids
+        with pytest.raises(errors.RemoteError, match="processes of their own, which gradients do not reach"):
+            there.backend.linearise(row, Site(1, "resid_post"), -1, Site(3, "resid_post"))
+
+
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[Server]:
     with serve([WEIGHTS], threads=1, ray=True) as server:
