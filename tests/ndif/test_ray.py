@@ -24,7 +24,8 @@ from steerlab import BASELINE, Ablate, Add, Clamp, Lab, Recipe, Row, Sampling, S
 from steerlab.backends.ndif import loads
 from steerlab.demo import WEIGHTS
 from steerlab.generations import Token
-from steerlab.serving.server import Server, _place, serve
+from steerlab.serving.placing import place
+from steerlab.serving.server import Server, serve
 
 sys.path.append(str(Path(__file__).parents[1] / "ui"))
 from wires import Wire
@@ -158,7 +159,7 @@ def test_a_model_is_loaded_when_a_panel_opens_on_it(
 ) -> None:
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
     second = shutil.copytree(WEIGHTS, tmp_path / "second")
-    _place(
+    place(
         second, "local/second", cluster.folder / "hub"
     )  # the server's machine has it, and has not loaded it
     with pytest.warns(UserWarning, match="second is not loaded"):

@@ -1,10 +1,14 @@
-"""NDIF's API as it is offered here: to programs alone (`door`), for the models that are served, and with one question
-more: `DELETE /request/ID` ends a job, queued or running, which NDIF offers to its operators alone (`ndif kill`). It
-sends the same event. Whoever knows a job's id may end it, as they may read it.
+"""NDIF's API as it is offered here: to programs alone (`door`), for the models that are served, and with two questions
+more.
+
+`DELETE /request/ID` ends a job, queued or running, which NDIF offers to its operators alone (`ndif kill`). It sends the
+same event. `GET /BUCKET/ID.pt` is where NDIF's addresses of results lead: the object store itself is not reached from
+outside. Whoever knows a job's id may end it and read it, as they may ask for its last word.
 """
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import uuid
@@ -12,8 +16,9 @@ from typing import Any
 
 import modelkeys
 from door import Door
-from fastapi import Depends, Form, HTTPException
+from fastapi import Depends, Form, HTTPException, Response
 from ndif.common import redis as names
+from ndif.common.providers.objectstore import ObjectStoreProvider as Store
 from ndif.common.providers.redis import RedisProvider
 from ndif.common.schema import BackendRequestModel
 from ndif.services.api.app import app, require_ray_connection
@@ -52,3 +57,12 @@ async def end(job_id: str) -> Any:
     if answer is None:
         raise HTTPException(504, "The compute backend did not answer in time.")
     return json.loads(answer[1])
+
+
+@app.get(f"/{Store.bucket}/{{name}}")  # type: ignore[untyped-decorator]
+async def result(name: str) -> Response:
+    """What a job saved, as long as it is kept."""
+    data = await asyncio.to_thread(Store.get, name)
+    if data is None:
+        raise HTTPException(404, f"There is no result {name} here, or not any more.")
+    return Response(data, media_type="application/octet-stream")
