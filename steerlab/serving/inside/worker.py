@@ -39,6 +39,7 @@ BROKEN = 70  # the exit code of a worker whose CUDA context is broken
 KILLED = "Request cancelled by operator."  # as NDIF says it
 LOST = "Error submitting request to model deployment. Please try again later."  # as well
 LOOK = 0.5  # seconds between two looks at whether a job's client is still there
+SOON = 3  # the last places of a job that was left that are written down: each costs a request to the store
 
 ray.get_runtime_context = lambda: None  # a deployment asks for the Ray actor that it is; here it is none
 
@@ -156,7 +157,8 @@ class Worker:
             while self.waiting:
                 request = self.waiting.pop(0)
                 for place, other in enumerate(self.waiting, 1):
-                    await tell(other, Status.QUEUED, f"Moved to position {place} in Queue.")
+                    if other.session_id or place <= SOON:
+                        await tell(other, Status.QUEUED, f"Moved to position {place} in Queue.")
                 if await self.has_client(request):
                     self.running, self.killed = request, False
                     await RedisProvider.async_client.set(RUNNING, request.id)
