@@ -271,7 +271,7 @@ def serve_ndif(arguments: argparse.Namespace) -> int:
     from steerlab.demo import WEIGHTS
     from steerlab.serving.server import serve
 
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # so that its processes end with it
+    end_in_order()
     with serve(
         arguments.models or [WEIGHTS],
         host=arguments.host,
@@ -295,6 +295,21 @@ def serve_ndif(arguments: argparse.Namespace) -> int:
             if server.revive():
                 print(f"the worker ended and is started again; see {server.log('worker')}", file=sys.stderr)
             server.check()
+
+
+def end_in_order() -> None:
+    """Have a kill, or a terminal that is closed, end this process as Ctrl-C does: with what it has started."""
+    signals = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
+    # under nohup SIGHUP is not to be heard
+    heard = [one for one in signals if signal.getsignal(one) is not signal.SIG_IGN]
+
+    def end(*_: object) -> None:
+        for one in heard:  # a second one would interrupt the ending
+            signal.signal(one, signal.SIG_IGN)
+        sys.exit(0)
+
+    for one in heard:
+        signal.signal(one, end)
 
 
 def train_demo(arguments: argparse.Namespace) -> int:

@@ -1,15 +1,18 @@
 """Starts and ends the processes of an NDIF server: Redis, an object store, NDIF's API and a worker with the models, or
 Ray with NDIF's own controller and model actors (`cluster`).
 
-Everything but the API stays on this machine's loopback. The API asks for no key, so whoever reaches it may use it.
+Everything but the API stays on this machine's loopback. The API asks for no key, so whoever reaches it may use it; it
+answers programs alone, no web pages (`inside.door`).
 """
 
 from __future__ import annotations
 
 import contextlib
 import ctypes
+import ipaddress
 import json
 import os
+import secrets
 import shutil
 import signal
 import socket
@@ -23,14 +26,12 @@ from pathlib import Path
 
 import httpx
 
-from steerlab.backends.ndif.names import repository
 from steerlab.errors import SteerlabError
-from steerlab.serving import cluster
+from steerlab.serving import cluster, placing
 from steerlab.serving.environment import environment
 
 INSIDE = Path(__file__).with_name("inside")
-REVISION = "0" * 40
-FILES = ["*.json", "*.safetensors", "*.model", "*.txt", "*.jinja"]
+KEPT = 86400, 3600  # seconds for which the results of jobs are kept: of one that was left, and of others
 
 
 @dataclass
@@ -107,11 +108,11 @@ def serve(
 ) -> Iterator[Server]:
     """A real NDIF API and NDIF's own model deployment, with Ray or without, until the block ends.
 
-    models: Hugging Face ids or local folders. port: of the API, with the object store at the next
-    one; 0 for free ones. device: "cpu" or "cuda". lazy: load a model when
-    it is first asked for. sandbox: whether each job's code runs in a process of its own, as on the hosted NDIF.
-    ray: whether Ray runs them, which takes a minute to start and a process a model, each with its jobs in turn.
-    settings: more of NDIF's environment variables. tell: receives what happens, in words.
+    models: Hugging Face ids or local folders. port: of the API, the one that is reached from outside; 0 for a free one.
+    device: "cpu" or "cuda". lazy: load a model when it is first asked for. sandbox: whether each job's code runs in a
+    process of its own, as on the hosted NDIF. ray: whether Ray runs them, which takes a minute to start and a process a
+    model, each with its jobs in turn. settings: more environment variables of the server's processes. tell: receives
+    what happens, in words.
     Raises SteerlabError where something cannot be installed, found or started, and on Windows.
     """
     if not hasattr(os, "killpg"):
@@ -119,10 +120,10 @@ def serve(
             f"an NDIF server runs on Linux or macOS, not on {sys.platform}",
             "Start it on such a machine, or on Windows in WSL; a notebook on Windows can use it: Lab(host=…).",
         )
-    names = _names(models)
+    names = placing.names(models)
     ports = _free_ports(6)
-    api, redis_port, store = port or ports[0], ports[1], port + 1 if port else ports[2]
-    _check_ports(host, api, store)
+    api, redis_port, store = port or ports[0], ports[1], ports[2]
+    _check_port(host, api)
     python = environment(tell, ray=ray)
     redis = shutil.which("redis-server") or _redis(python)
     reached = _address() if host == "0.0.0.0" else host
@@ -137,10 +138,10 @@ def serve(
     environ = {
         **{k: v for k, v in os.environ.items() if not k.startswith(("NDIF_", "HF_", "RAY_", "PYTHONPATH"))},
         "NDIF_REDIS_URL": f"redis://127.0.0.1:{redis_port}",
-        "NDIF_OBJECT_STORE_URL": f"http://{near}:{store}",
-        "NDIF_OBJECT_STORE_PUBLIC_URL": f"http://{reached}:{store}",
-        "NDIF_OBJECT_STORE_ACCESS_KEY": "steerlab",
-        "NDIF_OBJECT_STORE_SECRET_KEY": "steerlab",
+        "NDIF_OBJECT_STORE_URL": f"http://127.0.0.1:{store}",
+        "NDIF_OBJECT_STORE_PUBLIC_URL": f"http://{reached}:{api}",  # which hands out what is in the store
+        "NDIF_OBJECT_STORE_ACCESS_KEY": secrets.token_hex(),
+        "NDIF_OBJECT_STORE_SECRET_KEY": secrets.token_hex(),
         "NDIF_HOME": str(folder),
         "NDIF_SANDBOX_POOL_SIZE": "2",  # processes kept ready, each of half a gigabyte
         "NDIF_DEFAULT_DTYPE": dtype or ("float32" if device == "cpu" else "bfloat16"),
@@ -150,6 +151,8 @@ def serve(
         "AWS_EC2_METADATA_DISABLED": "true",
         "OMP_NUM_THREADS": str(threads or os.cpu_count() or 1),
         "STEERLAB_DEVICE": device,
+        "STEERLAB_KEPT_SECONDS": " ".join(map(str, KEPT)),
+        "STEERLAB_LOOPBACK": str(int(_is_loopback(host))),
         "STEERLAB_MODELS": json.dumps(names),
         "STEERLAB_LAZY": str(int(lazy)),
         "STEERLAB_SANDBOX": str(int(sandbox)),
@@ -171,7 +174,7 @@ def serve(
             "--dir",
             str(folder),
         ),
-        "store": (me, "-m", "moto.server", "-H", host, "-p", str(store)),
+        "store": (me, str(INSIDE / "store.py")),
         "api": (me, "-m", "uvicorn", "--app-dir", str(INSIDE), "api:app", "--host", host, "--port", str(api)),
     }
     if ray:
@@ -181,11 +184,11 @@ def serve(
     server = Server(f"http://{reached}:{api}", folder, names, commands, environ)
     try:
         for model, name in zip(models, names, strict=True):
-            _place(model, name, folder / "hub")
+            placing.place(model, name, folder / "hub")
         tell(f"starting NDIF; logs are in {folder}")
         server.start("redis")
         server.start("store")
-        _wait(server, lambda: _open("127.0.0.1", redis_port) and _open(near, store))
+        _wait(server, lambda: _open(redis_port) and _open(store))
         tell("loading " + ", ".join(names) + " …")
         for name in list(commands)[2:]:
             server.start(name)
@@ -219,42 +222,6 @@ def _redis(python: Path) -> str:
     return str(found[0])
 
 
-def _names(models: Sequence[str | Path]) -> list[str]:
-    """What models are called on the server. Raises SteerlabError where two have one name."""
-    names = [repository(model) for model in models]
-    for model, name in zip(models, names, strict=True):
-        if names.count(name) > 1:
-            raise SteerlabError(
-                f"two of the models are called {name!r} on the server, and {str(model)!r} is one of them",
-                "Name each model once, and give folders names of their own: a folder's last part is its name there.",
-            )
-    return names
-
-
-def _place(model: str | Path, name: str, hub: Path) -> None:
-    """Put a model where the server's transformers finds it without a network, by its name there."""
-    folder = Path(model)
-    if not folder.is_dir():
-        from huggingface_hub import snapshot_download
-
-        try:
-            folder = Path(snapshot_download(name, allow_patterns=FILES))
-        except (
-            Exception
-        ) as error:  # the hub's client has errors of several libraries, all with a reason to read
-            raise SteerlabError(
-                f"the model {name!r} cannot be had: {type(error).__name__}: {str(error).splitlines()[0]}",
-                "Give a Hugging Face id that this machine can reach or has in its cache, or a folder.",
-            ) from error
-    place = hub / f"models--{name.replace('/', '--')}"
-    snapshot = place / "snapshots" / REVISION
-    snapshot.mkdir(parents=True)
-    for file in folder.iterdir():
-        (snapshot / file.name).symlink_to(file.resolve())
-    (place / "refs").mkdir()
-    (place / "refs" / "main").write_text(REVISION)
-
-
 def _address() -> str:
     """The address that this machine has on its network: that of the interface which packets would leave by."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as one:
@@ -273,24 +240,29 @@ def _free_ports(n: int) -> list[int]:
         return [one.getsockname()[1] for one in sockets]
 
 
-def _check_ports(host: str, api: int, store: int) -> None:
+def _check_port(host: str, port: int) -> None:
     """Raise SteerlabError where the server could not listen: somebody else would answer in its place."""
-    for port, what in ((api, "API"), (store, "object store")):
-        try:
-            with socket.socket() as one:
-                one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as the server does
-                one.bind((host, port))
-        except (OSError, OverflowError) as error:
-            raise SteerlabError(
-                f"the {what} cannot listen at {host}:{port}: {getattr(error, 'strerror', None) or error}",
-                "Choose another port with --port (the object store takes the one after it), or another --host.",
-            ) from error
+    try:
+        with socket.socket() as one:
+            one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as the server does
+            one.bind((host, port))
+    except (OSError, OverflowError) as error:
+        raise SteerlabError(
+            f"the server cannot listen at {host}:{port}: {getattr(error, 'strerror', None) or error}",
+            "Choose another port with --port, or another --host.",
+        ) from error
 
 
-def _open(host: str, port: int) -> bool:
+def _is_loopback(host: str) -> bool:
+    with contextlib.suppress(ValueError):
+        return ipaddress.ip_address(host).is_loopback
+    return host == "localhost"
+
+
+def _open(port: int) -> bool:
     with socket.socket() as one:
         one.settimeout(1)
-        return one.connect_ex((host, port)) == 0
+        return one.connect_ex(("127.0.0.1", port)) == 0
 
 
 def _answers(url: str) -> bool:

@@ -50,8 +50,11 @@ def test_a_server_is_started_used_mended_and_ended(
         str(free_port()),
     ]
     out, err = tmp_path / "out", tmp_path / "err"
+    folders = tmp_path / "temporary"
+    folders.mkdir()
+    environ = {**os.environ, "TMPDIR": str(folders)}
     with out.open("w") as stdout, err.open("w") as stderr:
-        server = subprocess.Popen(command, stdout=stdout, stderr=stderr, cwd=tmp_path)
+        server = subprocess.Popen(command, stdout=stdout, stderr=stderr, cwd=tmp_path, env=environ)
     try:
         until(lambda: server.poll() is not None or "Ctrl-C" in out.read_text(), "it is not ready")
         printed = out.read_text().splitlines()
@@ -71,8 +74,9 @@ def test_a_server_is_started_used_mended_and_ended(
         until(lambda: "the worker ended and is started again" in err.read_text(), "the worker is not mended")
         until(lambda: answers(lab), "it does not answer again")
         family += psutil.Process(server.pid).children(recursive=True)
-        server.send_signal(signal.SIGTERM)
+        server.send_signal(signal.SIGHUP)  # as a terminal does that is closed
         assert server.wait(30) == 0
+        assert not list(folders.iterdir())
         _, left = psutil.wait_procs(family, timeout=10)
         assert not left, "its processes end with it"
     finally:
@@ -98,3 +102,34 @@ def test_the_servers_own_environment_has_none_of_our_code(ndif_server: object, t
         [environment(), "-c", program], capture_output=True, text=True, check=False, cwd=tmp_path, env=alone
     )
     assert told.stdout.strip() == "none", told.stderr
+
+
+ENDS = """
+import os, signal, sys, time
+from steerlab.cli import end_in_order
+if len(sys.argv) > 2:
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+end_in_order()
+try:
+    os.kill(os.getpid(), getattr(signal, sys.argv[1]))
+    print("goes on")
+finally:
+    for name in ("SIGTERM", "SIGHUP"):
+        os.kill(os.getpid(), getattr(signal, name))
+    print("ends in order")
+"""
+
+
+@pytest.mark.parametrize(
+    ("arguments", "printed"),
+    [
+        (["SIGTERM"], "ends in order"),
+        (["SIGHUP"], "ends in order"),
+        (["SIGHUP", "as under nohup"], "goes on"),
+    ],
+)
+def test_a_kill_and_a_closed_terminal_end_it_once_and_in_order(arguments: list[str], printed: str) -> None:
+    told = subprocess.run(
+        [sys.executable, "-c", ENDS, *arguments], capture_output=True, text=True, check=False
+    )
+    assert (told.returncode, told.stdout.split()) == (0, printed.split()), told.stderr

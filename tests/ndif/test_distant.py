@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import copy
 import os
+import re
 import subprocess
 import sys
+import unicodedata
 from pathlib import Path
 from urllib.parse import urlparse
 
@@ -13,6 +15,7 @@ import models
 import pytest
 import torch
 from hub import hub
+from huggingface_hub.utils import validate_repo_id
 from misbehaving import Misbehaving, misbehave
 from nnsight import save
 from transformers import AutoConfig, AutoModelForCausalLM
@@ -30,7 +33,7 @@ from steerlab.backends.ndif.distant import (
     narrow,
     sites_without_weights,
 )
-from steerlab.backends.ndif.names import DEMO, repository
+from steerlab.backends.ndif.names import DEMO, allowed, repository
 from steerlab.backends.ndif.packing import Packer
 from steerlab.demo import WEIGHTS
 
@@ -194,3 +197,28 @@ def test_names_on_a_server(tmp_path: Path) -> None:
         'nnsight.modeling.transformers.TransformersModel:{"repo_id": "org/model", "revision": null, '
         '"task": "text-generation"}'
     )
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["my model", "a--b", "a..b", ".hidden", "model.git", "m" * 97, "-", "modèle", "模型", "a\nb", "a-"],
+)
+def test_a_folder_whose_name_is_none_for_a_hub_has_another_on_a_server(tmp_path: Path, name: str) -> None:
+    folder = tmp_path / name
+    folder.mkdir()
+    found = repository(folder)
+    validate_repo_id(found)
+    assert re.fullmatch(r"local/([A-Za-z0-9]+-)*[0-9a-f]{8}", found)
+    other = tmp_path / f"{name} "
+    other.mkdir()
+    assert repository(other) != found
+
+
+def test_a_folders_name_is_one_on_a_mac_and_on_linux() -> None:
+    assert allowed(unicodedata.normalize("NFD", "modèle")) == allowed("modèle")
+
+
+@pytest.mark.parametrize("name", ["mine", "Qwen2.5-0.5B_x", "m" * 96, "_m_"])
+def test_a_name_that_a_hub_allows_stays(name: str) -> None:
+    validate_repo_id(f"local/{name}")
+    assert allowed(name) == name

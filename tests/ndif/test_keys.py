@@ -119,7 +119,7 @@ TELL = "lab.backend._wire.key, lab, lab.job, lab.jobs(), vars(lab.backend._wire)
 
 
 @pytest.mark.ndif
-def test_the_key_is_not_in_a_notebook_that_was_saved_with_a_panel_and_tracebacks(
+def test_the_key_is_not_in_a_notebook_that_was_saved_with_a_panel_and_tracebacks_nor_in_the_servers_logs(
     ndif_server: Server, model_folders: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     places = "IPYTHONDIR JUPYTER_CONFIG_DIR JUPYTER_DATA_DIR JUPYTER_RUNTIME_DIR XDG_DATA_HOME"
@@ -148,7 +148,7 @@ def test_the_key_is_not_in_a_notebook_that_was_saved_with_a_panel_and_tracebacks
     assert tuple(panel["result"]["panes"]["steered"]["tokens"]) == wanted, "the panel worked on the server"
 
     assert SECRET not in "\n".join(told)
-    for path in tmp_path.rglob("*"):
+    for path in (*tmp_path.rglob("*"), *ndif_server.folder.glob("*.log")):
         if path.is_file():
             assert SECRET.encode() not in path.read_bytes(), path
 

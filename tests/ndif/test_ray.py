@@ -24,7 +24,8 @@ from steerlab import BASELINE, Ablate, Add, Clamp, Lab, Recipe, Row, Sampling, S
 from steerlab.backends.ndif import loads
 from steerlab.demo import WEIGHTS
 from steerlab.generations import Token
-from steerlab.serving.server import Server, _place, serve
+from steerlab.serving.placing import place
+from steerlab.serving.server import Server, serve
 
 sys.path.append(str(Path(__file__).parents[1] / "ui"))
 from wires import Wire
@@ -35,6 +36,16 @@ pytestmark = [
     pytest.mark.timeout(900),
     pytest.mark.skipif(os.environ.get("STEERLAB_NDIF") != "ray", reason="asked for with STEERLAB_NDIF=ray"),
 ]
+
+
+def test_with_a_sandbox_each_job_has_a_process_of_its_own(demo_lab: Lab) -> None:
+    with serve([WEIGHTS], threads=1, ray=True, sandbox=True) as server:
+        there = sl.Lab(host=server.url)
+        row = Row("How do I bake bread?", Recipe([Add(demo_lab.directions["refusal"], 1.0)]))
+        [mine], [theirs] = (lab.run([row], Sampling(8)) for lab in (demo_lab, there))
+        assert theirs.token_ids == mine.token_ids
+        with pytest.raises(errors.RemoteError, match="processes of their own, which gradients do not reach"):
+            there.backend.linearise(row, Site(1, "resid_post"), -1, Site(3, "resid_post"))
 
 
 @pytest.fixture(scope="module")
@@ -148,7 +159,7 @@ def test_a_model_is_loaded_when_a_panel_opens_on_it(
 ) -> None:
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
     second = shutil.copytree(WEIGHTS, tmp_path / "second")
-    _place(
+    place(
         second, "local/second", cluster.folder / "hub"
     )  # the server's machine has it, and has not loaded it
     with pytest.warns(UserWarning, match="second is not loaded"):

@@ -36,32 +36,52 @@ class InTurn:
             await super().run(request)  # type: ignore[misc]
 
 
-class InProcess(InTurn):
+class InProcess:
     """Of a deployment that runs jobs on a thread: one that is cancelled has ended before the next begins.
 
-    NDIF asks the thread to end and goes on at once, while it may be in a forward pass still.
+    NDIF asks the thread to end and goes on at once, while it may be in a forward pass still. The wait for it is on a
+    thread as well: meanwhile others are to be answered.
     """
 
-    ended = threading.Event()
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.ended = threading.Event()
+        self.ended.set()
+        self.postponed = False  # whether a job is to be cleaned up after once its thread has ended
 
     def execute(self, request: Any) -> Any:
         """Run a job, on a thread of its own."""
-        self.ended = threading.Event()
+        self.ended.clear()
         try:
             return super().execute(request)  # type: ignore[misc]
         finally:
             self.ended.set()
 
-    def interrupt(self) -> None:
-        """End the job that runs, and wait for that."""
+    async def run(self, request: Any) -> None:
+        """Run a job, to the end of its thread."""
+        try:
+            await super().run(request)  # type: ignore[misc]
+        finally:
+            if self.postponed:
+                await asyncio.to_thread(self.wait)
+                self.postponed = False
+                super().cleanup()  # type: ignore[misc]
+
+    def cleanup(self) -> None:
+        """Take away what a job has left, unless its thread still works with it."""
+        self.postponed = not self.ended.is_set()
+        if not self.postponed:
+            super().cleanup()  # type: ignore[misc]
+
+    def wait(self) -> None:
+        """Wait for the end of a job that was asked to end, and ask again every second."""
         for _ in range(GRACE):
-            if not self.ended.is_set():
-                super().interrupt()  # type: ignore[misc]
             if self.ended.wait(1):
                 break
+            self.interrupt()  # type: ignore[attr-defined]
 
 
-class Deployment(InProcess, base.BaseModelDeployment):  # type: ignore[misc]
+class Deployment(InTurn, InProcess, base.BaseModelDeployment):  # type: ignore[misc]
     """NDIF's deployment."""
 
 

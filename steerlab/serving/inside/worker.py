@@ -20,6 +20,7 @@ from typing import Any
 
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 
+import modelkeys
 import ray
 import torch
 from cpu import CpuDeployment, CpuSandbox, Deployment, Sandbox
@@ -36,7 +37,9 @@ TAKEN = "steerlab:taken"  # where the jobs are kept that are not answered, the n
 RUNNING = "steerlab:running"  # where the id of the one is kept whose turn it is
 BROKEN = 70  # the exit code of a worker whose CUDA context is broken
 KILLED = "Request cancelled by operator."  # as NDIF says it
+LOST = "Error submitting request to model deployment. Please try again later."  # as well
 LOOK = 0.5  # seconds between two looks at whether a job's client is still there
+SOON = 3  # the last places of a job that was left that are written down: each costs a request to the store
 
 ray.get_runtime_context = lambda: None  # a deployment asks for the Ray actor that it is; here it is none
 
@@ -55,8 +58,9 @@ class Here(Offered):  # type: ignore[misc]
         self.broken = True
 
 
-def deployed(model_key: str) -> Any:
+def deployed(repository: str) -> Any:
     """A model, loaded."""
+    model_key = modelkeys.key(repository)
     options: dict[str, Any] = {"execution_timeout": TIMEOUT, "dtype": DTYPE}
     if ON_GPU:
         free, _ = torch.cuda.mem_get_info(0)
@@ -70,18 +74,20 @@ def deployed(model_key: str) -> Any:
     return model
 
 
-def identity(model_key: str) -> tuple[str, str]:
-    """A model's repository and task, whatever the spelling of its key."""
-    data = json.loads(model_key.split(":", 1)[1])
-    return data["repo_id"], data.get("task") or "text-generation"
+async def tell(request: Any, status: Status, words: str) -> None:
+    """Say where a request is. One who cannot be told does not keep the others from their turn."""
+    try:
+        await request.arespond(status, words)
+    except Exception as error:
+        print(f"{request.id} could not be told {status.value}: {error!r}", file=sys.stderr, flush=True)
 
 
 @dataclass
 class Worker:
-    """The queue and the models. repositories: those that may be served."""
+    """The queue and the models, by their repositories. repositories: those that may be served."""
 
     repositories: list[str]
-    models: dict[tuple[str, str], Any] = field(default_factory=dict)
+    models: dict[str, Any] = field(default_factory=dict)
     waiting: list[Any] = field(default_factory=list)
     taken: dict[str, bytes] = field(default_factory=dict)  # requests as they are in TAKEN, by their ids
     loading: str | None = None
@@ -93,9 +99,7 @@ class Worker:
         await self.restore()
         if not lazy:
             for repository in self.repositories:
-                data = {"repo_id": repository, "revision": None, "task": "text-generation"}
-                key = f"nnsight.modeling.transformers.TransformersModel:{json.dumps(data)}"
-                self.models[identity(key)] = deployed(key)
+                self.models[repository] = deployed(repository)
         gc.collect()
         await RedisProvider.async_client.set(
             "ray:connected", "1"
@@ -123,7 +127,7 @@ class Worker:
             self.taken[request.id] = item
             if request.id == lost:
                 message = "Replica was evicted while processing your request. Please try again later."
-                await request.arespond(Status.ERROR, message)
+                await tell(request, Status.ERROR, message)
                 await self.forget(request)
             else:
                 await self.queue(request)
@@ -141,7 +145,7 @@ class Worker:
     async def queue(self, request: Any) -> None:
         """Let a request wait for its turn."""
         self.waiting.append(request)
-        await request.arespond(Status.QUEUED, f"Added to Queue at position {len(self.waiting)}.")
+        await tell(request, Status.QUEUED, f"Added to Queue at position {len(self.waiting)}.")
 
     async def forget(self, request: Any) -> None:
         """Keep a request no longer: it was answered, or nobody waits for it."""
@@ -152,13 +156,17 @@ class Worker:
         while True:
             while self.waiting:
                 request = self.waiting.pop(0)
-                request.trusted = not SANDBOX
                 for place, other in enumerate(self.waiting, 1):
-                    await other.arespond(Status.QUEUED, f"Moved to position {place} in Queue.")
+                    if other.session_id or place <= SOON:
+                        await tell(other, Status.QUEUED, f"Moved to position {place} in Queue.")
                 if await self.has_client(request):
                     self.running, self.killed = request, False
                     await RedisProvider.async_client.set(RUNNING, request.id)
-                    await self.run(request)
+                    try:
+                        await self.run(request)
+                    except Exception as error:
+                        print(f"a job failed: {error!r}", file=sys.stderr, flush=True)
+                        await tell(request, Status.ERROR, LOST)
                     self.running = None
                 await self.forget(request)
                 await RedisProvider.async_client.delete(RUNNING)
@@ -169,38 +177,34 @@ class Worker:
 
     async def run(self, request: Any) -> None:
         """Run a job, and load its model first where that is needed."""
-        repository, task = identity(request.model_key)
+        repository = modelkeys.repository(request.model_key)
         if repository not in self.repositories:
             served = ", ".join(self.repositories)
             message = f"Could not deploy this model: {repository} is not served here. Served: {served}."
-            await request.arespond(Status.ERROR, message)
+            await tell(request, Status.ERROR, message)
             return
-        if (repository, task) not in self.models:
-            await request.arespond(Status.PROVISIONING, "Model Provisioning...")
-            await request.arespond(Status.DEPLOYING, "Model Deploying...")
+        if repository not in self.models:
+            await tell(request, Status.PROVISIONING, "Model Provisioning...")
+            await tell(request, Status.DEPLOYING, "Model Deploying...")
             self.loading = repository
             try:
-                self.models[repository, task] = await asyncio.to_thread(deployed, request.model_key)
+                self.models[repository] = await asyncio.to_thread(deployed, repository)
             except Exception as error:
-                await request.arespond(Status.ERROR, f"Could not deploy this model. {error}")
+                await tell(request, Status.ERROR, f"Could not deploy this model. {error}")
                 return
             finally:
                 self.loading = None
         if self.killed:  # while its model was loaded
-            await request.arespond(Status.ERROR, KILLED)
+            await tell(request, Status.ERROR, KILLED)
             return
-        await request.arespond(Status.DISPATCHED, "Your job has been sent to the model deployment.")
-        model = self.models[repository, task]
+        await tell(request, Status.DISPATCHED, "Your job has been sent to the model deployment.")
+        model = self.models[repository]
         job = asyncio.create_task(model.run(request))
         while not job.done():
             await asyncio.wait({job}, timeout=LOOK)
             if not job.done() and (self.killed or not await self.has_client(request)):
                 await model.cancel()
-        if failure := job.exception():
-            print(f"a job failed: {failure!r}", file=sys.stderr, flush=True)
-            await request.arespond(
-                Status.ERROR, "Error submitting request to model deployment. Please try again later."
-            )
+        await job
 
     async def kill(self) -> None:
         """End the jobs that NDIF's own event names, queued or running, as its dispatcher does."""
@@ -218,7 +222,7 @@ class Worker:
         for request in self.waiting:
             if request.id == job_id:
                 self.waiting.remove(request)
-                await request.arespond(Status.ERROR, KILLED)
+                await tell(request, Status.ERROR, KILLED)
                 await self.forget(request)
                 return "removed_from_queue"
         if self.running is not None and self.running.id == job_id:
@@ -246,7 +250,7 @@ class Worker:
     def status(self) -> dict[str, Any]:
         """What `/status` says, in the form that NDIF gives it."""
         deployments = {}
-        for (repository, task), model in self.models.items():
+        for repository, model in self.models.items():
             module = model.model._module
             deployments[f"ModelActor:{repository}"] = {
                 "application_state": "RUNNING",
@@ -254,7 +258,7 @@ class Worker:
                 "pinned": True,
                 "model_key": model.model_key,
                 "repo_id": repository,
-                "task": task,
+                "task": modelkeys.TASK,
                 "revision": None,
                 "dtype": DTYPE,
                 "n_params": sum(p.numel() for p in module.parameters()),
