@@ -155,6 +155,12 @@ const WRONG: [string, Read, string, string][] = [
     "",
   ],
   [
+    "a number beyond 32 bits",
+    changed((data) => set(data.interventions?.[0], "coefficient", 1e300)),
+    "no finite number of 32 bits",
+    "",
+  ],
+  [
     "a layer below 0",
     changed((data) => set(data.interventions?.[0], "layers", [-1])),
     "whole number from 0",

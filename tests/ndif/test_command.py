@@ -28,6 +28,11 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
+def hear_hangups() -> None:
+    """The tests themselves may run under nohup, which a process passes on."""
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
+
+
 def until(condition: Callable[[], object], what: str, seconds: float = 90) -> None:
     end = time.monotonic() + seconds
     while not condition():
@@ -54,7 +59,9 @@ def test_a_server_is_started_used_mended_and_ended(
     folders.mkdir()
     environ = {**os.environ, "TMPDIR": str(folders)}
     with out.open("w") as stdout, err.open("w") as stderr:
-        server = subprocess.Popen(command, stdout=stdout, stderr=stderr, cwd=tmp_path, env=environ)
+        server = subprocess.Popen(
+            command, stdout=stdout, stderr=stderr, cwd=tmp_path, env=environ, preexec_fn=hear_hangups
+        )
     try:
         until(lambda: server.poll() is not None or "Ctrl-C" in out.read_text(), "it is not ready")
         printed = out.read_text().splitlines()
@@ -130,6 +137,10 @@ finally:
 )
 def test_a_kill_and_a_closed_terminal_end_it_once_and_in_order(arguments: list[str], printed: str) -> None:
     told = subprocess.run(
-        [sys.executable, "-c", ENDS, *arguments], capture_output=True, text=True, check=False
+        [sys.executable, "-c", ENDS, *arguments],
+        capture_output=True,
+        text=True,
+        check=False,
+        preexec_fn=hear_hangups,
     )
     assert (told.returncode, told.stdout.split()) == (0, printed.split()), told.stderr

@@ -35,6 +35,11 @@ def failed(description: str) -> str:
         (400, '{"detail": "Invalid API key format."}', "wants a key"),
         (400, '{"detail": "Client python version 3.9 is below 3.10"}', "does not understand this client"),
         (422, '{"detail": [{"msg": "Field required"}]}', "does not understand this client"),
+        (
+            421,
+            '{"detail": "It is called localhost."}',
+            "does not go by this name.*localhost. Open the lab with",
+        ),
     ],
 )
 def test_a_page_of_a_proxy_is_not_taken_for_the_server(

@@ -26,7 +26,7 @@ V = Direction(
 W = Direction(
     [1, 2, 3, 4], name="wärme ☀", provenance={"loss": float("nan"), "seed": 2**63 + 1, "from": [1, 2]}
 )
-NUMBERS = (0, -0.0, 1, -1.5, 0.1 + 0.2, 1e-4, 9.9e-5, 123456.7, 1234567, 1e15, 1e16, 1.7e308, 5e-324)
+NUMBERS = (0, -0.0, 1, -1.5, 0.1 + 0.2, 1e-4, 9.9e-5, 123456.7, 1234567, 1e15, 1e16, 3.4e38, 5e-324)
 
 RECIPES = {
     "nothing": Recipe(),

@@ -110,6 +110,13 @@ def refused(
         return RemoteError(f"{host} wants a key, and {given}", f"{WHERE}.{other}")
     if own and (status == 422 or (status == 400 and "version" in detail.lower())):
         return skew(host, detail, versions())
+    if (
+        own and status == 421
+    ):  # of a server that asks how it is called, as `steerlab serve-ndif` does on loopback
+        return RemoteError(
+            f"{host} does not go by this name: {detail.rstrip('.')}",
+            "Open the lab with the address of the server: host='http://127.0.0.1:…'.",
+        )
     if status == 503:
         return RemoteError(f"{host} is not ready: {detail.rstrip('.')}", "Try again in a few minutes.")
     if status in (404, 405):

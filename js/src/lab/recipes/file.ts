@@ -270,9 +270,11 @@ function listed(given: Json | undefined, what: string): Json[] {
   return given;
 }
 
+const FLOAT32_MAX = 2 ** 128 - 2 ** 104; // the arithmetic is done in float32
+
 function finite(given: Json | undefined, what: string): number {
-  if (typeof given !== "number" || !Number.isFinite(given))
-    throw damaged(`${what} is no finite number: ${JSON.stringify(given)}`);
+  if (typeof given !== "number" || !Number.isFinite(given) || Math.abs(given) > FLOAT32_MAX)
+    throw damaged(`${what} is no finite number of 32 bits: ${JSON.stringify(given)}`);
   return given;
 }
 
