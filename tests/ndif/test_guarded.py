@@ -12,26 +12,15 @@ import httpx
 import pytest
 import websocket
 import zstandard
-from ndif_server import SERVED, far_lab
 
 from steerlab import Lab
 from steerlab.backends.ndif.backend import NdifBackend
 from steerlab.serving.server import Server
 
-pytestmark = pytest.mark.ndif
+pytestmark = [pytest.mark.ndif, pytest.mark.usefixtures("jobs_folder")]
 
 EVIL = "https://evil.example"
 SECRET = "5f0c1d2e-aaaa-bbbb-cccc-0123456789ab"
-
-
-@pytest.fixture(autouse=True)
-def jobs_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
-
-
-@pytest.fixture
-def lab(ndif_server: Server, model_folders: dict[str, Path]) -> Lab:
-    return far_lab(ndif_server, model_folders[SERVED[0]])
 
 
 def key_of(lab: Lab) -> str:

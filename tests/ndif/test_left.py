@@ -30,15 +30,7 @@ SLOW = Sampling(250)  # seconds for 64 rows, of which few end early
 DIRECTION = Direction(torch.linspace(-1, 1, models.D_MODEL), Site(2, "resid_pre"))
 EVERYWHERE = Recipe([Add(DIRECTION, 0.2, layers="all", sites=["resid_pre", "attn_out", "mlp_out"])])
 
-
-@pytest.fixture(autouse=True)
-def jobs_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
-
-
-@pytest.fixture
-def lab(ndif_server: Server, model_folders: dict[str, Path]) -> Lab:
-    return far_lab(ndif_server, model_folders[SERVED[0]])
+pytestmark = pytest.mark.usefixtures("jobs_folder")
 
 
 def said(status: str, description: str = "") -> str:

@@ -20,10 +20,7 @@ from steerlab.ui.protocol import Job
 
 EVICTED = said("ERROR", "Replica was evicted while processing your request. Please try again later.")
 
-
-@pytest.fixture(autouse=True)
-def jobs_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
+pytestmark = pytest.mark.usefixtures("jobs_folder")
 
 
 def test_a_job_that_is_never_heard_of_is_waited_for_no_longer_than_the_patience(

@@ -10,24 +10,13 @@ from pathlib import Path
 
 import httpx
 import pytest
-from ndif_server import SERVED, far_lab
 from test_guarded import EVIL, ask
 
 from steerlab import Lab, Row, Sampling
 from steerlab.serving.environment import environment
 from steerlab.serving.server import INSIDE, Server
 
-pytestmark = pytest.mark.ndif
-
-
-@pytest.fixture(autouse=True)
-def jobs_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
-
-
-@pytest.fixture
-def lab(ndif_server: Server, model_folders: dict[str, Path]) -> Lab:
-    return far_lab(ndif_server, model_folders[SERVED[0]])
+pytestmark = [pytest.mark.ndif, pytest.mark.usefixtures("jobs_folder")]
 
 
 def test_the_store_is_closed_to_strangers(ndif_server: Server, lab: Lab) -> None:

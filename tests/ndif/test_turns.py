@@ -5,11 +5,9 @@ from __future__ import annotations
 import re
 import threading
 import time
-from pathlib import Path
 
 import httpx
 import pytest
-from ndif_server import SERVED, far_lab
 
 from steerlab import Lab, Row, Sampling
 from steerlab.backends.ndif.backend import NdifBackend
@@ -17,17 +15,7 @@ from steerlab.backends.ndif.jobs import Payload
 from steerlab.backends.ndif.waiting import Cancelled, Stop
 from steerlab.serving.server import Server
 
-pytestmark = pytest.mark.ndif
-
-
-@pytest.fixture(autouse=True)
-def jobs_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
-
-
-@pytest.fixture
-def lab(ndif_server: Server, model_folders: dict[str, Path]) -> Lab:
-    return far_lab(ndif_server, model_folders[SERVED[0]])
+pytestmark = [pytest.mark.ndif, pytest.mark.usefixtures("jobs_folder")]
 
 
 def sleeping(there: NdifBackend, seconds: float, times: int) -> bytes:
